@@ -1,0 +1,157 @@
+//! Settings of the gateway, already checked: the program parses its file into these and reports every fault there.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use headgate_schemas::System;
+use secrecy::SecretString;
+
+/// Everything the gateway is told. Every limit of the process stands here.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Address to listen on; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Scheme, host and prefix as the providers see it, without a trailing slash. Signed URLs are built from this,
+    /// never from the request. `None` when `listen` has port 0 and nothing was configured: then the real address is it.
+    pub public_url: Option<String>,
+    /// The doors.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Limits of the gateway. Full-policy in each line.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; one more is closed at once.
+    pub connections: usize,
+    /// Body bytes held by all open requests; more is answered 503 with `Retry-After`, body unread.
+    pub inflight_bytes: usize,
+    /// Body of one request when the provider sets no larger one; more is answered 413.
+    pub body_bytes: usize,
+    /// From accept to the end of the header; then the connection is closed.
+    pub header_timeout: Duration,
+    /// From the end of the header to the end of the body; then 408.
+    pub body_timeout: Duration,
+    /// Slowest body, bytes per second, measured after the first second; slower is answered 408.
+    pub body_min_rate: usize,
+    /// Header bytes of one request; more is answered 431 by the HTTP library.
+    pub header_bytes: usize,
+    /// Headers of one request.
+    pub headers: usize,
+    /// From the last body byte to the answer; then 503 and the provider sends again.
+    pub append_deadline: Duration,
+    /// Keys remembered as already published; beyond it the oldest are forgotten and the relay recognises repeats.
+    pub dedup_keys: u64,
+    /// Longest wait for stragglers of one busy record.
+    pub order_window: Duration,
+    /// Events held for stragglers in all; beyond it they are published at once.
+    pub order_held: usize,
+    /// Records whose last released order is remembered; beyond it the least recent are forgotten.
+    pub order_records: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            inflight_bytes: 64 << 20,
+            body_bytes: 1 << 20,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            body_min_rate: 1_000,
+            header_bytes: 32 << 10,
+            headers: 100,
+            append_deadline: Duration::from_secs(2),
+            dedup_keys: 250_000,
+            order_window: Duration::from_millis(50),
+            order_held: 50_000,
+            order_records: 200_000,
+        }
+    }
+}
+
+/// The name of a provider in the path and in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderName {
+    /// HubSpot webhooks.
+    Hubspot,
+    /// Salesforce outbound messages.
+    Salesforce,
+    /// Dataverse webhooks.
+    Dynamics,
+    /// Pipedrive webhooks.
+    Pipedrive,
+    /// Standard Webhooks from an in-house CRM.
+    Native,
+    /// `X-Hub-Signature-256` senders.
+    HubSignature256,
+    /// `t=…,v1=…` senders.
+    TV1,
+    /// CloudEvents over HTTP.
+    Cloudevents,
+}
+
+impl ProviderName {
+    /// All names in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Hubspot,
+        Self::Salesforce,
+        Self::Dynamics,
+        Self::Pipedrive,
+        Self::Native,
+        Self::HubSignature256,
+        Self::TV1,
+        Self::Cloudevents,
+    ];
+
+    /// The name in the path.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hubspot => "hubspot",
+            Self::Salesforce => "salesforce",
+            Self::Dynamics => "dynamics",
+            Self::Pipedrive => "pipedrive",
+            Self::Native => "native",
+            Self::HubSignature256 => "hub-signature-256",
+            Self::TV1 => "t-v1",
+            Self::Cloudevents => "cloudevents",
+        }
+    }
+}
+
+/// One door: `POST /in/{provider}/{key}`.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The unguessable part of its path.
+    pub key: String,
+    /// Who posts there.
+    pub provider: ProviderName,
+    /// The tenant its changes belong to.
+    pub tenant: String,
+    /// The connection its changes are of.
+    pub connection: String,
+    /// The system of that connection.
+    pub system: System,
+    /// The account of that connection, in canonical form. Events of another account are refused as unrouted.
+    pub account: String,
+    /// What a call is checked with.
+    pub credential: Credential,
+    /// HubSpot: accept the forgeable v1 and v2 signatures.
+    pub allow_legacy: bool,
+    /// HubSpot: also compute v3 over the URL as sent.
+    pub raw_url_fallback: bool,
+}
+
+/// What a call is checked with.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Up to two live shared secrets, the current one first.
+    Secrets(Vec<SecretString>),
+    /// A public key (`whpk_…`) of a sender that signs with Ed25519.
+    PublicKey(String),
+    /// Nothing here: the provider's own check (organisation id, client certificate) is all there is.
+    None,
+}

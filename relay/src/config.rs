@@ -1,0 +1,158 @@
+//! Settings of the relay, already checked: the program parses its file into these and reports every fault there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use headgate_schemas::{ObjectType, System};
+use secrecy::SecretString;
+
+/// Everything the relay is told.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Where the state is kept.
+    pub store: StoreConfig,
+    /// The CRM accounts.
+    pub connections: Vec<ConnectionConfig>,
+    /// What is kept equal.
+    pub links: Vec<LinkConfig>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// The key that seals secrets and rejected messages; made on first start with mode 0600.
+    pub key_file: PathBuf,
+}
+
+/// Limits of the relay. Full-policy in each line.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Calls open at once to one connection; further work waits in the store.
+    pub calls_per_connection: usize,
+    /// Changes taken from the stream in one transaction; the rest stays in the stream.
+    pub accept_batch: usize,
+    /// Entities kept decoded; beyond it the least recently used are read again from the store.
+    pub cached_entities: usize,
+    /// From the intent to the moment the outcome counts as unknown. Also the time-out of a call.
+    pub send_deadline: Duration,
+    /// Shortest time between two transactions under load.
+    pub tick: Duration,
+    /// Bytes of one answer; a longer one is an error of the call.
+    pub answer_bytes: usize,
+    /// How long the ledger of our own writes is kept.
+    pub ledger: Duration,
+    /// How long the ids of changes are kept to recognise repeats.
+    pub change_ids: Duration,
+    /// How long the outcome of each change is kept in detail.
+    pub outcomes: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls_per_connection: 4,
+            accept_batch: 1_000,
+            cached_entities: 50_000,
+            send_deadline: Duration::from_secs(10),
+            tick: Duration::from_millis(10),
+            answer_bytes: 32 << 20,
+            ledger: Duration::from_secs(26 * 3_600),
+            change_ids: Duration::from_secs(7 * 86_400),
+            outcomes: Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+/// A tenant's account in one CRM.
+#[derive(Clone, Debug)]
+pub struct ConnectionConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Which CRM.
+    pub system: System,
+    /// The CRM's account id in canonical form.
+    pub account: String,
+    /// Scheme and host, without a trailing slash.
+    pub base_url: String,
+    /// How calls are authorised.
+    pub auth: Auth,
+    /// Version of the CRM's API: HubSpot `2026-09` (or `2026-03`, `v3`), Salesforce `62.0`.
+    pub api_version: String,
+    /// Name we give ourselves where the CRM records it.
+    pub client: String,
+    /// The id of our app there, if the CRM marks changes with it.
+    pub app_id: Option<String>,
+    /// The field that holds our own id.
+    pub external_id_field: String,
+    /// Oldest answer a read may give (replicas, search indexes).
+    pub read_lag: Duration,
+    /// Longest run of one call in the CRM: how long a write of unknown outcome may still land.
+    pub longest_run: Duration,
+}
+
+/// How calls are authorised.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// `Authorization: Bearer …`.
+    Bearer(SecretString),
+}
+
+/// One object kept equal among connections of one tenant.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// The neutral type.
+    pub object: ObjectType,
+    /// The connections; at least two.
+    pub members: Vec<String>,
+    /// The one that wins ties.
+    pub primary: String,
+    /// How an overwritten edit is guarded against.
+    pub guard: Guard,
+    /// Who wins a conflict.
+    pub policy: PolicyConfig,
+}
+
+/// How an edit that nobody reported yet is guarded against before a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Not at all.
+    None,
+    /// One packed read before the packed write.
+    Read,
+}
+
+/// Who wins a conflict, by field.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyConfig {
+    /// For every field but consent; without it the built-in table holds.
+    pub default: Option<Policy>,
+    /// By neutral field name.
+    pub fields: Vec<(String, Policy)>,
+}
+
+/// Who wins a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The later edit; a tie goes to the lower rank (primary first, then the order of `members`).
+    LastWrite,
+    /// The newest edit of a non-primary member.
+    Theirs,
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Loopback address; port 0 picks a free one.
+    pub listen: SocketAddr,
+}

@@ -1,0 +1,120 @@
+//! The change stream: a log of records in partitions. [`Sink`] appends, [`Source`] reads; engines are interchangeable
+//! and one conformance suite runs against all of them.
+//!
+//! What every engine promises: an acknowledged append survives the death of the process; records of one key stand in
+//! one partition in the order of their appends; offsets in a partition rise, with gaps allowed; reading again from a
+//! position yields the same records.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::contract::Record;
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+
+/// Where a reader stands: everything before `offset` in `partition` was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The partition.
+    pub partition: u32,
+    /// The next offset to read.
+    pub offset: u64,
+}
+
+/// What a topic is. The id is kept with the positions: a topic that was deleted and made again has another one, and
+/// positions of the old one mean nothing in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Made with the topic, never changed.
+    pub id: String,
+    /// Fixed at creation.
+    pub partitions: u32,
+}
+
+/// A record as a reader gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// The record.
+    pub record: Record,
+}
+
+/// What can go wrong with a stream.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StreamError {
+    /// The engine's queue is full; nothing of the batch was taken. Try again later.
+    #[error("the stream's queue is full")]
+    Full,
+    /// Nothing of the batch was taken.
+    #[error("the stream cannot take records: {0}")]
+    Unavailable(String),
+    /// The batch may or may not have been taken; appending it again may repeat it.
+    #[error("it is not known whether the stream took the batch: {0}")]
+    Indefinite(String),
+    /// A record is larger than the engine allows; nothing of the batch was taken.
+    #[error("a record of {bytes} bytes is larger than the limit of {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The position asked for is no longer (or not yet) in the log.
+    #[error("position {offset} of partition {partition} is not in the log (it starts at {start} and ends before {end})")]
+    OutOfRange {
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: u64,
+        /// First offset still there.
+        start: u64,
+        /// First offset not yet there.
+        end: u64,
+    },
+    /// The log itself is damaged or of another version.
+    #[error("the log cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// The acknowledgement of one append: resolves when every record of it is durable. Dropping it does not undo the append.
+pub type Append = Pin<Box<dyn Future<Output = Result<(), StreamError>> + Send>>;
+
+/// Takes records. One batch is taken as a whole or not at all.
+pub trait Sink: Send + Sync {
+    /// Queues `batch` at once and returns its acknowledgement. Batches enter the log in the order of the *calls*,
+    /// whatever happens to the futures. Never blocks: a full queue resolves to [`StreamError::Full`].
+    fn append(&self, batch: Vec<Record>) -> Append;
+
+    /// Id and partitions.
+    fn topic(&self) -> Topic;
+}
+
+/// The future of [`Source::next`].
+pub type Next<'a> = Pin<Box<dyn Future<Output = Result<Vec<Delivered>, StreamError>> + Send + 'a>>;
+
+/// Reads records.
+pub trait Source: Send {
+    /// Id and partitions.
+    fn topic(&self) -> Topic;
+
+    /// Says where to read. Partitions not named are not read. Replaces an earlier assignment.
+    ///
+    /// # Errors
+    /// [`StreamError::OutOfRange`] for a position that the log no longer holds: this is never papered over.
+    fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError>;
+
+    /// The next records, at least one and at most `max`, in order inside each partition. Waits for the first one.
+    /// Cancel-safe: dropping the future loses nothing.
+    fn next(&mut self, max: usize) -> Next<'_>;
+
+    /// For each partition the offsets `[start, end)` the log holds now.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError>;
+}
