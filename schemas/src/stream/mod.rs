@@ -10,6 +10,7 @@ use std::pin::Pin;
 
 use crate::contract::Record;
 
+mod assignment;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
@@ -117,4 +118,17 @@ pub trait Source: Send {
     /// # Errors
     /// When the engine cannot be asked.
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError>;
+}
+
+/// What a source's [`bounds`](Source::bounds) are: start and end of each partition.
+pub type Bounds = [(Position, Position)];
+
+/// Positions that read everything the log still holds.
+pub fn from_start(bounds: &Bounds) -> Vec<Position> {
+    bounds.iter().map(|(start, _)| *start).collect()
+}
+
+/// Positions that read only what is appended from now on.
+pub fn from_now(bounds: &Bounds) -> Vec<Position> {
+    bounds.iter().map(|(_, end)| *end).collect()
 }
