@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{
-    Batch, Change, ChangeKind, Channel, FieldChange, Link, Merge, Object, Origin, Ours, Raw, SCHEMA_VERSION, SequenceKind,
-    Source,
+    Batch, Change, ChangeKind, Channel, FieldChange, Link, Merge, Object, Origin, Ours, Raw, SCHEMA_VERSION,
+    SequenceKind, Source,
 };
 use crate::id::{ChangeId, ObjectType, System};
 use crate::time::{Resolution, Timestamp};
@@ -298,7 +298,11 @@ pub fn example() -> Change {
     Change {
         id: ChangeId::derive(System::Hubspot, "5550123", [b"example".as_slice()]),
         tenant: "acme".to_owned(),
-        source: Source { system: System::Hubspot, account: "5550123".to_owned(), connection: "hubspot-main".to_owned() },
+        source: Source {
+            system: System::Hubspot,
+            account: "5550123".to_owned(),
+            connection: "hubspot-main".to_owned(),
+        },
         object: Object { kind: ObjectType::CONTACT, native_type: "contact".to_owned(), id: Some("7001".to_owned()) },
         kind: ChangeKind::Updated,
         fields: IndexMap::from([("jobtitle".to_owned(), FieldChange::to("CTO".into()))]),

@@ -218,6 +218,5 @@ mod tests {
         assert_ne!(id(&["ab", "c"]), id(&["a", "bc"]));
         assert_eq!(id(&["ab", "c"]), id(&["ab", "c"]));
         assert_eq!(id(&["x"]).to_string().parse(), Ok(id(&["x"])));
-
     }
 }

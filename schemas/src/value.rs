@@ -94,7 +94,9 @@ impl From<Value> for serde_json::Value {
         match v {
             Value::Null => Self::Null,
             Value::Bool(b) => Self::Bool(b),
-            Value::Number(n) => serde_json::from_str::<serde_json::Number>(&n).map_or_else(|_| Self::String(n.into()), Self::Number),
+            Value::Number(n) => {
+                serde_json::from_str::<serde_json::Number>(&n).map_or_else(|_| Self::String(n.into()), Self::Number)
+            }
             Value::Text(s) => Self::String(s.into()),
             Value::List(l) => Self::Array(l.into_iter().map(Self::from).collect()),
             Value::Map(m) => Self::Object(m.into_iter().map(|(k, v)| (k.into(), Self::from(v))).collect()),

@@ -446,10 +446,8 @@ mod tests {
         assert!(matches!(run(Faults { full: 1_000, ..none }), (Err(StreamError::Full), 0)));
         assert!(matches!(run(Faults { unavailable: 1_000, ..none }), (Err(StreamError::Unavailable(_)), 0)));
         assert!(matches!(run(Faults { repeat: 1_000, ..none }), (Ok(()), 4)));
-        let memory = Memory::with(MemoryConfig {
-            faults: Faults { indefinite: 1_000, ..none },
-            ..MemoryConfig::default()
-        });
+        let memory =
+            Memory::with(MemoryConfig { faults: Faults { indefinite: 1_000, ..none }, ..MemoryConfig::default() });
         for n in 0..100 {
             let answer = memory.append(vec![record(&n.to_string())]).now_or_never();
             assert!(matches!(answer, Some(Err(StreamError::Indefinite(_)))));
@@ -463,9 +461,8 @@ mod tests {
         let run = |seed| {
             let faults = Faults { full: 200, unavailable: 100, indefinite: 200, repeat: 200, ..Faults::default() };
             let memory = Memory::with(MemoryConfig { seed, faults, ..MemoryConfig::default() });
-            let answers: Vec<_> = (0..200)
-                .map(|n| format!("{:?}", memory.append(vec![record(&n.to_string())]).now_or_never()))
-                .collect();
+            let answers: Vec<_> =
+                (0..200).map(|n| format!("{:?}", memory.append(vec![record(&n.to_string())]).now_or_never())).collect();
             (answers, ids(&memory))
         };
         assert_eq!(run(5), run(5));

@@ -66,7 +66,9 @@ pub enum StreamError {
         limit: usize,
     },
     /// The position asked for is no longer (or not yet) in the log.
-    #[error("position {offset} of partition {partition} is not in the log (it starts at {start} and ends before {end})")]
+    #[error(
+        "position {offset} of partition {partition} is not in the log (it starts at {start} and ends before {end})"
+    )]
     OutOfRange {
         /// The partition.
         partition: u32,

@@ -1,0 +1,12 @@
+//! One suite for every stream engine, and what only the embedded engine promises.
+//!
+//! Everything goes through `Sink` and `Source`. No verdict depends on how fast anything is: time limits are there only
+//! so that a fault shows as a failure and not as a hang.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers as well")]
+
+mod damage;
+mod embedded;
+mod kill;
+mod suite;
+mod support;
