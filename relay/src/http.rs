@@ -1,0 +1,404 @@
+//! The one outgoing HTTP client: time-outs, a cap on answers, no redirects, and credentials that no log can show.
+//!
+//! It knows nothing of any CRM: it moves bytes and says what a lost call means. The surprising thing is how finely it
+//! tells *not sent* from *perhaps sent*: a call that never got a connection is safe to repeat, a call that got one and
+//! no answer may have been applied. Plain `http` addresses are accepted because the address comes from the operator's
+//! file; certificates of `https` addresses are always verified.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headgate_schemas::Timestamp;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::target::{Disposition, TargetError};
+
+type Pool = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Longest wait an answer may ask for; a longer one is shortened to this and asked again then.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Limits of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From the start of a call to an open connection (name, TCP and TLS). Beyond it the call was not sent.
+    pub connect: Duration,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// Idle connections kept per host; further ones are closed after use.
+    pub idle_per_host: usize,
+    /// Bytes of one answer; a longer one is an error of the call.
+    pub answer_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            idle: Duration::from_secs(30),
+            idle_per_host: 16,
+            answer_bytes: 32 << 20,
+        }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The TLS library refused its own default settings.
+    #[error("TLS cannot be set up with the default protocol versions; rebuild the program with TLS 1.2 or 1.3")]
+    Tls(#[source] rustls::Error),
+    /// An address that is not `http://host` or `https://host`.
+    #[error("base_url `{0}` is not an http or https address with a host; write it like https://api.example.com")]
+    BaseUrl(String),
+    /// A credential that cannot stand in a header.
+    #[error("the token holds characters that no HTTP header may carry; look for a line break at its end")]
+    Token,
+}
+
+/// The pool of connections, shared by every CRM.
+#[derive(Clone)]
+pub struct Http {
+    pool: Pool,
+    settings: Settings,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// A pool with these limits.
+    ///
+    /// # Errors
+    /// [`SetupError::Tls`].
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.connect));
+        let tls = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .map_err(SetupError::Tls)?
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        // The pool repeats a request by itself only when the connection closed before any of it was written, so a
+        // repeat can never be a second write.
+        let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(settings.idle)
+            .pool_max_idle_per_host(settings.idle_per_host)
+            .build(tls);
+        Ok(Self { pool, settings })
+    }
+
+    /// A client of one connection. `deadline` bounds a whole call, from its start to the last byte of the answer.
+    ///
+    /// # Errors
+    /// [`SetupError::BaseUrl`], [`SetupError::Token`].
+    pub fn client(&self, base_url: &str, token: &SecretString, deadline: Duration) -> Result<Client, SetupError> {
+        let base = base_url.trim_end_matches('/');
+        let uri: Uri = base.parse().map_err(|_| SetupError::BaseUrl(base.to_owned()))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() || uri.query().is_some() {
+            return Err(SetupError::BaseUrl(base.to_owned()));
+        }
+        let mut authorization =
+            HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map_err(|_| SetupError::Token)?;
+        authorization.set_sensitive(true);
+        Ok(Client { http: self.clone(), base_url: base.into(), authorization, deadline })
+    }
+}
+
+/// What a call does, which decides what its loss means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing changes, so a lost call is simply made again. (A read may well be a POST.)
+    Read,
+    /// A lost call may have been applied.
+    Write,
+}
+
+impl Effect {
+    /// What is to be done about a call that was sent and got no usable answer.
+    pub const fn when_lost(self) -> Disposition {
+        match self {
+            Self::Read => Disposition::Retry,
+            Self::Write => Disposition::Unknown,
+        }
+    }
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What it does.
+    pub effect: Effect,
+    /// HTTP method.
+    pub method: Method,
+    /// Path with query, from `/`, already percent-encoded.
+    pub path: String,
+    /// Headers beside the usual ones.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// JSON.
+    pub body: Option<Bytes>,
+}
+
+impl Call {
+    /// A GET that changes nothing.
+    pub const fn get(path: String) -> Self {
+        Self { effect: Effect::Read, method: Method::GET, path, headers: Vec::new(), body: None }
+    }
+
+    /// A call with a JSON body.
+    pub const fn json(effect: Effect, method: Method, path: String, body: Bytes) -> Self {
+        Self { effect, method, path, headers: Vec::new(), body: Some(body) }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+/// A whole answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body, read to its end.
+    pub body: Bytes,
+    /// The CRM's clock, whole seconds.
+    pub date: Option<Timestamp>,
+}
+
+impl Reply {
+    /// The value of a header, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim)
+    }
+
+    /// The wait asked for by `Retry-After`, in seconds or as a date (counted from the answer's own `Date`).
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.header("retry-after")?;
+        let wait = match text.parse::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+            Err(_) => http_date(text)?.since(self.date?),
+        };
+        Some(wait.min(LONGEST_WAIT))
+    }
+}
+
+/// A client of one connection: where it is, and who we are there.
+#[derive(Clone)]
+pub struct Client {
+    http: Http,
+    base_url: Box<str>,
+    authorization: HeaderValue,
+    deadline: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes one call, once. Dropping the future abandons it; a write may then have been applied.
+    ///
+    /// # Errors
+    /// `connect_failed`: not sent ([`Disposition::Retry`]). `timeout`, `connection_lost`, `answer_too_large`: sent
+    /// ([`Effect::when_lost`]). `redirected`: the address answers with another one, which is not followed because our
+    /// credentials are not for it ([`Disposition::Permanent`]). Any other status is an `Ok`.
+    pub async fn send(&self, call: Call) -> Result<Reply, TargetError> {
+        let effect = call.effect;
+        let mut request = self.request(call)?;
+        let connection = capture_connection(&mut request);
+        let answer = async {
+            let mut waiting = connection.clone();
+            let response = self.http.pool.request(request);
+            tokio::pin!(response);
+            let connected = tokio::time::timeout(self.http.settings.connect, waiting.wait_for_connection_metadata());
+            let head = tokio::select! {
+                biased;
+                head = &mut response => head,
+                connected = async { connected.await.is_ok() } => {
+                    if !connected {
+                        return Err(lost("connect_failed", "no connection in time; check base_url and the network", Disposition::Retry));
+                    }
+                    response.await
+                }
+            };
+            self.read(effect, head.map_err(|e| failed(&e, effect))?).await
+        };
+        match tokio::time::timeout(self.deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) if connection.connection_metadata().is_none() => {
+                Err(lost("connect_failed", "no connection in time; check base_url and the network", Disposition::Retry))
+            }
+            Err(_) => Err(lost("timeout", "no answer before the send deadline", effect.when_lost())),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, TargetError> {
+        let unsendable = || lost("unsendable", "the call cannot be written as an HTTP request", Disposition::Permanent);
+        let uri: Uri = format!("{}{}", self.base_url, call.path).parse().map_err(|_| unsendable())?;
+        let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("headgate/", env!("CARGO_PKG_VERSION"))));
+        if call.body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        for (name, value) in call.headers {
+            headers.insert(name, value);
+        }
+        Ok(request)
+    }
+
+    async fn read(&self, effect: Effect, response: Response<Incoming>) -> Result<Reply, TargetError> {
+        let (head, body) = response.into_parts();
+        if head.status.is_redirection() {
+            return Err(lost(
+                "redirected",
+                "the address redirects; put the final address into base_url",
+                Disposition::Permanent,
+            ));
+        }
+        let body = Limited::new(body, self.http.settings.answer_bytes).collect().await.map_err(|e| {
+            if e.is::<LengthLimitError>() {
+                lost("answer_too_large", "the answer is longer than the configured limit", effect.when_lost())
+            } else {
+                lost("connection_lost", "the connection closed inside the answer", effect.when_lost())
+            }
+        })?;
+        let date = head.headers.get(header::DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
+        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes(), date })
+    }
+}
+
+fn failed(error: &hyper_util::client::legacy::Error, effect: Effect) -> TargetError {
+    if error.is_connect() {
+        return lost("connect_failed", "no connection; check base_url and the network", Disposition::Retry);
+    }
+    lost("connection_lost", "the connection closed before an answer", effect.when_lost())
+}
+
+fn lost(code: &str, message: &str, disposition: Disposition) -> TargetError {
+    TargetError::new(code, message, disposition)
+}
+
+/// An HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`); the two obsolete forms of RFC 9110 are not understood.
+fn http_date(text: &str) -> Option<Timestamp> {
+    static PARSER: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new();
+    PARSER.parse_timestamp(text).ok().map(|t| Timestamp::from_micros(t.as_microsecond()))
+}
+
+/// What an answer without a code we know means, by its status alone.
+pub fn by_status(reply: &Reply, effect: Effect) -> Disposition {
+    match reply.status.as_u16() {
+        401 => Disposition::Reauthorise,
+        404 | 410 => Disposition::Gone,
+        408 | 423 | 425 => Disposition::Retry,
+        409 | 412 => Disposition::Conflict,
+        429 => Disposition::Rate { wait: reply.retry_after().unwrap_or(Duration::from_secs(5)) },
+        500..=599 => effect.when_lost(),
+        _ => Disposition::Permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, headers: &[(&'static str, &str)]) -> Reply {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let date = headers.get("date").and_then(|v| http_date(v.to_str().unwrap()));
+        Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), date }
+    }
+
+    #[test]
+    fn dates_and_waits_are_understood() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Timestamp::from_secs(784_111_777)));
+        assert_eq!(http_date("yesterday"), None);
+        let wait = |value: &str| {
+            reply(429, &[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", value)]).retry_after()
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:27 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("99999999999"), Some(LONGEST_WAIT));
+        assert_eq!(wait("-1"), None);
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn status_alone_decides_where_no_code_is_known() {
+        let table = [
+            (400, Disposition::Permanent, Disposition::Permanent),
+            (401, Disposition::Reauthorise, Disposition::Reauthorise),
+            (403, Disposition::Permanent, Disposition::Permanent),
+            (404, Disposition::Gone, Disposition::Gone),
+            (408, Disposition::Retry, Disposition::Retry),
+            (409, Disposition::Conflict, Disposition::Conflict),
+            (410, Disposition::Gone, Disposition::Gone),
+            (412, Disposition::Conflict, Disposition::Conflict),
+            (413, Disposition::Permanent, Disposition::Permanent),
+            (423, Disposition::Retry, Disposition::Retry),
+            (425, Disposition::Retry, Disposition::Retry),
+            (
+                429,
+                Disposition::Rate { wait: Duration::from_secs(5) },
+                Disposition::Rate { wait: Duration::from_secs(5) },
+            ),
+            (500, Disposition::Retry, Disposition::Unknown),
+            (503, Disposition::Retry, Disposition::Unknown),
+            (524, Disposition::Retry, Disposition::Unknown),
+        ];
+        for (status, read, write) in table {
+            assert_eq!(by_status(&reply(status, &[]), Effect::Read), read, "read {status}");
+            assert_eq!(by_status(&reply(status, &[]), Effect::Write), write, "write {status}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_tokens_are_checked_and_never_shown() {
+        let http = Http::new(Settings::default()).unwrap();
+        let token = SecretString::from("s3cr3t-token");
+        for bad in ["", "api.example.com", "ftp://api.example.com", "https://", "/crm", "https://a.example?x=1"] {
+            let refused = http.client(bad, &token, Duration::from_secs(1));
+            assert!(matches!(refused, Err(SetupError::BaseUrl(_))), "{bad}");
+        }
+        let broken = http.client("https://a.example", &SecretString::from("a\nb"), Duration::from_secs(1));
+        assert!(matches!(broken, Err(SetupError::Token)));
+        let client = http.client("https://api.example.com/", &token, Duration::from_secs(1)).unwrap();
+        let request = client.request(Call::get("/x?y=1".to_owned())).unwrap();
+        assert_eq!(request.uri(), "https://api.example.com/x?y=1");
+        assert_eq!(request.headers()["authorization"], "Bearer s3cr3t-token");
+        for shown in [format!("{client:?}"), format!("{request:?}"), format!("{http:?}")] {
+            assert!(!shown.contains("s3cr3t"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! HubSpot as a CRM that is read. Paths and shapes: HubSpot's "CRM objects" and "Properties" API references; the two path
+//! styles and their ends of life: its "Date-based versioning" changelog.
+//!
+//! The surprising things: every value is text and an empty one means no value; answers of a batch come in any order and
+//! are matched by id; a record that was merged away answers under its survivor's id and is recognised by the list of
+//! merged ids that the survivor carries.
+
+mod errors;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headgate_schemas::{ObjectType, Resolution, Timestamp, Value};
+use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Answered, By, Calling, Disposition, FieldInfo, Found, NativeName, NativeValues, Pack, Quota, ReadCall, ReadItem,
+    Target, TargetError, Version, WriteCall, Written,
+};
+use crate::config::ConnectionConfig;
+use crate::http::{Call, Client, Effect, Reply};
+
+/// Records in one batch call, by the "batch" endpoints of HubSpot's CRM objects API.
+const PACK: usize = 100;
+/// The ids of the records merged into one, separated by semicolons; HubSpot keeps it on every standard object.
+const MERGED_IDS: &str = "hs_merged_object_ids";
+
+/// HubSpot's path name of a neutral type.
+pub fn object_path(object: &ObjectType) -> Option<&'static str> {
+    match object.as_str() {
+        "contact" => Some("contacts"),
+        "company" => Some("companies"),
+        "deal" => Some("deals"),
+        _ => None,
+    }
+}
+
+/// One HubSpot account.
+#[derive(Debug)]
+pub struct Hubspot {
+    client: Client,
+    /// Everything of an object's path before the type.
+    objects: String,
+    external_id_field: String,
+}
+
+impl Hubspot {
+    /// The target of a connection.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn new(config: &ConnectionConfig, client: Client) -> Result<Self, &'static str> {
+        let objects = match config.api_version.as_str() {
+            "v3" => "/crm/v3/objects".to_owned(),
+            dated @ ("2026-03" | "2026-09") => format!("/crm/objects/{dated}"),
+            _ => return Err("api_version must be 2026-09, 2026-03 or v3"),
+        };
+        Ok(Self { client, objects, external_id_field: config.external_id_field.clone() })
+    }
+
+    async fn read_batch(&self, call: &ReadCall) -> Result<Answered<ReadItem>, TargetError> {
+        if call.ids.is_empty() {
+            return Ok(Answered { items: Vec::new(), date: None, quota: Vec::new() });
+        }
+        let object = path_of(&call.object)?;
+        let body = ReadBody::new(call, &self.external_id_field);
+        let body = serde_json::to_vec(&body)
+            .map_err(|e| TargetError::new("unsendable", e.to_string(), Disposition::Permanent))?;
+        let path = format!("{}/{object}/batch/read", self.objects);
+        let reply = self.client.send(Call::json(Effect::Read, Method::POST, path, Bytes::from(body))).await?;
+        if !matches!(reply.status, StatusCode::OK | StatusCode::MULTI_STATUS) {
+            return Err(errors::whole_call(&reply, Effect::Read));
+        }
+        let answer: BatchAnswer = parse(&reply)?;
+        // Anything but a finished batch would make records look missing that merely were not looked at.
+        if answer.status != "COMPLETE" {
+            return Err(TargetError::new("unfinished_batch", answer.status, Disposition::Retry));
+        }
+        let items = match_items(call, &self.external_id_field, answer)?;
+        Ok(Answered { items, date: reply.date, quota: quota(&reply) })
+    }
+
+    async fn properties(&self, object: &ObjectType) -> Result<Option<Vec<FieldInfo>>, TargetError> {
+        let reply = self.client.send(Call::get(format!("/crm/v3/properties/{}", path_of(object)?))).await?;
+        match reply.status {
+            StatusCode::OK => {
+                let answer: PropertiesAnswer = parse(&reply)?;
+                Ok(Some(answer.results.into_iter().map(FieldInfo::from).collect()))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(errors::whole_call(&reply, Effect::Read)),
+        }
+    }
+}
+
+impl Target for Hubspot {
+    fn pack(&self) -> Pack {
+        Pack { read: PACK, write: PACK }
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+
+    fn read<'a>(&'a self, call: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
+        Box::pin(self.read_batch(call))
+    }
+
+    fn write<'a>(&'a self, _call: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>> {
+        let refused = "this version reads HubSpot and does not write to it";
+        Box::pin(async move { Err(TargetError::new("not_writable", refused, Disposition::Permanent)) })
+    }
+
+    fn describe<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>> {
+        Box::pin(self.properties(object))
+    }
+}
+
+fn path_of(object: &ObjectType) -> Result<&'static str, TargetError> {
+    object_path(object).ok_or_else(|| {
+        TargetError::new("unsupported_object", format!("no HubSpot type for {object}"), Disposition::Permanent)
+    })
+}
+
+/// The body of a batch read.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_property: Option<&'a str>,
+    inputs: Vec<Input<'a>>,
+    properties: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Input<'a> {
+    id: &'a str,
+}
+
+impl<'a> ReadBody<'a> {
+    fn new(call: &'a ReadCall, external_id_field: &'a str) -> Self {
+        let (id_property, key) = match call.by {
+            By::NativeId => (None, MERGED_IDS),
+            By::ExternalId => (Some(external_id_field), external_id_field),
+        };
+        let mut properties: Vec<&str> = call.fields.iter().map(|f| &**f).collect();
+        if !properties.contains(&key) {
+            properties.push(key);
+        }
+        Self { id_property, inputs: call.ids.iter().map(|id| Input { id }).collect(), properties }
+    }
+}
+
+#[derive(Deserialize)]
+struct BatchAnswer {
+    status: String,
+    results: Vec<Record>,
+    #[serde(default)]
+    errors: Vec<errors::Fault>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    id: String,
+    updated_at: String,
+    properties: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    archived: bool,
+}
+
+impl Record {
+    fn found(&self, fields: &[NativeName]) -> Result<Found, TargetError> {
+        let at: Timestamp = self.updated_at.parse().map_err(|_| malformed("updatedAt is not a date and time"))?;
+        let values: NativeValues =
+            fields.iter().filter_map(|name| Some((name.clone(), value(self.properties.get(&**name)?)))).collect();
+        Ok(Found { id: self.id.clone(), version: Version { at, resolution: Resolution::Ms }, values })
+    }
+
+    fn text(&self, property: &str) -> Option<&str> {
+        self.properties.get(property)?.as_str()
+    }
+}
+
+fn value(v: &serde_json::Value) -> Value {
+    match Value::from(v.clone()) {
+        Value::Text(t) if t.is_empty() => Value::Null,
+        other => other,
+    }
+}
+
+/// One entry per id asked for. Ids are matched, never positions.
+fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) -> Result<Vec<ReadItem>, TargetError> {
+    let mut found: HashMap<Cow<'_, str>, &Record> = HashMap::with_capacity(answer.results.len());
+    for record in answer.results.iter().filter(|r| !r.archived) {
+        match call.by {
+            By::NativeId => {
+                let merged = record.text(MERGED_IDS).unwrap_or_default().split(';').map(str::trim);
+                for id in merged.filter(|id| !id.is_empty()) {
+                    found.entry(Cow::Borrowed(id)).or_insert(record);
+                }
+                found.insert(Cow::Borrowed(&record.id), record);
+            }
+            By::ExternalId => {
+                let id = record.text(external_id_field).ok_or_else(|| malformed("a record without its external id"))?;
+                found.insert(Cow::Owned(id.to_ascii_lowercase()), record);
+            }
+        }
+    }
+    let failed = errors::by_id(&answer.errors);
+    call.ids
+        .iter()
+        .map(|id| {
+            let key = match call.by {
+                By::NativeId => Cow::Borrowed(id.as_str()),
+                By::ExternalId => Cow::Owned(id.to_ascii_lowercase()),
+            };
+            if let Some(record) = found.get(&key) {
+                return Ok(ReadItem::Found(record.found(&call.fields)?));
+            }
+            Ok(match failed.get(id.as_str()) {
+                Some(fault) if !fault.is_absence() => ReadItem::Failed(fault.error()),
+                Some(_) | None => ReadItem::Missing,
+            })
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct PropertiesAnswer {
+    results: Vec<Property>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Property {
+    name: String,
+    #[serde(default)]
+    modification_metadata: ModificationMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModificationMetadata {
+    #[serde(default)]
+    read_only_value: bool,
+}
+
+impl From<Property> for FieldInfo {
+    fn from(p: Property) -> Self {
+        let settable = !p.modification_metadata.read_only_value;
+        Self { name: Arc::from(p.name), createable: settable, updateable: settable }
+    }
+}
+
+/// The limits named in HubSpot's "API usage guidelines": per ten seconds, and per day.
+fn quota(reply: &Reply) -> Vec<Quota> {
+    let number = |name: &str| reply.header(name)?.parse::<f64>().ok().filter(|n| n.is_finite());
+    let share = |window, left: &str, most: &str| {
+        let most = number(most).filter(|n| *n > 0.0)?;
+        Some(Quota { window, remaining: (number(left)? / most).clamp(0.0, 1.0) })
+    };
+    [
+        share("burst", "x-hubspot-ratelimit-remaining", "x-hubspot-ratelimit-max"),
+        share("daily", "x-hubspot-ratelimit-daily-remaining", "x-hubspot-ratelimit-daily"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Every call here is a read, so an answer that cannot be understood is asked for again.
+fn parse<T: for<'de> Deserialize<'de>>(reply: &Reply) -> Result<T, TargetError> {
+    serde_json::from_slice(&reply.body).map_err(|e| malformed(&e.to_string()))
+}
+
+fn malformed(why: &str) -> TargetError {
+    TargetError::new("malformed_answer", why, Disposition::Retry)
+}
