@@ -5,7 +5,7 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{ChangeId, ObjectType, RecordKey, System};
 use crate::time::{Resolution, Timestamp};
@@ -173,9 +173,14 @@ pub struct Object {
 pub struct FieldChange {
     /// The new value; null: cleared.
     pub value: Value,
-    /// The value before, present only if the provider sent it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The value before, present only if the provider sent it. A null that was sent says that it was empty.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "sent")]
     pub previous: Option<Value>,
+}
+
+/// Keeps a null that is there apart from a value that is absent, which JSON can tell and `Option` alone cannot.
+fn sent<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    if value.is_human_readable() { Value::deserialize(value).map(Some) } else { Option::deserialize(value) }
 }
 
 impl FieldChange {

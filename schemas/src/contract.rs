@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{
@@ -133,6 +133,13 @@ pub struct Data {
     pub batch: Option<Batch>,
     /// The original body.
     pub raw: Raw,
+}
+
+/// The JSON Schema of [`Data`], named [`DATA_SCHEMA`]. `json/change.v1.json` is this, checked in.
+pub fn data_schema() -> Schema {
+    let mut schema = schema_for!(Data);
+    schema.insert("$id".to_owned(), DATA_SCHEMA.into());
+    schema
 }
 
 /// Why a record of the stream is no change.
