@@ -1,4 +1,7 @@
 //! Settings of the gateway, already checked: the program parses its file into these and reports every fault there.
+//!
+//! They must not know files or the environment. The surprising thing: every limit of the process stands in [`Limits`],
+//! each with what happens when it is reached.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Headers of one request.
     pub headers: usize,
+    /// One record of the stream; a larger change goes without its values and is marked to be fetched.
+    pub record_bytes: usize,
     /// From the last body byte to the answer; then 503 and the provider sends again.
     pub append_deadline: Duration,
     /// Keys remembered as already published; beyond it the oldest are forgotten and the relay recognises repeats.
@@ -62,6 +67,7 @@ impl Default for Limits {
             body_min_rate: 1_000,
             header_bytes: 32 << 10,
             headers: 100,
+            record_bytes: 900_000,
             append_deadline: Duration::from_secs(2),
             dedup_keys: 250_000,
             order_window: Duration::from_millis(50),
@@ -135,7 +141,8 @@ pub struct EndpointConfig {
     pub connection: String,
     /// The system of that connection.
     pub system: System,
-    /// The account of that connection, in canonical form. Events of another account are refused as unrouted.
+    /// The account of that connection, in canonical form. Events of another account are unrouted:
+    /// counted, acknowledged, not published.
     pub account: String,
     /// What a call is checked with.
     pub credential: Credential,

@@ -1,2 +1,218 @@
-//! Placeholder.
+//! Webhooks in, normalised changes out to the stream. Holds no database.
+//!
+//! The path of a change, each step in the module that owns it:
+//!
+//! ```text
+//! server    accept, connection limits, header time-outs
+//! route     POST /in/{provider}/{key}
+//! intake    the order of what follows
+//!   limit     bytes in flight, capped body             503, 413, 408
+//!   provider  verify over raw bytes                    401
+//!   provider  foreign JSON to changes                  400; unknown kinds are acknowledged
+//!   dedup     reserve: known → answered as accepted; in flight → shares the fate
+//!   order     a bounded wait for stragglers of one record
+//!   publish   encode, Sink::append                     acknowledged, or 503
+//!   dedup     commit
+//!   provider  the reply it takes as success
+//! ```
+//!
+//! A 2xx leaves only after the stream acknowledged every change of the request; everything else is left to the
+//! provider's retry. [`vectors`] runs the same verification over recorded calls.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use headgate_schemas::System;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::Sink;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::config::{Credential, EndpointConfig, GatewayConfig, ProviderName};
+use crate::dedup::{Dedup, tenant_mix};
+use crate::intake::Intake;
+use crate::limit::Admission;
+use crate::metrics::Metrics;
+use crate::provider::Endpoint;
+use crate::publish::Publisher;
+use crate::signature::Keys;
+
 pub mod config;
+mod dedup;
+mod intake;
+mod limit;
+mod metrics;
+mod order;
+mod provider;
+mod publish;
+mod route;
+mod server;
+mod signature;
+pub mod vectors;
+
+pub use signature::KeyError;
+
+/// Why a gateway did not start. Names endpoints, never their keys or secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}; is another program using it?")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An endpoint has no key.
+    #[error("endpoint {endpoint} has an empty key")]
+    EmptyKey {
+        /// Its name.
+        endpoint: String,
+    },
+    /// Two endpoints of one provider have one key.
+    #[error("endpoints {first} and {second} have the same key; give each its own")]
+    SameKey {
+        /// One name.
+        first: String,
+        /// The other name.
+        second: String,
+    },
+    /// An endpoint's credential is not what its provider needs.
+    #[error("endpoint {endpoint} {source}")]
+    Credential {
+        /// Its name.
+        endpoint: String,
+        /// What is wrong.
+        source: KeyError,
+    },
+}
+
+/// A running gateway. Its tasks belong to the [`Shutdown`] it was started with and end with it.
+#[derive(Debug)]
+pub struct Gateway {
+    local_addr: SocketAddr,
+    public_url: String,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    /// The address it listens on, with the real port.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What signed URLs begin with.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Whether it takes requests, whatever the state of what reads the stream.
+    pub fn ready(&self) -> bool {
+        !self.shutdown.is_stopped()
+    }
+
+    /// Whether it finishes what is open and takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.shutdown.is_stopped()
+    }
+}
+
+/// Checks the endpoints, listens, and starts answering. Draining is [`Shutdown::drain`]: the listener closes, open
+/// requests are answered, held changes are published, then every task has ended.
+///
+/// # Errors
+/// [`StartError`]; nothing keeps running then.
+pub async fn start(
+    config: GatewayConfig,
+    sink: Arc<dyn Sink>,
+    metrics: &mut Registry,
+    shutdown: &Shutdown,
+) -> Result<Gateway, StartError> {
+    let GatewayConfig { listen, public_url, endpoints, limits } = config;
+    let endpoints = doors(endpoints)?;
+    let listen_error = |source| StartError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
+    let local_addr = listener.local_addr().map_err(listen_error)?;
+    let public_url = public_url.unwrap_or_else(|| format!("http://{local_addr}"));
+    let public_url = public_url.trim_end_matches('/').to_owned();
+
+    let metrics = Metrics::register(metrics);
+    let dedup = Dedup::new(limits.dedup_keys);
+    let publisher = Publisher::new(sink, Arc::clone(&dedup), &limits, metrics.clone(), shutdown.clone());
+    let publisher = Arc::new(publisher);
+    let intake = Intake {
+        endpoints,
+        decoys: decoys(),
+        public_url: public_url.clone(),
+        admission: Admission::new(limits.inflight_bytes),
+        limits,
+        dedup,
+        publisher: Arc::clone(&publisher),
+        metrics,
+        shutdown: shutdown.clone(),
+    };
+    shutdown.spawn("order", publisher.drive());
+    shutdown.spawn("accept", server::accept(listener, Arc::new(intake), shutdown.clone()));
+    Ok(Gateway { local_addr, public_url, shutdown: shutdown.clone() })
+}
+
+type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;
+
+/// The endpoints by provider and key.
+fn doors(endpoints: Vec<EndpointConfig>) -> Result<Doors, StartError> {
+    let mut doors = Doors::default();
+    for config in endpoints {
+        if config.key.is_empty() {
+            return Err(StartError::EmptyKey { endpoint: config.name });
+        }
+        let endpoint = door(config)?;
+        let place = (endpoint.config.provider, endpoint.config.key.clone());
+        if let Some(first) = doors.get(&place) {
+            let (first, second) = (first.config.name.clone(), endpoint.config.name);
+            return Err(StartError::SameKey { first, second });
+        }
+        doors.insert(place, Arc::new(endpoint));
+    }
+    Ok(doors)
+}
+
+/// One endpoint with its keys. A provider without an implementation needs none: it answers 503.
+fn door(config: EndpointConfig) -> Result<Endpoint, StartError> {
+    let keys = match provider::find(config.provider) {
+        Some(provider) => provider
+            .keys(&config.credential)
+            .map_err(|source| StartError::Credential { endpoint: config.name.clone(), source })?,
+        None => {
+            let (endpoint, provider) = (&config.name, config.provider.as_str());
+            tracing::warn!(endpoint, provider, "this provider is not available in this version; it answers 503");
+            Keys::Shared(Vec::new())
+        }
+    };
+    Ok(Endpoint { tenant_mix: tenant_mix(&config.tenant), keys, config })
+}
+
+/// One endpoint per provider that no call can satisfy, since its answer is thrown away.
+fn decoys() -> HashMap<ProviderName, Endpoint, ahash::RandomState> {
+    let decoy = |name: ProviderName| {
+        let provider = provider::find(name)?;
+        // Base64 and plain text at once, so that every provider can make a key of it.
+        let credential = Credential::Secrets(vec!["aGVhZGdhdGUtbm8tc3VjaC1lbmRwb2ludA==".into()]);
+        let keys = provider.keys(&credential).ok()?;
+        let config = EndpointConfig {
+            name: String::new(),
+            key: String::new(),
+            provider: name,
+            tenant: String::new(),
+            connection: String::new(),
+            system: System::Native,
+            account: String::new(),
+            credential,
+            allow_legacy: false,
+            raw_url_fallback: false,
+        };
+        Some((name, Endpoint { config, keys, tenant_mix: 0 }))
+    };
+    ProviderName::ALL.into_iter().filter_map(decoy).collect()
+}

@@ -1,0 +1,326 @@
+//! One request from its first byte to its reply. The only place that knows the order of the steps.
+//!
+//! ```text
+//! route → limit::admit → limit::read_body → Provider::verify → Provider::changes
+//!       → dedup::reserve → order → publish → Sink::append → dedup::commit → Provider::accepted
+//! ```
+//!
+//! The surprising thing: from the reservation on the work runs in a task of its own. A client that goes away cancels
+//! its reply and nothing else; when the deadline passes the reply is 503 while the append goes on, and the provider's
+//! next attempt finds what became of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::{Timestamp, time};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use crate::config::{Limits, ProviderName};
+use crate::dedup::{Dedup, Reserved};
+use crate::limit::{self, Admission, BodyFault, Permit};
+use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
+use crate::provider::{self, Call, Endpoint, Malformed, Provider, Reading};
+use crate::publish::{self, Publisher};
+use crate::route::{Route, route};
+use crate::signature::Refusal;
+
+/// Seconds after which a provider may try again; short, since overload here is short.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Why a request was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejection {
+    /// No such path.
+    #[error("not found")]
+    NotFound,
+    /// Not a POST.
+    #[error("only POST is answered here")]
+    WrongMethod,
+    /// A compressed body.
+    #[error("send the body without Content-Encoding")]
+    Encoded,
+    /// A body beyond the limit.
+    #[error("the body is too large")]
+    TooLarge,
+    /// A body too slow or too late.
+    #[error("the body came too slowly")]
+    Slow,
+    /// Framing that broke off.
+    #[error("the body is incomplete")]
+    Broken,
+    /// All bytes in flight are used.
+    #[error("busy, try again")]
+    Busy,
+    /// Not believed.
+    #[error("unauthorised")]
+    Unauthorised(Refusal),
+    /// Believed and not understood.
+    #[error("{0}")]
+    Malformed(Malformed),
+    /// An endpoint of a provider that is not implemented.
+    #[error("this provider is not available in this version")]
+    NotAvailable,
+    /// The stream did not acknowledge in time.
+    #[error("the events could not be stored, try again")]
+    NotStored,
+}
+
+impl Rejection {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorised(_) => StatusCode::UNAUTHORIZED,
+            Self::Busy | Self::NotAvailable | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::WrongMethod => "method",
+            Self::Encoded => "content_encoding",
+            Self::TooLarge => "too_large",
+            Self::Slow => "slow_body",
+            Self::Broken => "broken_body",
+            Self::Busy => "busy",
+            Self::Unauthorised(refusal) => refusal.label(),
+            Self::Malformed(_) => "malformed",
+            Self::NotAvailable => "not_available",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
+
+impl From<BodyFault> for Rejection {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::TooLarge,
+            BodyFault::Slow => Self::Slow,
+            BodyFault::Full => Self::Busy,
+            BodyFault::Broken => Self::Broken,
+        }
+    }
+}
+
+/// What all requests share.
+pub(crate) struct Intake {
+    /// By provider and key.
+    pub endpoints: HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>,
+    /// What a call to an unknown key is checked against, so that it takes as long as any other.
+    pub decoys: HashMap<ProviderName, Endpoint, ahash::RandomState>,
+    /// Scheme, host and prefix as the providers see them.
+    pub public_url: String,
+    /// All limits.
+    pub limits: Limits,
+    /// Bytes in flight.
+    pub admission: Arc<Admission>,
+    /// What was published.
+    pub dedup: Arc<Dedup>,
+    /// The way to the stream.
+    pub publisher: Arc<Publisher>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Runs the tasks.
+    pub shutdown: Shutdown,
+}
+
+/// A request whose body was read.
+struct Received {
+    parts: hyper::http::request::Parts,
+    body: Bytes,
+    at: Timestamp,
+    permit: Permit,
+}
+
+impl Intake {
+    /// Answers one request.
+    pub(crate) async fn receive(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (started, at) = (Instant::now(), time::now());
+        self.metrics.inflight.inc();
+        let _inflight = Inflight(&self.metrics);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (source, result) = match route(&method, uri.path()) {
+            Route::Unknown => ("none", Err(Rejection::NotFound)),
+            Route::WrongMethod => ("none", Err(Rejection::WrongMethod)),
+            Route::Inbound { provider, key } => (provider.as_str(), self.take(request, provider, key, at).await),
+        };
+        self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+        self.answer(source, result)
+    }
+
+    /// The steps, in order.
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        name: ProviderName,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<StatusCode, Rejection> {
+        let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
+        plain_encoding(request.headers())?;
+        let provider = provider::find(name);
+        let cap = provider.and_then(Provider::body_bytes).unwrap_or(0).max(self.limits.body_bytes);
+        let (parts, body) = request.into_parts();
+        let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
+        let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
+        let received = Received { parts, body, at, permit };
+        let (endpoint, provider) = self.believe(&received, name, key, provider)?;
+        let reading = self.read(&received, &endpoint, provider)?;
+        if reading.changes.is_empty() {
+            return Ok(provider.accepted());
+        }
+        let work = self.publish(&endpoint, provider, reading, received.permit);
+        match tokio::time::timeout_at(deadline, work).await {
+            Ok(Ok(true)) => Ok(provider.accepted()),
+            Ok(Ok(false) | Err(_)) | Err(_) => Err(Rejection::NotStored),
+        }
+    }
+
+    /// Finds the endpoint and checks the signature over the raw bytes.
+    fn believe(
+        &self,
+        received: &Received,
+        name: ProviderName,
+        key: &str,
+        provider: Option<&'static dyn Provider>,
+    ) -> Result<(Arc<Endpoint>, &'static dyn Provider), Rejection> {
+        let unknown = Rejection::Unauthorised(Refusal::UnknownEndpoint);
+        let found = self.endpoints.get(&(name, key.to_owned()));
+        let Some(provider) = provider else {
+            return Err(if found.is_some() { Rejection::NotAvailable } else { unknown });
+        };
+        let Some(endpoint) = found.map(Arc::as_ref).or_else(|| self.decoys.get(&name)) else { return Err(unknown) };
+        let started = Instant::now();
+        let url = self.url(received);
+        let verdict = provider.verify(&received.call(&url), endpoint, received.at);
+        let scheme = verdict.unwrap_or("none");
+        self.metrics.verify_seconds.get_or_create(&Scheme { scheme }).observe(started.elapsed().as_secs_f64());
+        let Some(endpoint) = found else { return Err(unknown) };
+        verdict.map_err(Rejection::Unauthorised)?;
+        Ok((Arc::clone(endpoint), provider))
+    }
+
+    /// Reads the changes and counts what is not one.
+    fn read(
+        &self,
+        received: &Received,
+        endpoint: &Endpoint,
+        provider: &'static dyn Provider,
+    ) -> Result<Reading, Rejection> {
+        let url = self.url(received);
+        let reading = provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
+        let source = endpoint.config.provider.as_str();
+        for change in &reading.changes {
+            let object = object_label(change.object.kind.as_str());
+            self.metrics.events.get_or_create(&Object { source, object }).inc();
+        }
+        for (reason, count) in [("unknown_kind", reading.unknown), ("unrouted", reading.unrouted)] {
+            if count > 0 {
+                self.metrics.ignored.get_or_create(&Reason { source, reason }).inc_by(count);
+            }
+        }
+        if let Some(account) = &reading.unrouted_account {
+            tracing::info!(
+                endpoint = endpoint.config.name,
+                account,
+                events = reading.unrouted,
+                "events of an account without a connection"
+            );
+        }
+        Ok(reading)
+    }
+
+    /// Reserves and publishes in a task of its own, which keeps the request's share of memory until the end.
+    fn publish(
+        &self,
+        endpoint: &Endpoint,
+        provider: &'static dyn Provider,
+        reading: Reading,
+        permit: Permit,
+    ) -> tokio::task::JoinHandle<bool> {
+        let reserved = publish::reserve(&self.dedup, endpoint, provider, &reading.changes);
+        let source = endpoint.config.provider.as_str();
+        for reserved in &reserved {
+            let result = match reserved {
+                Reserved::New(_) => "new",
+                Reserved::Open(_) => "in_flight",
+                Reserved::Kept => "known",
+            };
+            self.metrics.dedup.get_or_create(&Found { source, result }).inc();
+        }
+        let publisher = Arc::clone(&self.publisher);
+        self.shutdown.spawn("publish", async move {
+            let published = publisher.publish(reading.changes, reserved).await;
+            drop(permit);
+            published.inspect_err(|error| tracing::debug!(%error, "a request was not published")).is_ok()
+        })
+    }
+
+    /// The URL as the provider signed it: ours, never what the request claims to be its host.
+    fn url(&self, received: &Received) -> String {
+        let target = received.parts.uri.path_and_query().map_or("", |target| target.as_str());
+        format!("{}{target}", self.public_url)
+    }
+
+    fn answer(&self, source: &'static str, result: Result<StatusCode, Rejection>) -> Response<Full<Bytes>> {
+        let outcome = match result {
+            Ok(_) => "accepted",
+            Err(rejection) if rejection.status().is_server_error() => "unavailable",
+            Err(_) => "refused",
+        };
+        self.metrics.requests.get_or_create(&Outcome { source, outcome }).inc();
+        let rejection = match result {
+            Ok(status) => return reply(status, Bytes::new()),
+            Err(rejection) => rejection,
+        };
+        self.metrics.rejected.get_or_create(&Reason { source, reason: rejection.label() }).inc();
+        tracing::debug!(source, reason = rejection.label(), "a request was not accepted");
+        let mut reply = reply(rejection.status(), Bytes::from(format!("{rejection}\n")));
+        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if rejection.status() == StatusCode::SERVICE_UNAVAILABLE {
+            reply.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if rejection == Rejection::WrongMethod {
+            reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        reply
+    }
+}
+
+impl Received {
+    fn call<'a>(&'a self, url: &'a str) -> Call<'a> {
+        Call { method: self.parts.method.as_str(), url, headers: &self.parts.headers, body: &self.body }
+    }
+}
+
+/// Counts a request as open until it is answered or its client is gone.
+struct Inflight<'a>(&'a Metrics);
+
+impl Drop for Inflight<'_> {
+    fn drop(&mut self) {
+        self.0.inflight.dec();
+    }
+}
+
+/// Refuses compressed bodies: a signature covers bytes as sent, and a small body may unfold into a huge one.
+fn plain_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
+    let plain = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) { Ok(()) } else { Err(Rejection::Encoded) }
+}
+
+fn reply(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply
+}

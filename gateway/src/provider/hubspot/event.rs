@@ -1,0 +1,400 @@
+//! From a HubSpot body to changes: the event kinds, their fields, and what identifies each.
+//!
+//! It must not know signatures. The surprising thing: fields that only some kinds carry stay raw until their kind is
+//! known, so that an event we do not know, whatever its shape, never spoils the 99 others of its request.
+
+use std::borrow::Cow;
+
+use headgate_schemas::change::{FieldChange, Link, Merge, Object, SequenceKind};
+use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::EndpointConfig;
+use crate::provider::{Arrival, Call, Malformed, Reading, bounded, nests_within_limit, object};
+
+/// "Webhooks API": up to 100 events per request.
+const EVENTS: usize = 100;
+/// Records merged into one by one event. A person merges two; imports of merges stay far below.
+const MERGED: usize = 1_000;
+/// Longest id, name or label taken over.
+const NAME_BYTES: usize = 512;
+/// What HubSpot sends instead of a sensitive value.
+const REDACTED: &str = "REDACTED";
+
+/// Text that borrows from the body unless it holds an escape.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// One event as it stands in the body.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    #[serde(borrow, default)]
+    subscription_type: Option<Text<'a>>,
+    // The documentation's table has this name for the same thing.
+    #[serde(borrow, default)]
+    event_type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    event_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    portal_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    app_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    occurred_at: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    attempt_number: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object_type_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    property_name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    property_value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    is_sensitive: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    change_source: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    source_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    primary_object_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    merged_object_ids: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    new_object_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    from_object_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    to_object_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    from_object_type_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    to_object_type_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    association_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    association_removed: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    is_primary_association: Option<&'a RawValue>,
+}
+
+/// What happened, by the last part of the event's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Happening {
+    Creation,
+    Deletion,
+    Merge,
+    Restore,
+    PropertyChange,
+    AssociationChange,
+    PrivacyDeletion,
+    NewMessage,
+}
+
+/// Reads the whole body.
+pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Timestamp) -> Result<Reading, Malformed> {
+    if !nests_within_limit(call.body) {
+        return Err(Malformed("the body nests too deeply"));
+    }
+    let events: Vec<Event<'_>> =
+        serde_json::from_slice(call.body).map_err(|_| Malformed("the body is not an array of events"))?;
+    if events.is_empty() || events.len() > EVENTS {
+        return Err(Malformed("a request holds 1 to 100 events"));
+    }
+    let arrival = Arrival::new(call, endpoint, received_at, events.len());
+    let mut reading = Reading::default();
+    for (index, event) in events.iter().enumerate() {
+        let name = event.subscription_type.as_ref().or(event.event_type.as_ref());
+        let Some(name) = name.map(|t| t.0.as_ref()) else { return Err(Malformed("an event has no subscriptionType")) };
+        let Some((family, happening)) = known(name) else {
+            reading.unknown += 1;
+            continue;
+        };
+        let portal = number(event.portal_id)?.ok_or(Malformed("an event has no portalId"))?;
+        if portal != endpoint.account {
+            reading.unrouted += 1;
+            reading.unrouted_account.get_or_insert_with(|| portal.to_owned());
+            continue;
+        }
+        reading.changes.push(event.change(&arrival, index, name, family, happening, portal)?);
+    }
+    Ok(reading)
+}
+
+/// Splits a name we know into its family and what happened.
+fn known(name: &str) -> Option<(&str, Happening)> {
+    let (family, suffix) = name.split_once('.')?;
+    let happening = match suffix {
+        "creation" => Happening::Creation,
+        "deletion" => Happening::Deletion,
+        "merge" => Happening::Merge,
+        "restore" => Happening::Restore,
+        "propertyChange" => Happening::PropertyChange,
+        "associationChange" => Happening::AssociationChange,
+        "privacyDeletion" => Happening::PrivacyDeletion,
+        "newMessage" => Happening::NewMessage,
+        _ => return None,
+    };
+    let listed = match family {
+        "contact" => happening != Happening::NewMessage,
+        "company" | "deal" | "ticket" | "line_item" | "object" => {
+            !matches!(happening, Happening::NewMessage | Happening::PrivacyDeletion)
+        }
+        "product" => {
+            !matches!(happening, Happening::NewMessage | Happening::PrivacyDeletion | Happening::AssociationChange)
+        }
+        "conversation" => !matches!(happening, Happening::Merge | Happening::Restore | Happening::AssociationChange),
+        _ => false,
+    };
+    listed.then_some((family, happening))
+}
+
+/// The neutral type behind an object type id; a custom object keeps its id.
+fn neutral(object_type_id: &str) -> ObjectType {
+    match object_type_id {
+        "0-1" => ObjectType::CONTACT,
+        "0-2" => ObjectType::COMPANY,
+        "0-3" => ObjectType::DEAL,
+        "0-5" => ObjectType::new("ticket"),
+        other => ObjectType::new(other),
+    }
+}
+
+impl<'a> Event<'a> {
+    fn change(
+        &self,
+        arrival: &Arrival<'_>,
+        index: usize,
+        name: &str,
+        family: &str,
+        happening: Happening,
+        portal: &str,
+    ) -> Result<Change, Malformed> {
+        let event_id = number(self.event_id)?.ok_or(Malformed("an event has no eventId"))?;
+        let occurred = number(self.occurred_at)?.ok_or(Malformed("an event has no occurredAt"))?;
+        let occurred_ms: i64 = occurred.parse().map_err(|_| Malformed("occurredAt is not a time in milliseconds"))?;
+        let type_id = text(self.object_type_id)?;
+        if family == "object" && type_id.is_none() {
+            return Err(Malformed("a generic event has no objectTypeId"));
+        }
+        let (subject, record, detail) = self.subject(family, type_id.as_deref(), happening)?;
+        // `attemptNumber` differs between repeats and `subscriptionId` between two subscriptions to one change, so
+        // neither is part of the key. The generic form's type and an association's label tell apart what would
+        // otherwise look the same: record ids are unique per type only.
+        let app = number(self.app_id)?.unwrap_or_default();
+        let generic = if family == "object" { type_id.as_deref().unwrap_or_default() } else { "" };
+        let key = [portal, app, name, generic, &record, event_id, occurred, &detail];
+        let mut change = arrival.change(index, ChangeKind::Touched, subject, key.map(str::as_bytes));
+        change.occurred_at = Some(Timestamp::from_millis(occurred_ms));
+        change.occurred_at_resolution = Resolution::Ms;
+        if let Ok(ms) = u64::try_from(occurred_ms) {
+            change.sequence = Some(format!("{ms:020}"));
+            change.sequence_kind = SequenceKind::Time;
+        }
+        change.origin.client = label(self.change_source)?;
+        change.origin.actor = label(self.source_id)?;
+        // HubSpot counts attempts from 0, the envelope from 1.
+        let attempt = number(self.attempt_number)?.unwrap_or("0").parse::<u32>().unwrap_or(u32::MAX);
+        change.attempt = Some(attempt.saturating_add(1));
+        self.fill(&mut change, happening)?;
+        Ok(change)
+    }
+
+    /// The record, its part of the key, and the rest of the key.
+    fn subject(
+        &self,
+        family: &str,
+        type_id: Option<&str>,
+        happening: Happening,
+    ) -> Result<(Object, String, String), Malformed> {
+        let (kind, native) = match type_id {
+            Some(type_id) if family == "object" => (neutral(type_id), type_id),
+            _ => (ObjectType::new(family), family),
+        };
+        if happening != Happening::AssociationChange {
+            let id = number(self.object_id)?.ok_or(Malformed("an event has no objectId"))?;
+            let property = if happening == Happening::PropertyChange {
+                text(self.property_name)?.ok_or(Malformed("a property change has no propertyName"))?
+            } else {
+                Cow::Borrowed("")
+            };
+            return Ok((object(kind, native, id), id.to_owned(), property.into_owned()));
+        }
+        let from = number(self.from_object_id)?.ok_or(Malformed("an association has no fromObjectId"))?;
+        let to = number(self.to_object_id)?.ok_or(Malformed("an association has no toObjectId"))?;
+        let label = text(self.association_type)?.unwrap_or_default();
+        // An association is told once per direction; its label says which type stands at which end.
+        let kind = match (text(self.from_object_type_id)?, label.split_once("_TO_")) {
+            (Some(id), _) => neutral(&id),
+            (None, Some((from, _))) if family != "object" => ObjectType::new(from),
+            _ => kind,
+        };
+        let detail = format!(
+            "{label}|{}|{}",
+            flag(self.association_removed)?.unwrap_or(false),
+            flag(self.is_primary_association)?.unwrap_or(false)
+        );
+        Ok((object(kind, native, from), format!("{from}>{to}"), detail))
+    }
+
+    /// Sets kind and content.
+    fn fill(&self, change: &mut Change, happening: Happening) -> Result<(), Malformed> {
+        (change.kind, change.needs_fetch) = match happening {
+            Happening::Creation => (ChangeKind::Created, true),
+            Happening::Deletion => (ChangeKind::Deleted, false),
+            Happening::Restore => (ChangeKind::Restored, true),
+            Happening::PrivacyDeletion => (ChangeKind::Purged, false),
+            Happening::NewMessage => (ChangeKind::Touched, true),
+            Happening::Merge => {
+                change.merge = Some(self.merge()?);
+                (ChangeKind::Merged, true)
+            }
+            Happening::AssociationChange => {
+                change.link = Some(self.link()?);
+                let removed = flag(self.association_removed)?.unwrap_or(false);
+                (if removed { ChangeKind::Unlinked } else { ChangeKind::Linked }, false)
+            }
+            Happening::PropertyChange => {
+                let name = text(self.property_name)?.unwrap_or_default();
+                let value = self.value()?;
+                let withheld = value.is_none();
+                if let Some(value) = value {
+                    change.fields.insert(bounded(&name, NAME_BYTES), FieldChange::to(value));
+                }
+                (ChangeKind::Updated, withheld)
+            }
+        };
+        Ok(())
+    }
+
+    /// The new value; none where HubSpot withholds it and the record must be read.
+    fn value(&self) -> Result<Option<Value>, Malformed> {
+        if flag(self.is_sensitive)?.unwrap_or(false) {
+            return Ok(None);
+        }
+        let Some(raw) = self.property_value else { return Ok(None) };
+        let value = serde_json::from_str(raw.get()).map_err(|_| Malformed("propertyValue is not JSON"))?;
+        Ok(match value {
+            Value::Text(t) if &*t == REDACTED => None,
+            Value::Text(t) if t.is_empty() => Some(Value::Null),
+            value => Some(value),
+        })
+    }
+
+    fn merge(&self) -> Result<Merge, Malformed> {
+        let primary = number(self.primary_object_id)?.ok_or(Malformed("a merge has no primaryObjectId"))?;
+        let into = number(self.new_object_id)?.unwrap_or(primary);
+        let merged: Vec<&'a RawValue> = match self.merged_object_ids {
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Malformed("mergedObjectIds is not a list"))?,
+            None => Vec::new(),
+        };
+        if merged.len() > MERGED {
+            return Err(Malformed("a merge names too many records"));
+        }
+        let mut from: Vec<String> = Vec::with_capacity(merged.len() + 1);
+        // A merge may create a record: then the primary is merged away as well.
+        for id in merged.into_iter().map(Some).chain([self.primary_object_id]) {
+            let Some(id) = number(id)? else { continue };
+            if id != into && !from.iter().any(|known| known == id) {
+                from.push(id.to_owned());
+            }
+        }
+        Ok(Merge { into: into.to_owned(), from })
+    }
+
+    fn link(&self) -> Result<Link, Malformed> {
+        let to_id = number(self.to_object_id)?.ok_or(Malformed("an association has no toObjectId"))?;
+        let label = text(self.association_type)?;
+        let to_type = match (text(self.to_object_type_id)?, label.as_deref().and_then(|l| l.split_once("_TO_"))) {
+            (Some(id), _) => neutral(&id),
+            (None, Some((_, to))) => ObjectType::new(&bounded(to, NAME_BYTES)),
+            // A custom label names no type; the reader resolves the record by its id.
+            (None, None) => ObjectType::new("object"),
+        };
+        Ok(Link {
+            to_type,
+            to_id: to_id.to_owned(),
+            label: label.map(|l| bounded(&l, NAME_BYTES)),
+            primary: flag(self.is_primary_association)?,
+        })
+    }
+}
+
+/// A whole number as its digits, however many; text of digits counts as one.
+fn number(raw: Option<&RawValue>) -> Result<Option<&str>, Malformed> {
+    let Some(raw) = raw.map(RawValue::get).filter(|r| *r != "null") else { return Ok(None) };
+    let digits = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"')).unwrap_or(raw);
+    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+    if unsigned.is_empty() || unsigned.len() > 40 || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Malformed("an id or a time is not a whole number"));
+    }
+    Ok(Some(digits))
+}
+
+fn text<'a>(raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Malformed> {
+    let Some(raw) = raw.filter(|r| r.get() != "null") else { return Ok(None) };
+    let text: Text<'a> = serde_json::from_str(raw.get()).map_err(|_| Malformed("a name or label is not text"))?;
+    if text.0.len() > NAME_BYTES {
+        return Err(Malformed("a name or label is too long"));
+    }
+    Ok(Some(text.0))
+}
+
+fn label(raw: Option<&RawValue>) -> Result<Option<String>, Malformed> {
+    Ok(text(raw)?.filter(|t| !t.is_empty()).map(Cow::into_owned))
+}
+
+fn flag(raw: Option<&RawValue>) -> Result<Option<bool>, Malformed> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(Malformed("a flag is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_event_names_of_the_documentation_are_known_and_no_other() {
+        let six = ["creation", "deletion", "merge", "restore", "propertyChange", "associationChange"];
+        let families = ["contact", "company", "deal", "ticket", "line_item", "object"];
+        let mut known_names: Vec<String> =
+            families.iter().flat_map(|f| six.iter().map(move |s| format!("{f}.{s}"))).collect();
+        known_names.extend(six[..5].iter().map(|s| format!("product.{s}")));
+        known_names.push("contact.privacyDeletion".to_owned());
+        for s in ["creation", "deletion", "privacyDeletion", "propertyChange", "newMessage"] {
+            known_names.push(format!("conversation.{s}"));
+        }
+        assert_eq!(known_names.len(), 47);
+        for name in &known_names {
+            assert!(known(name).is_some(), "{name}");
+        }
+        for name in ["", "contact", "contact.", "Contact.creation", "event.completed", "product.associationChange"] {
+            assert_eq!(known(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        let raw = |s: &str| RawValue::from_string(s.to_owned()).unwrap();
+        for (json, expected) in [
+            ("7001", Ok(Some("7001"))),
+            ("123456789012345678901234567890", Ok(Some("123456789012345678901234567890"))),
+            (r#""42""#, Ok(Some("42"))),
+            ("null", Ok(None)),
+            ("1.5", Err(Malformed("an id or a time is not a whole number"))),
+            ("1e3", Err(Malformed("an id or a time is not a whole number"))),
+            (r#""4 2""#, Err(Malformed("an id or a time is not a whole number"))),
+            ("true", Err(Malformed("an id or a time is not a whole number"))),
+        ] {
+            assert_eq!(number(Some(&raw(json))), expected, "{json}");
+        }
+    }
+}

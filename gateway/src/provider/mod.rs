@@ -1,0 +1,274 @@
+//! What the gateway asks of a provider, and the table of the providers it knows.
+//!
+//! A provider is pure: bytes and a clock reading in, a verdict or changes out. It must not know sockets, the stream or
+//! deduplication. Adding one is a file beside this and one line in [`find`]. The surprising thing: names without an
+//! implementation are valid in the configuration; [`find`] answers `None` and their endpoints answer 503.
+
+use std::time::Duration;
+
+use headgate_schemas::change::{Batch, Channel, Object, Origin, Ours, Raw, SequenceKind, Source};
+use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Timestamp};
+use hyper::{HeaderMap, StatusCode};
+use indexmap::IndexMap;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Credential, EndpointConfig, ProviderName};
+use crate::signature::{self, KeyError, Keys, Refusal};
+
+pub(crate) mod hubspot;
+pub(crate) mod native;
+
+/// Deepest nesting of a body. Real events nest three levels.
+const JSON_DEPTH: usize = 64;
+
+/// A verified sender of webhooks.
+pub(crate) trait Provider: Send + Sync {
+    /// Largest body, where the provider needs more than the configured default.
+    fn body_bytes(&self) -> Option<usize>;
+
+    /// How long its retries go on, and so how long a published change is remembered.
+    fn remembered_for(&self) -> Duration;
+
+    /// Turns the endpoint's credential into keys.
+    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError>;
+
+    /// What a signature of this call would cover. For explanations; [`Provider::verify`] uses the same.
+    fn signed(&self, call: &Call<'_>) -> Signed;
+
+    /// Whether the call comes from the provider. Looks at raw bytes only. Answers the scheme that matched.
+    fn verify(&self, call: &Call<'_>, endpoint: &Endpoint, now: Timestamp) -> Result<&'static str, Refusal>;
+
+    /// The changes of a verified call.
+    fn changes(&self, call: &Call<'_>, endpoint: &Endpoint, received_at: Timestamp) -> Result<Reading, Malformed>;
+
+    /// The status the provider takes as success.
+    fn accepted(&self) -> StatusCode;
+}
+
+/// The implementation behind a name.
+pub(crate) fn find(name: ProviderName) -> Option<&'static dyn Provider> {
+    match name {
+        ProviderName::Hubspot => Some(&hubspot::Hubspot),
+        ProviderName::Native => Some(&native::Native),
+        ProviderName::Salesforce
+        | ProviderName::Dynamics
+        | ProviderName::Pipedrive
+        | ProviderName::HubSignature256
+        | ProviderName::TV1
+        | ProviderName::Cloudevents => None,
+    }
+}
+
+/// One call as a provider sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    /// Method, upper case.
+    pub method: &'a str,
+    /// The public URL followed by path and query as they were requested.
+    pub url: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The raw body.
+    pub body: &'a [u8],
+}
+
+/// What a signature covers, for a person who wonders why it does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signed {
+    /// The scheme the headers ask for, or `none`.
+    pub scheme: &'static str,
+    /// The URL as it enters the signature, if it does.
+    pub url: Option<String>,
+    /// The timestamp header as sent, if the scheme has one.
+    pub timestamp: Option<String>,
+}
+
+/// One door with its keys.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// As configured.
+    pub config: EndpointConfig,
+    /// What calls are checked with.
+    pub keys: Keys,
+    /// Keeps its tenant's changes apart in the deduplication.
+    pub tenant_mix: u128,
+}
+
+/// What a call held.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Changes to publish, in the order of the call.
+    pub changes: Vec<Change>,
+    /// Events of kinds we do not know.
+    pub unknown: u64,
+    /// Events of other accounts than the endpoint's.
+    pub unrouted: u64,
+    /// The first of those accounts.
+    pub unrouted_account: Option<String>,
+}
+
+/// A verified body that is not what the provider documents. Carries a fixed text, never a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub &'static str);
+
+/// What all changes of one call share.
+pub(crate) struct Arrival<'a> {
+    endpoint: &'a EndpointConfig,
+    received_at: Timestamp,
+    raw: Raw,
+    batch: String,
+    size: u32,
+    traceparent: Option<String>,
+}
+
+impl<'a> Arrival<'a> {
+    /// Hashes the body once. `size` is the number of events in it.
+    pub(crate) fn new(call: &Call<'_>, endpoint: &'a EndpointConfig, received_at: Timestamp, size: usize) -> Self {
+        let sha256 = signature::hex(&Sha256::digest(call.body));
+        let text = |name| call.headers.get(name).and_then(|v| v.to_str().ok());
+        Self {
+            endpoint,
+            received_at,
+            batch: sha256[..32].to_owned(),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            traceparent: text("traceparent").filter(|t| is_traceparent(t)).map(str::to_owned),
+            raw: Raw {
+                reference: None,
+                sha256,
+                content_type: text("content-type").map(|t| bounded(t, 128)).unwrap_or_default(),
+                bytes: call.body.len() as u64,
+            },
+        }
+    }
+
+    /// A change of `object` that sets nothing yet; `key` is the provider's deduplication recipe.
+    pub(crate) fn change<'k>(
+        &self,
+        index: usize,
+        kind: ChangeKind,
+        object: Object,
+        key: impl IntoIterator<Item = &'k [u8]>,
+    ) -> Change {
+        Change {
+            id: ChangeId::derive(self.endpoint.system, &self.endpoint.account, key),
+            tenant: self.endpoint.tenant.clone(),
+            source: Source {
+                system: self.endpoint.system,
+                account: self.endpoint.account.clone(),
+                connection: self.endpoint.connection.clone(),
+            },
+            object,
+            kind,
+            fields: IndexMap::new(),
+            fields_complete: false,
+            state: false,
+            needs_fetch: false,
+            merge: None,
+            link: None,
+            occurred_at: None,
+            occurred_at_resolution: Resolution::None,
+            received_at: self.received_at,
+            sequence: None,
+            sequence_kind: SequenceKind::None,
+            origin: Origin { actor: None, client: None, ours: Ours::Unknown },
+            correlation: None,
+            batch: Some(Batch {
+                id: self.batch.clone(),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                size: self.size,
+            }),
+            attempt: None,
+            raw: self.raw.clone(),
+            channel: Channel::Webhook,
+            late: false,
+            traceparent: self.traceparent.clone(),
+        }
+    }
+}
+
+/// A record by its neutral type, native type and id.
+pub(crate) fn object(kind: ObjectType, native_type: &str, id: &str) -> Object {
+    Object { kind, native_type: native_type.to_owned(), id: Some(id.to_owned()) }
+}
+
+/// At most `bytes` bytes of `text`, cut at a character.
+pub(crate) fn bounded(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
+/// Whether brackets nest no deeper than the limit. Linear, without recursion, and blind to everything else: what it
+/// lets through may still be no JSON.
+pub(crate) fn nests_within_limit(body: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        if in_text {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_text = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_text = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH {
+            return false;
+        }
+    }
+    true
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>` of W3C Trace Context, version 00.
+fn is_traceparent(text: &str) -> bool {
+    let lengths = [2, 32, 16, 2];
+    let mut parts = text.split('-');
+    text.starts_with("00-")
+        && lengths.into_iter().all(|n| parts.next().is_some_and(|p| p.len() == n && p.bytes().all(is_lower_hex)))
+        && parts.next().is_none()
+}
+
+const fn is_lower_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_counted_outside_of_text() {
+        for (body, expected) in [
+            (format!("{}{}", "[".repeat(64), "]".repeat(64)), true),
+            ("[".repeat(65), false),
+            (format!(r#""{}""#, "[".repeat(1_000)), true),
+            (format!(r#""\"{}""#, "[".repeat(1_000)), true),
+            (format!(r#""\\"{}"#, "[".repeat(65)), false),
+            ("[]".repeat(1_000), true),
+            ("]]]]".to_owned(), true),
+        ] {
+            assert_eq!(nests_within_limit(body.as_bytes()), expected, "{body:.40}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_is_passed_only_in_its_form() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(good));
+        for bad in ["", "00", &good[..54], &good.to_uppercase(), &format!("{good}-x"), &good.replace("00-4", "01-4")] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        assert_eq!(bounded("Renée", 4), "Ren");
+        assert_eq!(bounded("Renée", 5), "René");
+        assert_eq!(bounded("Renée", 99), "Renée");
+    }
+}

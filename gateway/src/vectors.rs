@@ -1,0 +1,309 @@
+//! Recorded calls with a known verdict, run through the verification the gateway itself uses; and the explanation of
+//! one captured call to a person. It must not know sockets.
+//!
+//! The surprising thing: a file whose scheme is not implemented counts every one of its checks as failed, so that a
+//! green report cannot hide a provider that is missing.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use headgate_schemas::{System, Timestamp};
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Credential, EndpointConfig, ProviderName};
+use crate::provider::{self, Call, Endpoint, Provider};
+use crate::signature::{self, WINDOW_MS};
+
+/// How a file of vectors came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorReport {
+    /// The provider the file names.
+    pub provider: String,
+    /// Checks that came out as expected.
+    pub passed: usize,
+    /// The others.
+    pub failed: Vec<Failure>,
+}
+
+/// One check that did not come out as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Name of the case, with the option that was switched on.
+    pub name: String,
+    /// `accept` or `reject`.
+    pub expected: String,
+    /// What came out and why.
+    pub got: String,
+}
+
+/// What a signature covered and whether it matched. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The scheme the headers ask for, or `none`.
+    pub scheme: String,
+    /// Method of the call.
+    pub method: String,
+    /// The URL that entered the signature, if one does.
+    pub signed_url: Option<String>,
+    /// The timestamp header, if the scheme has one.
+    pub timestamp: Option<String>,
+    /// The clock the call was judged by.
+    pub judged_at: Timestamp,
+    /// Length of the body.
+    pub body_bytes: usize,
+    /// SHA-256 of the body in hexadecimal.
+    pub body_sha256: String,
+    /// Whether the gateway would believe it.
+    pub accepted: bool,
+    /// The scheme that matched, or why none did.
+    pub reason: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = "not part of the signature";
+        writeln!(f, "verdict    {} ({})", if self.accepted { "accept" } else { "reject" }, self.reason)?;
+        writeln!(f, "scheme     {}", self.scheme)?;
+        writeln!(f, "method     {}", self.method)?;
+        writeln!(f, "url        {}", self.signed_url.as_deref().unwrap_or(none))?;
+        writeln!(f, "timestamp  {}", self.timestamp.as_deref().unwrap_or(none))?;
+        writeln!(f, "judged at  {}", self.judged_at)?;
+        writeln!(f, "body       {} bytes, sha256 {}", self.body_bytes, self.body_sha256)?;
+        write!(f, "secret     (hidden)")
+    }
+}
+
+/// A captured call that cannot be judged at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CaseError {
+    /// Not the JSON of a case.
+    #[error("the call is not in the format of a vector: name, scheme, secret, method, url, headers, body_base64")]
+    Format,
+    /// No implementation of the scheme.
+    #[error("this scheme is not available in this version")]
+    NotAvailable,
+    /// The secret is not what the scheme needs.
+    #[error("the secret is not in the form the scheme needs")]
+    Secret,
+    /// A header is not one.
+    #[error("a header has an impossible name or value")]
+    Header,
+    /// The body is not base64.
+    #[error("body_base64 is not base64")]
+    Body,
+    /// Another window than the gateway's.
+    #[error("tolerance_ms must be 300000, the window of the gateway")]
+    Tolerance,
+    /// An option this version does not know.
+    #[error("the case needs an option that is not available in this version")]
+    Option,
+}
+
+/// A file. Which arrays count as checks: `cases`, `handshake`, `dates`, `ids`, and the cases of `encryption`.
+#[derive(Deserialize)]
+struct File {
+    format: u32,
+    provider: String,
+    #[serde(default)]
+    cases: Vec<Value>,
+    #[serde(default)]
+    handshake: Vec<Value>,
+    #[serde(default)]
+    dates: Vec<Value>,
+    #[serde(default)]
+    ids: Vec<Value>,
+    #[serde(default)]
+    encryption: Encryption,
+}
+
+#[derive(Default, Deserialize)]
+struct Encryption {
+    #[serde(default)]
+    cases: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    secret: String,
+    secret_encoding: String,
+    #[serde(default)]
+    now_ms: Option<i64>,
+    #[serde(default = "window")]
+    tolerance_ms: Option<i64>,
+    method: String,
+    url: String,
+    headers: IndexMap<String, OneOrMany>,
+    body_base64: String,
+    #[serde(default)]
+    options: Options,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    #[serde(default)]
+    allow_legacy: bool,
+    #[serde(default)]
+    raw_url_fallback: bool,
+}
+
+const fn window() -> Option<i64> {
+    Some(WINDOW_MS)
+}
+
+/// Runs every check of a file of vectors.
+pub fn run_file(json: &str) -> VectorReport {
+    let file = match serde_json::from_str::<File>(json) {
+        Ok(file) if file.format == 1 => file,
+        Ok(file) => return unreadable(file.provider, "format 1"),
+        Err(_) => return unreadable("unknown".to_owned(), "a file of vectors"),
+    };
+    let mut report = VectorReport { provider: file.provider, passed: 0, failed: Vec::new() };
+    for case in &file.cases {
+        for (name, expected, option) in checks(case) {
+            report.count(name, &expected, judge(case, option.as_deref(), None).map(|e| (e.accepted, e.reason)));
+        }
+    }
+    // Other kinds of checks belong to schemes that are not implemented.
+    for check in file.handshake.iter().chain(&file.dates).chain(&file.ids).chain(&file.encryption.cases) {
+        report.count(name(check), "pass", Err(CaseError::NotAvailable));
+    }
+    report
+}
+
+/// Explains one captured call, given as one case of a file of vectors. Without `now_ms` it is judged by `now`.
+///
+/// # Errors
+/// [`CaseError`] when the call cannot be judged.
+pub fn explain(json: &str, now: Timestamp) -> Result<Explanation, CaseError> {
+    let case = serde_json::from_str(json).map_err(|_| CaseError::Format)?;
+    judge(&case, None, Some(now))
+}
+
+impl VectorReport {
+    fn count(&mut self, name: String, expected: &str, got: Result<(bool, String), CaseError>) {
+        let (verdict, why) = match got {
+            Ok((true, scheme)) => ("accept", scheme),
+            Ok((false, reason)) => ("reject", reason),
+            Err(error) => ("error", error.to_string()),
+        };
+        if verdict == expected {
+            self.passed += 1;
+        } else {
+            self.failed.push(Failure { name, expected: expected.to_owned(), got: format!("{verdict}: {why}") });
+        }
+    }
+}
+
+fn unreadable(provider: String, expected: &str) -> VectorReport {
+    let failure = Failure { name: "file".to_owned(), expected: expected.to_owned(), got: "something else".to_owned() };
+    VectorReport { provider, passed: 0, failed: vec![failure] }
+}
+
+fn name(case: &Value) -> String {
+    case.get("name").and_then(Value::as_str).unwrap_or("unnamed").to_owned()
+}
+
+/// The checks of one case: itself, and once more for each `expect_with_<option>`.
+fn checks(case: &Value) -> Vec<(String, String, Option<String>)> {
+    let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or("accept or reject").to_owned();
+    let mut checks = vec![(name(case), text(case.get("expect")), None)];
+    for (key, expected) in case.as_object().into_iter().flatten() {
+        if let Some(option) = key.strip_prefix("expect_with_") {
+            checks.push((format!("{} with {option}", name(case)), text(Some(expected)), Some(option.to_owned())));
+        }
+    }
+    checks
+}
+
+fn judge(case: &Value, option: Option<&str>, now: Option<Timestamp>) -> Result<Explanation, CaseError> {
+    let scheme = case.get("scheme").and_then(Value::as_str).unwrap_or_default();
+    let (provider_name, provider) = provider_of(scheme).ok_or(CaseError::NotAvailable)?;
+    let mut case = Case::deserialize(case).map_err(|_| CaseError::Format)?;
+    match option {
+        None => {}
+        Some("allow_legacy") => case.options.allow_legacy = true,
+        Some("raw_url_fallback") => case.options.raw_url_fallback = true,
+        Some(_) => return Err(CaseError::Option),
+    }
+    if case.tolerance_ms != window() {
+        return Err(CaseError::Tolerance);
+    }
+    let now = case.now_ms.map(Timestamp::from_millis).or(now).ok_or(CaseError::Format)?;
+    let endpoint = endpoint(&case, provider_name, provider)?;
+    let headers = headers(&case)?;
+    let body = STANDARD.decode(&case.body_base64).map_err(|_| CaseError::Body)?;
+    let call = Call { method: &case.method, url: &case.url, headers: &headers, body: &body };
+    let signed = provider.signed(&call);
+    let verdict = provider.verify(&call, &endpoint, now);
+    Ok(Explanation {
+        scheme: signed.scheme.to_owned(),
+        signed_url: signed.url,
+        timestamp: signed.timestamp,
+        judged_at: now,
+        body_bytes: body.len(),
+        body_sha256: signature::hex(&Sha256::digest(&body)),
+        accepted: verdict.is_ok(),
+        reason: verdict.map_or_else(|refusal| refusal.to_string(), str::to_owned),
+        method: case.method,
+    })
+}
+
+fn provider_of(scheme: &str) -> Option<(ProviderName, &'static dyn Provider)> {
+    let name = match scheme {
+        "hubspot-v1" | "hubspot-v2" | "hubspot-v3" => ProviderName::Hubspot,
+        "standard-webhooks" => ProviderName::Native,
+        _ => return None,
+    };
+    provider::find(name).map(|provider| (name, provider))
+}
+
+fn endpoint(case: &Case, name: ProviderName, provider: &dyn Provider) -> Result<Endpoint, CaseError> {
+    let credential = match case.secret_encoding.as_str() {
+        "utf8" | "whsec" => Credential::Secrets(vec![case.secret.as_str().into()]),
+        "whpk" => Credential::PublicKey(case.secret.clone()),
+        _ => return Err(CaseError::Secret),
+    };
+    let keys = provider.keys(&credential).map_err(|_| CaseError::Secret)?;
+    let config = EndpointConfig {
+        name: "vectors".to_owned(),
+        key: String::new(),
+        provider: name,
+        tenant: String::new(),
+        connection: String::new(),
+        system: if name == ProviderName::Hubspot { System::Hubspot } else { System::Native },
+        account: String::new(),
+        credential,
+        allow_legacy: case.options.allow_legacy,
+        raw_url_fallback: case.options.raw_url_fallback,
+    };
+    Ok(Endpoint { config, keys, tenant_mix: 0 })
+}
+
+fn headers(case: &Case) -> Result<HeaderMap, CaseError> {
+    let mut headers = HeaderMap::new();
+    for (name, values) in &case.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| CaseError::Header)?;
+        let values = match values {
+            OneOrMany::One(value) => std::slice::from_ref(value),
+            OneOrMany::Many(values) => values,
+        };
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_str(value).map_err(|_| CaseError::Header)?);
+        }
+    }
+    Ok(headers)
+}

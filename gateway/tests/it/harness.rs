@@ -1,0 +1,341 @@
+//! A gateway on a free port, a sink the test controls, and a client that writes HTTP/1.1 by hand, so that a test can
+//! say exactly which bytes go out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use headgate_gateway::Gateway;
+use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, ProviderName};
+use headgate_schemas::contract::Record;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::{Append, Sink, StreamError, Topic};
+use headgate_schemas::{System, time};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+
+pub(crate) const SECRET: &str = "2f1c9b1e-1111-4222-8333-444455556666";
+pub(crate) const OLD_SECRET: &str = "9a1c9b1e-1111-4222-8333-444455550000";
+pub(crate) const NATIVE_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const HUBSPOT: &str = "/in/hubspot/lp8tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const NATIVE: &str = "/in/native/nA4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const PUBLIC_URL: &str = "https://hooks.example.com";
+
+/// Longest wait for anything that must happen; only ever reached by a failing test.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the sink does with the next appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Acknowledge,
+    Refuse,
+    /// Queue and leave the answer to [`TestSink::answer`].
+    Hold,
+}
+
+/// A stream whose acknowledgements the test decides.
+pub(crate) struct TestSink {
+    mode: Mutex<Mode>,
+    taken: Mutex<Vec<Record>>,
+    held: Mutex<Vec<oneshot::Sender<Result<(), StreamError>>>>,
+    appends: watch::Sender<usize>,
+}
+
+impl TestSink {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            mode: Mutex::new(Mode::Acknowledge),
+            taken: Mutex::default(),
+            held: Mutex::default(),
+            appends: watch::channel(0).0,
+        })
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.mode.lock() = mode;
+    }
+
+    /// Every record that was appended and not refused, in order.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.taken.lock().clone()
+    }
+
+    /// Waits until `append` was called `n` times in all.
+    pub(crate) async fn appended(&self, n: usize) {
+        let mut appends = self.appends.subscribe();
+        within(appends.wait_for(|seen| *seen >= n)).await.unwrap();
+    }
+
+    pub(crate) fn appends(&self) -> usize {
+        *self.appends.borrow()
+    }
+
+    /// Answers every held append.
+    pub(crate) fn answer(&self, ok: bool) {
+        for held in self.held.lock().drain(..) {
+            let answer = if ok { Ok(()) } else { Err(StreamError::Indefinite("by the test".to_owned())) };
+            // Nobody waits for it any more when the gateway gave up.
+            drop(held.send(answer));
+        }
+    }
+}
+
+impl Sink for TestSink {
+    fn append(&self, batch: Vec<Record>) -> Append {
+        let mode = *self.mode.lock();
+        let answer: Append = match mode {
+            Mode::Acknowledge => Box::pin(async { Ok(()) }),
+            Mode::Refuse => Box::pin(async { Err(StreamError::Unavailable("by the test".to_owned())) }),
+            Mode::Hold => {
+                let (answer, held) = oneshot::channel();
+                self.held.lock().push(answer);
+                Box::pin(async { held.await.unwrap_or(Err(StreamError::Full)) })
+            }
+        };
+        if mode != Mode::Refuse {
+            self.taken.lock().extend(batch);
+        }
+        self.appends.send_modify(|n| *n += 1);
+        answer
+    }
+
+    fn topic(&self) -> Topic {
+        Topic { id: "test".to_owned(), partitions: 24 }
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) gateway: Gateway,
+    pub(crate) sink: Arc<TestSink>,
+    pub(crate) shutdown: Shutdown,
+    registry: Registry,
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits { order_window: Duration::ZERO, append_deadline: PATIENCE, ..Limits::default() }
+}
+
+pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credential: Credential) -> EndpointConfig {
+    EndpointConfig {
+        name: name.to_owned(),
+        key: path.rsplit('/').next().unwrap().to_owned(),
+        provider,
+        tenant: "acme".to_owned(),
+        connection: format!("{name}-main"),
+        system: if provider == ProviderName::Native { System::Native } else { System::Hubspot },
+        account: if provider == ProviderName::Native { "crm".to_owned() } else { "5550123".to_owned() },
+        credential,
+        allow_legacy: false,
+        raw_url_fallback: false,
+    }
+}
+
+pub(crate) fn endpoints() -> Vec<EndpointConfig> {
+    let secrets = Credential::Secrets(vec![SECRET.into(), OLD_SECRET.into()]);
+    let native = Credential::Secrets(vec![NATIVE_SECRET.into()]);
+    let unbuilt = Credential::None;
+    vec![
+        endpoint("hubspot", HUBSPOT, ProviderName::Hubspot, secrets),
+        endpoint("native", NATIVE, ProviderName::Native, native),
+        endpoint("salesforce", "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg", ProviderName::Salesforce, unbuilt),
+    ]
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        Self::with(limits()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let (sink, shutdown) = (TestSink::new(), Shutdown::new(PATIENCE));
+        let mut registry = Registry::default();
+        let config = GatewayConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            public_url: Some(PUBLIC_URL.to_owned()),
+            endpoints: endpoints(),
+            limits,
+        };
+        let gateway = headgate_gateway::start(config, sink.clone(), &mut registry, &shutdown).await.unwrap();
+        Self { gateway, sink, shutdown, registry }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.gateway.local_addr()).await
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Reply {
+        let mut client = self.connect().await;
+        client.write(request).await;
+        client.reply().await
+    }
+
+    /// The value of one line of the metrics, 0 when it is not there yet.
+    pub(crate) fn metric(&self, line: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// Waits until a counter has reached `n`.
+    pub(crate) async fn counted(&self, line: &str, n: u64) {
+        within(async {
+            while self.metric(line) < n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Fails the test instead of hanging.
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("must happen")
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Everything but the date, to compare answers.
+    pub(crate) fn undated(mut self) -> Self {
+        self.headers.retain(|(n, _)| n != "date");
+        self
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn connect(at: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(at).await.unwrap(), read: Vec::new() }
+    }
+
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Reply {
+        self.write(bytes).await;
+        self.reply().await
+    }
+
+    pub(crate) async fn reply(&mut self) -> Reply {
+        within(self.try_reply()).await.expect("a reply")
+    }
+
+    /// The next reply, or none when the connection ends first.
+    pub(crate) async fn try_reply(&mut self) -> Option<Reply> {
+        let end = loop {
+            if let Some(end) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
+                break end;
+            }
+            self.fill().await?;
+        };
+        let head = String::from_utf8(self.read.drain(..end + 4).collect()).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let pair = |l: &str| l.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+        let headers: Vec<_> = lines.filter_map(pair).collect();
+        let length = headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
+        while self.read.len() < length {
+            self.fill().await?;
+        }
+        let body = String::from_utf8(self.read.drain(..length).collect()).unwrap();
+        Some(Reply { status, headers, body })
+    }
+
+    /// Waits until the other side closes; answers whatever it still sent.
+    pub(crate) async fn closed(&mut self) -> usize {
+        within(async { while self.fill().await.is_some() {} }).await;
+        self.read.len()
+    }
+
+    async fn fill(&mut self) -> Option<()> {
+        match self.stream.read_buf(&mut self.read).await {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+}
+
+pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut out = format!("POST {path} HTTP/1.1\r\nHost: anything.example\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str("\r\n");
+    [out.as_bytes(), body].concat()
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    parts.iter().for_each(|p| mac.update(p));
+    STANDARD.encode(mac.finalize().into_bytes())
+}
+
+/// Signature and timestamp of a HubSpot v3 call made now.
+pub(crate) fn hubspot_signature(secret: &str, path: &str, body: &[u8]) -> (String, String) {
+    let at = time::now().millis().to_string();
+    let url = format!("{PUBLIC_URL}{path}");
+    (mac(secret.as_bytes(), &[b"POST", url.as_bytes(), body, at.as_bytes()]), at)
+}
+
+/// A signed HubSpot call.
+pub(crate) fn hubspot(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let (signature, at) = hubspot_signature(SECRET, HUBSPOT, body);
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-HubSpot-Signature-v3", signature.as_str()),
+        ("X-HubSpot-Request-Timestamp", at.as_str()),
+    ];
+    post(HUBSPOT, &headers, body)
+}
+
+/// A signed native call.
+pub(crate) fn native(id: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let at = (time::now().millis() / 1_000).to_string();
+    let key = STANDARD.decode(NATIVE_SECRET.trim_start_matches("whsec_")).unwrap();
+    let signature = format!("v1,{}", mac(&key, &[id.as_bytes(), b".", at.as_bytes(), b".", body]));
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("webhook-id", id),
+        ("webhook-timestamp", at.as_str()),
+        ("webhook-signature", signature.as_str()),
+    ];
+    post(NATIVE, &headers, body)
+}
+
+/// One property change of one contact.
+pub(crate) fn job_title(event: u64, contact: u64, occurred_ms: u64, value: &str) -> String {
+    format!(
+        r#"{{"eventId":{event},"subscriptionId":41,"portalId":5550123,"appId":70077,"occurredAt":{occurred_ms},"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":{contact},"propertyName":"jobtitle","propertyValue":"{value}","changeSource":"CRM_UI","sourceId":"userId:31"}}"#
+    )
+}
