@@ -55,7 +55,7 @@ fn check(name: &str) {
     let seeds = single.map_or(0..many, |seed| seed..seed + 1);
     for seed in seeds {
         let verdict = play_reference(scenario, seed, Rules::all(), single.is_some());
-        assert!(verdict.end.is_good(scenario.want), "{}", complaint(scenario, seed, &verdict));
+        assert!(verdict.is_good(scenario.want), "{}", complaint(scenario, seed, &verdict));
     }
 }
 
@@ -84,7 +84,7 @@ fn every_scenario_has_its_test() {
 
 #[test]
 fn a_complaint_names_scenario_seed_and_command() {
-    let verdict = Verdict { end: End::Differ, writes: 3, unseen: 0, trace: "0.000 nothing\n".to_owned() };
+    let verdict = Verdict { end: End::Differ, writes: 3, unseen: 0, twins: 0, trace: "0.000 nothing\n".to_owned() };
     assert_eq!(
         complaint(scenario("crash"), 7, &verdict),
         "scenario crash, seed 7: ended Differ after 3 writes; replay with\n  HEADGATE_MODEL_SEED=7 cargo test -p \
@@ -101,7 +101,7 @@ fn is_caught(rule: Rule, name: &str, seeds: u64, as_end: End) {
         panic!("{name} without {rule:?} never ended {as_end:?} in {seeds} seeds: the rule is not tested by it");
     };
     let verdict = play_reference(scenario, seed, Rules::all(), false);
-    assert!(verdict.end.is_good(scenario.want), "{}", complaint(scenario, seed, &verdict));
+    assert!(verdict.is_good(scenario.want), "{}", complaint(scenario, seed, &verdict));
 }
 
 /// How many of 1,000 runs end on the last edit.

@@ -94,6 +94,13 @@ impl Crm {
         self.etag
     }
 
+    /// Whether a user typed in this very tick what would be stored for this value.
+    pub fn is_twin(&self, now: i64, field: Field, value: Value) -> bool {
+        let Some(cell) = self.cells.iter().find(|cell| cell.field == field) else { return false };
+        let by_user = matches!(cell.hand, Hand::User(_)) && self.version == self.clock(now);
+        by_user && self.spec.form.stores(value, cell.value) == cell.value
+    }
+
     /// Writes values, by whoever's hand, and says what came of it.
     pub fn put(&mut self, now: i64, values: &[(Field, Value)], hand: Hand) -> Effect {
         let mut changed = Vec::new();

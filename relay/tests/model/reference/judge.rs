@@ -53,14 +53,25 @@ pub struct Verdict {
     pub writes: u32,
     /// How many users' edits were overwritten without a trace.
     pub unseen: usize,
+    /// How many edits nobody can tell from a write of ours.
+    pub twins: u32,
     /// The trace, if one was kept.
     pub trace: String,
+}
+
+impl Verdict {
+    /// Whether the run ended well enough. Where an edit was indistinguishable from a write of ours it may have lost to an
+    /// older one, from the wrong side even, so only equality can be asked for.
+    pub const fn is_good(&self, want: Want) -> bool {
+        let equal = self.end.is_good(Want::Equal) || matches!(self.end, End::WrongSide);
+        self.end.is_good(want) || (self.twins > 0 && equal)
+    }
 }
 
 /// Plays a relay in a world until it rests, or has not after so many steps of the agenda.
 pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> Verdict {
     let end = if world.run(relay, steps) { judge(&world, relay) } else { End::Loop };
-    Verdict { end, writes: world.writes, unseen: world.unseen(), trace: world.trace().to_owned() }
+    Verdict { end, writes: world.writes, unseen: world.unseen(), twins: world.twins, trace: world.trace().to_owned() }
 }
 
 /// Plays the reference relay.

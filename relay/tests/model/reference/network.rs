@@ -31,6 +31,9 @@ impl World {
     }
 
     pub(super) fn put(&mut self, crm: usize, values: &[(Field, Value)], hand: Hand) -> (Vec<Stored>, Span) {
+        if hand == Hand::Us && values.iter().any(|&(field, value)| self.crms[crm].is_twin(self.now, field, value)) {
+            self.twins += 1;
+        }
         let effect = self.crms[crm].put(self.now, values, hand);
         self.say(format_args!("crm{crm} by {hand}: {} at {}", Listed(&effect.stored), effect.version));
         for &(before, after) in &effect.changed {

@@ -101,6 +101,8 @@ pub struct World {
     pub edits: Vec<(usize, Field, Value)>,
     /// How many of our writes landed.
     pub writes: u32,
+    /// How many edits nobody can tell from a write of ours: the same value, in the same tick of the CRM's clock.
+    pub twins: u32,
     agenda: BTreeMap<(i64, u64), Job>,
     minted: u64,
     pub(super) dice: fastrand::Rng,
@@ -118,6 +120,7 @@ impl World {
             crms: scenario.crms.iter().map(|&spec| Crm::new(spec, scenario.fields)).collect(),
             edits: Vec::new(),
             writes: 0,
+            twins: 0,
             agenda: BTreeMap::new(),
             minted: 0,
             dice: fastrand::Rng::with_seed(seed),
