@@ -1,8 +1,8 @@
-//! The rules of convergence, played in a small hostile world: every scenario ends well, every rule is needed, the control
-//! fails, and a seed reproduces a run to the byte.
+//! The rules of convergence, played in a small hostile world: every scenario ends well, every rule is needed, the
+//! control fails, and a seed reproduces a run to the byte.
 //!
-//! `HEADGATE_MODEL_SEEDS` sets how many seeds each scenario is played with, `HEADGATE_MODEL_SEED` plays one and shows its
-//! trace if it ends badly. Verdicts depend on the seeds and on nothing else; no clock is read.
+//! `HEADGATE_MODEL_SEEDS` sets how many seeds each scenario is played with, `HEADGATE_MODEL_SEED` plays one and shows
+//! its trace if it ends badly. Verdicts depend on the seeds and on nothing else; no clock is read.
 
 pub mod reference;
 
@@ -282,8 +282,8 @@ fn a_trace_changes_nothing() {
     }
 }
 
-/// Follows one run of the reference with a set of rules of the follower's own; says where they parted, and how many steps
-/// were compared.
+/// Follows one run of the reference with a set of rules of the follower's own; says where they parted, and how many
+/// steps were compared.
 fn follow(scenario: &'static Scenario, seed: u64, rules: Rules) -> (Option<String>, usize) {
     let mut world = World::new(scenario, seed, false);
     let mind = Reference::new(&mut world, Rules::all());

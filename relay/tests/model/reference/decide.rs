@@ -1,5 +1,5 @@
-//! The decision: whether an edit comes into force. Informed edits win without comparing clocks between CRMs; every other
-//! edit is a conflict, which policy decides; systems that undo each other are held.
+//! The decision: whether an edit comes into force. Informed edits win without comparing clocks between CRMs; every
+//! other edit is a conflict, which policy decides; systems that undo each other are held.
 //!
 //! Pure, like the fold that calls it. It moves the entity and never what is known of members, except from when a member
 //! that agrees can have known it.
@@ -74,8 +74,8 @@ impl State {
         Some(value) == self.wanted(member, field) || (value == cell.shown && cell.rev == Some(entity.rev))
     }
 
-    /// The value in force, set again and later, takes over stamp and author and becomes a revision of its own, so that a
-    /// delayed edit from before the agreement is not taken for one made on top of it.
+    /// The value in force, set again and later, takes over stamp and author and becomes a revision of its own, so that
+    /// a delayed edit from before the agreement is not taken for one made on top of it.
     fn agree(&mut self, sighting: &Sighting, stamp: Span, now: i64) {
         let rules = self.rules;
         let member = &mut self.members[sighting.member];
@@ -131,7 +131,8 @@ impl EntityField {
         within(10 * MIN) > QUICK_FLIPS || (slow && within(24 * HOUR) > SLOW_FLIPS)
     }
 
-    /// The new value comes into force. Its stamp is never below the old one's: an informed edit may come from a slow clock.
+    /// The new value comes into force. Its stamp is never below the old one's: an informed edit may come from a slow
+    /// clock.
     fn take(&mut self, member: usize, value: Value, stamp: Span) {
         self.past.insert(self.value, self.by);
         self.value = value;

@@ -110,8 +110,8 @@ impl State {
         (rules.has(Rule::Patience) && doubtful && asked < cell.seen.hi + LAG).then_some(Outcome::Early)
     }
 
-    /// The write of ours that this value is, if it is one: by value *and* time. A read made after a write settled cannot
-    /// show an older settled one, so only the newest of those counts for it.
+    /// The write of ours that this value is, if it is one: by value *and* time. A read made after a write settled
+    /// cannot show an older settled one, so only the newest of those counts for it.
     fn ours(&self, cell: &Cell, value: Value, time: Span, channel: Channel) -> Option<Own> {
         if channel.author == Some(Author::User) && self.rules.has(Rule::MarkRefutes) {
             return None;
@@ -134,7 +134,8 @@ impl State {
         Some(Own { rev: row.rev, value: row.value })
     }
 
-    /// Whether a value that is not ours is an edit nobody has decided yet, and whether it ties with the newest one heard.
+    /// Whether a value that is not ours is an edit nobody has decided yet, and whether it ties with the newest one
+    /// heard.
     fn is_edit(&self, cell: &Cell, value: Value, time: Span, kind: Kind) -> (bool, bool) {
         let fresh_state = kind == Kind::State && time.after(cell.seen) && self.rules.has(Rule::StateDiff);
         if kind == Kind::Read || fresh_state {
@@ -164,8 +165,8 @@ impl Cell {
 }
 
 impl Member {
-    /// Turns unknown rows whose call can no longer be carried out into absent ones, after a read that was asked then and
-    /// did not show them. `asked` is in our clock.
+    /// Turns unknown rows whose call can no longer be carried out into absent ones, after a read that was asked then
+    /// and did not show them. `asked` is in our clock.
     pub fn rule_out(&mut self, asked: i64) {
         for row in self.cells.values_mut().flat_map(|cell| &mut cell.ledger) {
             if row.state == RowState::Unknown && row.until <= asked {

@@ -60,8 +60,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether the run ended well enough. Where an edit was indistinguishable from a write of ours it may have lost to an
-    /// older one, from the wrong side even, so only equality can be asked for.
+    /// Whether the run ended well enough. Where an edit was indistinguishable from a write of ours it may have lost to
+    /// an older one, from the wrong side even, so only equality can be asked for.
     pub const fn is_good(&self, want: Want) -> bool {
         let equal = self.end.is_good(Want::Equal) || matches!(self.end, End::WrongSide);
         self.end.is_good(want) || (self.twins > 0 && equal)

@@ -1,5 +1,5 @@
-//! What happens outside the relay: a change in a CRM becomes messages that come late, twice, out of order or never; a call
-//! lands or does not, and its answer comes back or does not.
+//! What happens outside the relay: a change in a CRM becomes messages that come late, twice, out of order or never; a
+//! call lands or does not, and its answer comes back or does not.
 //!
 //! Part of the world, split from it because this is where all the malice is. It knows no rule.
 

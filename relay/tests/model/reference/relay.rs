@@ -1,7 +1,8 @@
 //! The relay around the rules: who is woken when, which pair is leased, which reads and writes are made.
 //!
-//! It is the same machine for the reference and for the control; what they think of a value is their [`Mind`]. Everything
-//! durable in it would survive a crash in a real relay, so a lost answer and a relay that slept are one case.
+//! It is the same machine for the reference and for the control; what they think of a value is their [`Mind`].
+//! Everything durable in it would survive a crash in a real relay, so a lost answer and a relay that slept are one
+//! case.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The switches of the reference relay: each rule that was added because a schedule broke what came before can be turned
-//! off, so a test can show that it is needed.
+//! The switches of the reference relay: each rule that was added because a schedule broke what came before can be
+//! turned off, so a test can show that it is needed.
 //!
 //! Only names live here; what a rule does stands where it is asked for.
 

@@ -1,7 +1,7 @@
 //! What a scenario is made of: CRMs and their habits, users, faults, policy, guard, and which ends count as good.
 //!
-//! Only the vocabulary; the scenarios themselves stand in `catalogue`. What a CRM makes of a value is said here, once, for
-//! the CRM that stores it and for the judge.
+//! Only the vocabulary; the scenarios themselves stand in `catalogue`. What a CRM makes of a value is said here, once,
+//! for the CRM that stores it and for the judge.
 
 use super::value::{Field, Value};
 

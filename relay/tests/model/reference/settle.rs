@@ -11,8 +11,8 @@ use super::value::{Answer, Field, SEC, Span, Value};
 use super::world::{LAG, LATEST};
 
 impl State {
-    /// The fields of a member that must be written. A member that shows the right value by chance counts as written from
-    /// this moment on, without a call.
+    /// The fields of a member that must be written. A member that shows the right value by chance counts as written
+    /// from this moment on, without a call.
     pub fn dirty(&mut self, index: usize, now: i64) -> Vec<Field> {
         let rules = self.rules;
         let scenario = self.scenario;
@@ -126,8 +126,8 @@ impl State {
         }
     }
 
-    /// No answer until the send deadline: from here on nobody knows. The pair is read at once, again when an answer that
-    /// was slow would be there, and when the call can no longer be carried out.
+    /// No answer until the send deadline: from here on nobody knows. The pair is read at once, again when an answer
+    /// that was slow would be there, and when the call can no longer be carried out.
     pub fn give_up(&mut self, index: usize, intent: u64, now: i64) {
         let member = &mut self.members[index];
         for row in member.cells.values_mut().filter_map(|cell| cell.row(intent)) {

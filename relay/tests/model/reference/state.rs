@@ -219,8 +219,8 @@ impl State {
         self.fields.get(&field).map(|entity| self.scenario.project(member, entity.value))
     }
 
-    /// One value of an event. Half a group is merged with the other half as last shown; that is asked for only where the
-    /// rule that reads the group instead is off.
+    /// One value of an event. Half a group is merged with the other half as last shown; that is asked for only where
+    /// the rule that reads the group instead is off.
     pub fn sighting(&self, change: &Change, reported: &Reported) -> Sighting {
         let cell = reported.cell;
         let shown = self.members[change.member].cells.get(&cell.field).map(|known| known.shown);

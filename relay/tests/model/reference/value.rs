@@ -232,8 +232,8 @@ pub struct Reported {
     pub half: Option<Half>,
 }
 
-/// Tells repeats from news, as the dedup key of a webhook does. Where a CRM sends the state at delivery the body belongs
-/// to the identity, since two states may share one second and one delivery id.
+/// Tells repeats from news, as the dedup key of a webhook does. Where a CRM sends the state at delivery the body
+/// belongs to the identity, since two states may share one second and one delivery id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeId {
     /// Minted by the sender.
