@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use headgate_schemas::stream::embedded::{Embedded, EmbeddedConfig};
 use headgate_schemas::stream::{Sink, StreamError};
@@ -17,7 +16,6 @@ async fn closed_log() -> (TempDir, EmbeddedConfig, Vec<PathBuf>) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = EmbeddedConfig::new(folder.path());
     config.segment_bytes = 64 << 10;
-    config.retention_age = Duration::from_hours(24 * 365 * 100);
     let log = Embedded::open(config.clone()).unwrap();
     for n in 0..150 {
         soon(log.append(vec![sized("k", n, 1_000)])).await.unwrap();

@@ -6,6 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use rusqlite::Connection;
 
@@ -21,15 +22,16 @@ pub(super) struct Segment {
     /// Per partition the position from which nothing is missing when this is the oldest segment.
     pub(super) starts: Arc<[u64]>,
     pub(super) bytes: u64,
-    /// Timestamp of the newest row; `None` without rows.
-    pub(super) newest: Option<Timestamp>,
+    /// When it was last written, by the clock of this machine: retention must not depend on what records say, or a
+    /// record with a wrong time would be deleted before it is read.
+    pub(super) written: Timestamp,
 }
 
 impl Segment {
     /// A segment just made.
-    pub(super) fn empty(path: PathBuf, meta: &Meta) -> Self {
+    pub(super) fn empty(path: PathBuf, meta: &Meta, written: Timestamp) -> Self {
         let starts = meta.starts.as_slice().into();
-        Self { first: meta.first, path, starts, bytes: segment::PAGE_BYTES, newest: None }
+        Self { first: meta.first, path, starts, bytes: segment::PAGE_BYTES, written }
     }
 }
 
@@ -121,7 +123,8 @@ fn check(folder: &Path, lock: File, partitions: u32, firsts: &[u64]) -> Result<O
                 return Err(segment::corrupt(&path, &why));
             }
         }
-        segments.push(Segment { bytes: content.bytes, newest: content.newest, ..Segment::empty(path, &meta) });
+        let written = written(&path)?;
+        segments.push(Segment { bytes: content.bytes, ..Segment::empty(path, &meta, written) });
         // Drops the connection of the segment before: that moves its write-ahead log, if any, into the file.
         before = Some((meta, content, connection));
     }
@@ -129,6 +132,13 @@ fn check(folder: &Path, lock: File, partitions: u32, firsts: &[u64]) -> Result<O
         return Err(segment::corrupt(folder, "it has no segment"));
     };
     Ok(Opened { lock, id: meta.log, segments, active, content })
+}
+
+/// When the file was last changed.
+fn written(path: &Path) -> Result<Timestamp, StreamError> {
+    let changed = fs::metadata(path).and_then(|file| file.modified()).map_err(|e| segment::io(path, &e))?;
+    let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Timestamp::from_micros(0) + since)
 }
 
 fn partitions_differ(folder: &Path, has: u32, configured: u32) -> StreamError {

@@ -23,8 +23,7 @@ const LOOK: Duration = Duration::from_secs(10);
 fn oldest_is_due(segments: &[Segment], retention: Retention, now: Timestamp) -> bool {
     let [oldest, _, ..] = segments else { return false };
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    let old = oldest.newest.is_none_or(|newest| now.since(newest) > retention.age);
-    old || bytes > retention.bytes
+    now.since(oldest.written) > retention.age || bytes > retention.bytes
 }
 
 pub(super) struct Keeper {
@@ -99,19 +98,19 @@ impl Keeper {
 mod tests {
     use super::*;
 
-    fn segments(newest: &[i64]) -> Vec<Segment> {
+    fn segments(written: &[i64]) -> Vec<Segment> {
         let segment = |(first, at): (u64, &i64)| Segment {
             first,
             path: std::path::PathBuf::new(),
             starts: Arc::from([]),
             bytes: 100,
-            newest: Some(Timestamp::from_secs(*at)),
+            written: Timestamp::from_secs(*at),
         };
-        (0..).zip(newest).map(segment).collect()
+        (0..).zip(written).map(segment).collect()
     }
 
     #[test]
-    fn a_segment_goes_when_its_newest_row_is_too_old() {
+    fn a_segment_goes_when_it_was_written_too_long_ago() {
         let retention = Retention { age: Duration::from_secs(60), bytes: 1_000 };
         assert!(!oldest_is_due(&segments(&[10, 20]), retention, Timestamp::from_secs(70)));
         assert!(oldest_is_due(&segments(&[10, 20]), retention, Timestamp::from_secs(71)));

@@ -62,7 +62,7 @@ pub struct EmbeddedConfig {
     pub commit_spacing: Duration,
     /// Size at which a segment is closed and the next one started.
     pub segment_bytes: u64,
-    /// Closed segments whose newest record is older are deleted.
+    /// Closed segments last written longer ago are deleted.
     pub retention_age: Duration,
     /// Size of all segments; beyond it the oldest closed ones are deleted.
     pub retention_bytes: u64,
@@ -181,7 +181,7 @@ impl Shared {
     fn committed(&self, active: &Segment, end: u64) {
         if let Some(last) = self.segments.write().last_mut() {
             last.bytes = active.bytes;
-            last.newest = active.newest;
+            last.written = active.written;
         }
         self.tail.send_modify(|tail| tail.end = end);
     }

@@ -48,6 +48,8 @@ struct State {
     /// Waiting or being committed.
     records: usize,
     bytes: usize,
+    /// The writer sleeps until something comes. Otherwise it looks by itself, and waking it would only cost.
+    idle: bool,
     closed: bool,
 }
 
@@ -80,8 +82,11 @@ impl Queue {
         state.records += batch.len();
         state.bytes += bytes;
         state.waiting.push_back(Pending { batch, ack, bytes });
+        let wake = std::mem::take(&mut state.idle);
         drop(state);
-        self.changed.notify_one();
+        if wake {
+            self.changed.notify_one();
+        }
         Ok(answer)
     }
 
@@ -92,8 +97,10 @@ impl Queue {
             if state.closed {
                 return None;
             }
+            state.idle = true;
             self.changed.wait(&mut state);
         }
+        state.idle = false;
         while !state.closed && !self.changed.wait_until(&mut state, not_before).timed_out() {}
         let (mut records, mut bytes, mut count) = (0, 0, 0);
         for pending in &state.waiting {

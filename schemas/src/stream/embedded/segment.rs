@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, params};
 
 use super::headers;
 use crate::contract::{self, Record};
@@ -60,8 +60,6 @@ pub(super) struct Content {
     pub(super) end: u64,
     /// Per partition one more than its last offset.
     pub(super) starts: Vec<u64>,
-    /// Timestamp of the last row; `None` without rows.
-    pub(super) newest: Option<Timestamp>,
     /// Size of the file with everything in it.
     pub(super) bytes: u64,
 }
@@ -163,11 +161,7 @@ pub(super) fn meta(connection: &Connection, path: &Path) -> Result<Meta, StreamE
 /// Reads what the rows come to; looks at every row's partition.
 pub(super) fn content(connection: &Connection, path: &Path, meta: &Meta) -> Result<Content, StreamError> {
     let read = || {
-        let last = connection
-            .query_row("SELECT off, at FROM record ORDER BY off DESC LIMIT 1", [], |row| {
-                Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?))
-            })
-            .optional()?;
+        let last = connection.query_row("SELECT max(off) FROM record", [], |row| row.get::<_, Option<u64>>(0))?;
         let mut statement = connection.prepare("SELECT part, max(off) FROM record GROUP BY part")?;
         let parts = statement.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u64>(1)?)))?;
         Ok((last, parts.collect::<rusqlite::Result<Vec<_>>>()?))
@@ -178,12 +172,7 @@ pub(super) fn content(connection: &Connection, path: &Path, meta: &Meta) -> Resu
         let start = starts.get_mut(partition as usize).ok_or_else(|| corrupt(path, "a row has a foreign partition"))?;
         *start = offset + 1;
     }
-    Ok(Content {
-        end: last.map_or(meta.first, |(offset, _)| offset + 1),
-        starts,
-        newest: last.map(|(_, at)| Timestamp::from_micros(at)),
-        bytes: bytes(connection, path)?,
-    })
+    Ok(Content { end: last.map_or(meta.first, |offset| offset + 1), starts, bytes: bytes(connection, path)? })
 }
 
 /// Size of the file with everything in it, the write-ahead log included.
@@ -214,7 +203,18 @@ pub(super) fn commit<'a>(
             insert.execute(row).map_err(nothing)?;
         }
     }
-    transaction.commit().map_err(|e| CommitFault::Unknown(fault(path, &e)))
+    transaction.commit().map_err(|e| match unwritten(&e) {
+        true => CommitFault::Nothing(fault(path, &e)),
+        false => CommitFault::Unknown(fault(path, &e)),
+    })
+}
+
+/// Whether a commit that failed left nothing a recovery could find. The frame that makes a commit is written last, so
+/// a write that failed did not write it; after a failed sync it may be on the disk or not.
+fn unwritten(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(cause, _) = error else { return false };
+    matches!(cause.code, ErrorCode::DiskFull | ErrorCode::DatabaseBusy)
+        || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE
 }
 
 /// One page of at most `max` records inside `range`, in one short statement.
@@ -312,4 +312,33 @@ pub(super) fn corrupt(path: &Path, why: &str) -> StreamError {
 
 pub(super) fn io(path: &Path, error: &std::io::Error) -> StreamError {
     StreamError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_written_as_durability_needs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta { log: "log".to_owned(), partitions: 2, first: 7, starts: vec![7, 3] };
+        let path = create(folder.path(), &meta).unwrap();
+        let connection = open_writer(&path).unwrap();
+        assert_eq!(super::meta(&connection, &path).unwrap(), meta);
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(pragma("synchronous"), 2, "FULL: the log is synced at every commit");
+        assert_eq!(pragma("page_size"), 8_192);
+        assert_eq!(pragma("wal_autocheckpoint"), 1_000);
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn only_a_failed_write_is_known_to_have_left_nothing() {
+        let failed = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        assert!(unwritten(&failed(rusqlite::ffi::SQLITE_FULL)));
+        assert!(unwritten(&failed(rusqlite::ffi::SQLITE_IOERR_WRITE)));
+        assert!(!unwritten(&failed(rusqlite::ffi::SQLITE_IOERR_FSYNC)));
+        assert!(!unwritten(&failed(rusqlite::ffi::SQLITE_IOERR)));
+    }
 }

@@ -15,6 +15,7 @@ use super::folder::Segment;
 use super::queue::{self, Pending};
 use super::segment::{self, CommitFault, Content, Meta};
 use crate::stream::StreamError;
+use crate::time;
 
 /// A segment that takes no more rows, with the writer's connection to it.
 pub(super) type Closed = (std::path::PathBuf, Connection);
@@ -91,10 +92,10 @@ impl Writer {
             let partition = segment::partition(record, partitions) as usize;
             self.next += 1;
             self.starts[partition] = self.next;
-            self.active.newest = self.active.newest.max(Some(record.at));
         }
         // The rows are durable: a size that cannot be read must not turn the answer into a failure.
         self.active.bytes = segment::bytes(&connection, &self.active.path).unwrap_or(self.active.bytes);
+        self.active.written = time::now();
         self.connection = Some(connection);
         self.shared.committed(&self.active, self.next);
         Ok(())
@@ -112,7 +113,6 @@ impl Writer {
         // A commit whose outcome was unknown may turn out to be there: then its records are delivered, and come first.
         (self.next, self.starts) = (content.end, content.starts);
         self.active.bytes = content.bytes;
-        self.active.newest = content.newest.max(self.active.newest);
         Ok(connection)
     }
 
@@ -129,7 +129,7 @@ impl Writer {
                 return;
             }
         };
-        let next = Segment::empty(path, &meta);
+        let next = Segment::empty(path, &meta, time::now());
         let closed = std::mem::replace(&mut self.active, next);
         self.shared.segments.write().push(self.active.clone());
         if let Some(old) = self.connection.replace(connection) {
