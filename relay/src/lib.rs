@@ -1,2 +1,20 @@
-//! Placeholder.
+//! The relay: changes in from the stream, the other CRMs brought to the same state.
+mod accept;
+mod cache;
+pub mod clock;
 pub mod config;
+pub mod conflict;
+pub mod delivery;
+pub mod engine;
+pub mod entity;
+mod finish;
+pub mod http;
+mod line;
+pub mod mapping;
+pub mod metrics;
+mod send;
+mod settle;
+pub mod store;
+pub mod target;
+pub mod vault;
+mod work;

@@ -1,0 +1,310 @@
+//! Accept: one batch of the stream folded into its entities, without any network. A repeat is counted as such; a
+//! change ends here when nothing has to be written for it.
+
+use headgate_schemas::stream::Delivered;
+use headgate_schemas::{Change, ChangeId, ChangeKind, Resolution, Span, Timestamp, contract};
+use uuid::Uuid;
+
+use crate::engine::Engine;
+use crate::entity::fold::Folded;
+use crate::entity::{Asked, Author, Came, Entity, Event, NO_FLOOR, Outcome, Seen};
+use crate::mapping::{Decoded, Link};
+use crate::store::{Counter, DeadLetter, EntityId, OutcomeRow, StoreError, change_key, member_key};
+
+/// What a change asks of the relay.
+enum Meaning {
+    /// Fold it.
+    Fold(Event),
+    /// Nothing is written for it.
+    Skip,
+}
+
+impl Engine {
+    pub(crate) fn accept(&mut self, records: &[Delivered], now: Timestamp) -> Result<(), StoreError> {
+        for delivered in records {
+            match contract::decode(&delivered.record) {
+                Ok(change) => self.take(&change, now)?,
+                Err(error) => self.undecodable(delivered, &error, now),
+            }
+            self.positions.insert(delivered.partition, delivered.offset + 1);
+        }
+        if !records.is_empty() {
+            self.tick.unit.positions = self.positions();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, change: &Change, now: Timestamp) -> Result<(), StoreError> {
+        let occurred = change.occurred_at.map_or(0, Timestamp::millis);
+        let key = change_key(&change.tenant, change.id, occurred);
+        if self.tick.changes.contains(&key) || self.store.known(&key)? {
+            self.tick.unit.count(Counter::Repeats, 1);
+            self.metrics.repeats.inc();
+            return Ok(());
+        }
+        self.tick.changes.insert(key);
+        self.tick.unit.changes.push((key, now.micros()));
+        self.tick.unit.count(Counter::Changes, 1);
+        let came = Came { received: change.received_at.micros(), accepted: now.micros() };
+        let route = self.route(change);
+        let targets: Vec<u32> =
+            route.map_or_else(Vec::new, |(source, link)| self.links[link].targets(source).collect());
+        let Some((source, link)) = route.filter(|_| !targets.is_empty()) else {
+            self.tick.unit.count(Counter::Due, 1);
+            self.close(change.id, 0, 0, Outcome::NoTarget, came, now);
+            return Ok(());
+        };
+        self.tick.unit.count(Counter::Due, i64::try_from(targets.len()).unwrap_or(0));
+        let event = match meaning(change, source, &self.links[link], came) {
+            Meaning::Fold(event) => event,
+            Meaning::Skip => {
+                self.close_all(change.id, 0, &targets, Outcome::Skipped, came, now);
+                return Ok(());
+            }
+        };
+        let native = change.object.id.as_deref().unwrap_or_default();
+        let id = self.entity_of(change, source, link, native, now)?;
+        self.fold_event(id, source, event, &targets, now)?;
+        if let Some(merge) = &change.merge {
+            for gone in merge.from.iter().filter(|gone| *gone != native) {
+                self.look_again(source, change, gone, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Connection and link of a change, where it has both.
+    fn route(&self, change: &Change) -> Option<(u32, usize)> {
+        let source = *self.numbers.get(&change.source.connection)?;
+        let link = self
+            .links
+            .iter()
+            .position(|l| l.tenant == change.tenant && l.object == change.object.kind && l.member(source).is_some())?;
+        self.lines.contains_key(&source).then_some((source, link))
+    }
+
+    fn entity_of(
+        &mut self,
+        change: &Change,
+        source: u32,
+        link: usize,
+        native: &str,
+        now: Timestamp,
+    ) -> Result<EntityId, StoreError> {
+        let key = member_key(source, change.object.kind.as_str(), native);
+        if let Some(id) = self.tick.members.get(&key).copied() {
+            return Ok(id);
+        }
+        if let Some(id) = self.store.member(&key)? {
+            return Ok(id);
+        }
+        let id = self.next_entity;
+        self.next_entity += 1;
+        let uuid = self.new_uuid(now);
+        let entity = Entity::heard(uuid, &change.tenant, change.object.kind.clone(), source, native, now.micros());
+        self.cache.insert(id, entity, link);
+        self.tick.members.insert(key, id);
+        self.tick.unit.members.push((key, id));
+        Ok(id)
+    }
+
+    fn new_uuid(&mut self, now: Timestamp) -> Uuid {
+        let mut random = [0; 10];
+        self.dice.fill(&mut random);
+        uuid::Builder::from_unix_timestamp_millis(u64::try_from(now.millis()).unwrap_or(0), &random).into_uuid()
+    }
+
+    pub(crate) fn fold_event(
+        &mut self,
+        id: EntityId,
+        source: u32,
+        event: Event,
+        targets: &[u32],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (change, came) = (event.change, event.came);
+        let folded = self.with(id, now, |entity, cx, notes| {
+            let m = entity.member_of(source)?;
+            let folded = entity.fold(m, event, cx, notes);
+            entity.settle_fold(m, change, came, &folded, cx);
+            Some(folded)
+        })?;
+        match folded.flatten() {
+            Some(Folded::Done { taken, learned }) if taken.is_empty() => {
+                let outcome = Outcome::of(learned);
+                if outcome == Outcome::Echo {
+                    self.count_echo(source);
+                }
+                self.close_all(change, id, targets, outcome, came, now);
+            }
+            Some(Folded::Done { .. } | Folded::Asked | Folded::Waiting) => {}
+            None => self.close_all(change, id, targets, Outcome::Skipped, came, now),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count_echo(&self, source: u32) {
+        if let Some(line) = self.lines.get(&source) {
+            self.metrics.loops.get_or_create(&crate::metrics::Crm { crm: line.system.as_str() }).inc();
+        }
+    }
+
+    /// A record that was merged away, if we know it: a read decides what it is now.
+    fn look_again(&mut self, source: u32, change: &Change, native: &str, now: Timestamp) -> Result<(), StoreError> {
+        let key = member_key(source, change.object.kind.as_str(), native);
+        let known = match self.tick.members.get(&key).copied() {
+            Some(id) => Some(id),
+            None => self.store.member(&key)?,
+        };
+        if let Some(id) = known {
+            self.with(id, now, |entity, cx, _| {
+                if let Some(m) = entity.member_of(source) {
+                    entity.members[m].need_read(cx.now);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close_all(
+        &mut self,
+        change: ChangeId,
+        entity: EntityId,
+        targets: &[u32],
+        outcome: Outcome,
+        came: Came,
+        now: Timestamp,
+    ) {
+        for target in targets {
+            self.close(change, entity, *target, outcome, came, now);
+        }
+    }
+
+    /// Writes down how a change ended at a target.
+    pub(crate) fn close(
+        &mut self,
+        change: ChangeId,
+        entity: EntityId,
+        target: u32,
+        outcome: Outcome,
+        came: Came,
+        now: Timestamp,
+    ) {
+        let took = now.micros() - came.received;
+        self.tick.unit.outcomes.push(OutcomeRow { change, entity, target, outcome, at: now.micros(), took });
+        self.tick.unit.count(Counter::Closed, 1);
+        self.metrics.outcomes.get_or_create(&crate::metrics::Outcome { outcome: outcome.as_str() }).inc();
+        if outcome == Outcome::Delivered {
+            self.time_delivery(target, came, now);
+        }
+    }
+
+    fn time_delivery(&self, target: u32, came: Came, now: Timestamp) {
+        const BUDGET: f64 = 5.0;
+        let Some(line) = self.lines.get(&target) else { return };
+        let crm = line.system.as_str();
+        let (ingest, deliver) = (seconds(came.accepted - came.received), seconds(now.micros() - came.accepted));
+        let total = seconds(now.micros() - came.received);
+        for (stage, value) in [("ingest", ingest), ("deliver", deliver), ("total", total)] {
+            self.metrics.e2e.get_or_create(&crate::metrics::CrmStage { crm, stage }).observe(value);
+        }
+        if total > BUDGET {
+            let stage = if ingest > deliver { "ingest" } else { "deliver" };
+            self.metrics.budget_missed.get_or_create(&crate::metrics::Stage { stage }).inc();
+        }
+    }
+
+    /// A record of the stream that is no change: kept as a pipeline failure for the operator; the stream goes on.
+    fn undecodable(&mut self, delivered: &Delivered, error: &contract::DecodeError, now: Timestamp) {
+        tracing::error!(
+            partition = delivered.partition,
+            offset = delivered.offset,
+            "a record of the stream is no change"
+        );
+        self.metrics.undecodable.inc();
+        let words = format!("partition {} offset {}: {error}", delivered.partition, delivered.offset);
+        let message = self.seal(&words);
+        self.tick.unit.dead_letters.push(DeadLetter {
+            entity: 0,
+            target: 0,
+            at: now.micros(),
+            code: "pipeline_undecodable".to_owned(),
+            message,
+            fields: Vec::new(),
+        });
+    }
+
+    pub(crate) fn seal(&self, words: &str) -> Vec<u8> {
+        self.vault.seal(b"dead_letter", words.as_bytes()).unwrap_or_default()
+    }
+}
+
+impl Entity {
+    /// Keeps a change where it waits: for a read, or for its targets.
+    pub(crate) fn settle_fold(
+        &mut self,
+        m: usize,
+        change: ChangeId,
+        came: Came,
+        folded: &Folded,
+        cx: &crate::entity::fold::Context<'_>,
+    ) {
+        match folded {
+            Folded::Asked => self.members[m].asked.push(Asked { change, came }),
+            Folded::Done { taken, .. } if !taken.is_empty() => self.track(m, change, came, taken, cx),
+            Folded::Done { .. } | Folded::Waiting => {}
+        }
+    }
+}
+
+fn seconds(us: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a latency for a histogram")]
+    let us = us.max(0) as f64;
+    us / 1e6
+}
+
+/// What a change asks of the relay, by its kind.
+fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
+    if change.object.id.is_none() {
+        return Meaning::Skip;
+    }
+    let time = match change.occurred_at {
+        Some(at) => Span::of(at, change.occurred_at_resolution),
+        None => Span::of(change.received_at, Resolution::Us),
+    };
+    let mut event = Event {
+        change: change.id,
+        came,
+        seen: if change.state || change.fields_complete { Seen::State } else { Seen::Edit },
+        cells: Vec::new(),
+        hint: true,
+        time,
+        author: match change.origin.ours {
+            headgate_schemas::change::Ours::Yes => Author::Us,
+            headgate_schemas::change::Ours::No => Author::User,
+            headgate_schemas::change::Ours::Unknown => Author::Unknown,
+        },
+    };
+    match change.kind {
+        ChangeKind::Linked | ChangeKind::Unlinked => Meaning::Skip,
+        // Any answer will do: a record that exists was created, one that does not is gone.
+        ChangeKind::Created | ChangeKind::Deleted | ChangeKind::Restored | ChangeKind::Merged | ChangeKind::Purged => {
+            event.time = Span::point(NO_FLOOR);
+            Meaning::Fold(event)
+        }
+        ChangeKind::Touched | ChangeKind::Resync => Meaning::Fold(event),
+        ChangeKind::Updated if change.needs_fetch || change.occurred_at.is_none() => Meaning::Fold(event),
+        ChangeKind::Updated => {
+            let wire = |name: &str| change.fields.get(name).map(|f| f.value.clone());
+            event.hint = false;
+            for plan in link.fields() {
+                match plan.decode(source, &wire) {
+                    Decoded::Told(value) => event.cells.push((plan.name().into(), value)),
+                    Decoded::Partly => event.hint = true,
+                    Decoded::Untold => {}
+                }
+            }
+            if event.hint || !event.cells.is_empty() { Meaning::Fold(event) } else { Meaning::Skip }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Decoded entities, bounded: beyond the limit those least recently used are read again from the store.
+
+use std::collections::HashMap;
+
+use crate::entity::Entity;
+use crate::store::{EntityId, Store, StoreError};
+
+/// First byte of a document: the version of its encoding.
+const DOCUMENT: u8 = 1;
+
+/// A decoded entity.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The entity.
+    pub entity: Entity,
+    /// Its link.
+    pub link: usize,
+    /// The version in the store; 0 when it is not there yet.
+    pub version: u64,
+    /// Open deliveries when it was last written or read.
+    pub open: usize,
+    /// Changed since it was last written.
+    pub touched: bool,
+    used: u64,
+}
+
+/// Decoded entities.
+#[derive(Debug)]
+pub struct Cache {
+    entities: HashMap<EntityId, Loaded, ahash::RandomState>,
+    limit: usize,
+    round: u64,
+}
+
+impl Cache {
+    /// A cache of so many entities.
+    pub fn new(limit: usize) -> Self {
+        Self { entities: HashMap::default(), limit, round: 0 }
+    }
+
+    /// A new entity that the store does not have yet.
+    pub fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
+        let used = self.round;
+        self.entities.insert(id, Loaded { entity, link, version: 0, open: 0, touched: false, used });
+    }
+
+    /// Reads an entity unless it is here. False when there is none. `place` names its link and counts its open
+    /// deliveries.
+    ///
+    /// # Errors
+    /// When the store fails or the document does not decode.
+    pub fn load(
+        &mut self,
+        id: EntityId,
+        store: &mut dyn Store,
+        place: impl FnOnce(&Entity) -> (usize, usize),
+    ) -> Result<bool, StoreError> {
+        if self.entities.contains_key(&id) {
+            return Ok(true);
+        }
+        let Some((version, doc)) = store.entity(id)? else { return Ok(false) };
+        let entity = decode(id, &doc)?;
+        let (link, open) = place(&entity);
+        let used = self.round;
+        self.entities.insert(id, Loaded { entity, link, version, open, touched: false, used });
+        Ok(true)
+    }
+
+    /// An entity that is here.
+    pub fn get_mut(&mut self, id: EntityId) -> Option<&mut Loaded> {
+        let round = self.round;
+        let loaded = self.entities.get_mut(&id)?;
+        loaded.used = round;
+        Some(loaded)
+    }
+
+    /// Ends a round: forgets the least recently used entities beyond the limit. Call it only after a commit.
+    pub fn end_round(&mut self) {
+        self.round += 1;
+        if self.entities.len() <= self.limit {
+            return;
+        }
+        let mut used: Vec<u64> = self.entities.values().map(|l| l.used).collect();
+        let keep = self.limit - self.limit / 8;
+        let place = used.len() - keep;
+        let (_, oldest_kept, _) = used.select_nth_unstable(place);
+        let oldest_kept = *oldest_kept;
+        self.entities.retain(|_, l| l.used >= oldest_kept);
+    }
+}
+
+/// Writes a document.
+///
+/// # Errors
+/// Only when the entity cannot be encoded, which its types do not allow.
+pub fn encode(id: EntityId, entity: &Entity) -> Result<Vec<u8>, StoreError> {
+    let mut doc = Vec::with_capacity(1024);
+    doc.push(DOCUMENT);
+    postcard::to_extend(entity, doc).map_err(|source| StoreError::Document { entity: id, source })
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// When it is of another version or damaged.
+pub fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, StoreError> {
+    let damaged = |source| StoreError::Document { entity: id, source };
+    match doc.split_first() {
+        Some((&DOCUMENT, rest)) => postcard::from_bytes(rest).map_err(damaged),
+        Some(_) | None => Err(damaged(postcard::Error::DeserializeBadVarint)),
+    }
+}

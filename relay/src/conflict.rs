@@ -1,0 +1,129 @@
+//! Who wins a conflict. Pure: ranks, stamps and values in, a verdict out.
+//!
+//! A conflict is an edit that was *not* made on top of the value in force. Informed edits never come here: they win
+//! without comparing clocks between CRMs.
+
+use std::cmp::Reverse;
+
+use headgate_schemas::{Span, Value};
+use serde::{Deserialize, Serialize};
+
+/// Who set the value in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum By {
+    /// A member, by its connection.
+    Member(u32),
+    /// A person who resolved a hold.
+    Person,
+}
+
+/// How conflicts of one field are decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// The later edit; a tie goes to the lower rank.
+    LastWrite,
+    /// The primary member; among the others the later edit.
+    Ours,
+    /// The newest edit of a non-primary member.
+    Theirs,
+    /// The first connection in the list; then the later edit.
+    FieldPriority(Vec<u32>),
+    /// A person.
+    Manual,
+    /// Consent: once given up it is never taken back by a synchronisation.
+    MostRestrictive,
+}
+
+/// What the policy says of an uninformed edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The edit wins.
+    Take,
+    /// The value in force stays.
+    Lose,
+    /// A person decides.
+    Hold,
+}
+
+/// One side of a conflict.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Who.
+    pub by: By,
+    /// Its rank in the link: 0 is the primary; a person ranks last, so that a tie goes to the newer edit.
+    pub rank: u32,
+    /// When, by our clock.
+    pub stamp: Span,
+    /// The canonical value.
+    pub value: &'a Value,
+}
+
+/// Decides between an edit and the value in force.
+pub fn decide(policy: &Policy, edit: Side<'_>, force: Side<'_>) -> Verdict {
+    let newer = edit.stamp.after(force.stamp) || (edit.stamp.ties(force.stamp) && edit.rank < force.rank);
+    let preferred = |side: Side<'_>| -> u32 {
+        match policy {
+            Policy::Ours => u32::from(side.rank != 0),
+            Policy::Theirs => u32::from(side.rank == 0),
+            Policy::FieldPriority(order) => match side.by {
+                By::Member(c) => {
+                    order.iter().position(|x| *x == c).map_or(u32::MAX, |p| u32::try_from(p).unwrap_or(u32::MAX))
+                }
+                By::Person => u32::MAX,
+            },
+            Policy::LastWrite | Policy::Manual | Policy::MostRestrictive => 0,
+        }
+    };
+    match policy {
+        Policy::Manual => Verdict::Hold,
+        Policy::MostRestrictive => {
+            let restricts = matches!(edit.value, Value::Bool(true));
+            if restricts || matches!(force.value, Value::Null) { Verdict::Take } else { Verdict::Lose }
+        }
+        Policy::LastWrite | Policy::Ours | Policy::Theirs | Policy::FieldPriority(_) => {
+            if (Reverse(preferred(edit)), newer) >= (Reverse(preferred(force)), true) {
+                Verdict::Take
+            } else {
+                Verdict::Lose
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(value: &Value, rank: u32, at: i64) -> Side<'_> {
+        Side { by: By::Member(rank), rank, stamp: Span::new(at, at + 10), value }
+    }
+
+    #[test]
+    fn table() {
+        let (a, b) = (Value::from("a"), Value::from("b"));
+        let cases: &[(&str, Policy, u32, i64, u32, i64, Verdict)] = &[
+            ("later wins", Policy::LastWrite, 1, 20, 0, 0, Verdict::Take),
+            ("earlier loses", Policy::LastWrite, 0, 0, 1, 20, Verdict::Lose),
+            ("tie goes to the lower rank", Policy::LastWrite, 0, 5, 1, 0, Verdict::Take),
+            ("tie keeps the lower rank", Policy::LastWrite, 1, 5, 0, 0, Verdict::Lose),
+            ("ours: primary wins though older", Policy::Ours, 0, 0, 1, 20, Verdict::Take),
+            ("ours: others lose though newer", Policy::Ours, 1, 20, 0, 0, Verdict::Lose),
+            ("ours: among others the newer", Policy::Ours, 2, 20, 1, 0, Verdict::Take),
+            ("theirs: primary loses though newer", Policy::Theirs, 0, 20, 1, 0, Verdict::Lose),
+            ("theirs: another wins though older", Policy::Theirs, 1, 0, 0, 20, Verdict::Take),
+            ("priority: first in the list", Policy::FieldPriority(vec![2, 1]), 2, 0, 1, 20, Verdict::Take),
+            ("priority: not in the list", Policy::FieldPriority(vec![2, 1]), 3, 20, 1, 0, Verdict::Lose),
+            ("manual", Policy::Manual, 1, 20, 0, 0, Verdict::Hold),
+        ];
+        for (name, policy, er, et, fr, ft, want) in cases {
+            assert_eq!(decide(policy, side(&a, *er, *et), side(&b, *fr, *ft)), *want, "{name}");
+        }
+    }
+
+    #[test]
+    fn consent_is_never_undone() {
+        let (yes, no) = (Value::Bool(true), Value::Bool(false));
+        assert_eq!(decide(&Policy::MostRestrictive, side(&yes, 1, 0), side(&no, 0, 20)), Verdict::Take);
+        assert_eq!(decide(&Policy::MostRestrictive, side(&no, 0, 20), side(&yes, 1, 0)), Verdict::Lose);
+    }
+}

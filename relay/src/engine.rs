@@ -1,0 +1,440 @@
+//! The engine: the one place that knows the order of steps of the relay.
+//!
+//! A *tick* is one transaction: **settle** what was answered, **accept** what the stream brought, **send** what is due
+//! (intents first), **finish** (outcomes, due times, documents), commit, and only then hand out the calls. The engine
+//! does no network and reads no clock; a driver does both and gives it answers, records and the time. If the process
+//! dies anywhere, the store holds either the state before the tick or after it: before it, the stream brings the
+//! records again and no call was made; after it, every call that may be under way has its intent in the ledger, and
+//! [`Engine::open`] turns those into writes of unknown outcome that are read back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use headgate_schemas::stream::{Delivered, Position, Topic};
+use headgate_schemas::{ObjectType, Timestamp};
+
+use crate::cache::Cache;
+use crate::config::{Limits, RelayConfig};
+use crate::entity::fold::{Context, Notes, Peer, Rules};
+use crate::entity::{Entity, Timing};
+use crate::line::{Line, Room};
+use crate::mapping::{self, Link};
+use crate::metrics::Metrics;
+use crate::store::{Counter, EntityId, Key, Store, StoreError, Unit, WorkKey};
+use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, WriteCall, Written};
+use crate::vault::Vault;
+use crate::work::{Pair, Work};
+
+/// What the driver gives to a tick.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// Answers to calls.
+    pub replies: Vec<(CallId, Reply)>,
+    /// Records of the stream, in order inside each partition.
+    pub records: Vec<Delivered>,
+    /// What people ask for.
+    pub commands: Vec<Command>,
+}
+
+/// What people ask for.
+#[derive(Debug)]
+pub enum Command {
+    /// Try a dead letter again, or close it.
+    Letter {
+        /// Its number.
+        id: i64,
+        /// Try again; otherwise it is only closed.
+        again: bool,
+        /// Told whether there was such an open letter.
+        done: tokio::sync::oneshot::Sender<bool>,
+    },
+    /// The fields that a connection's metadata list for a type.
+    Described {
+        /// The connection's name.
+        connection: String,
+        /// The type.
+        object: ObjectType,
+        /// Names of its fields.
+        fields: HashSet<String>,
+    },
+}
+
+/// Number of a call.
+pub type CallId = u64;
+
+/// A call to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its number.
+    pub id: CallId,
+    /// The connection's number.
+    pub connection: u32,
+    /// What to ask.
+    pub request: Request,
+}
+
+/// What a call asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Records to read.
+    Read(ReadCall),
+    /// Records to write.
+    Write(WriteCall),
+}
+
+/// The answer to a call. The driver answers every call by its deadline, with [`crate::target::Disposition::Unknown`]
+/// where the CRM did not; an answer that comes after that may be given as a second reply.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// When the call was made.
+    pub sent: Timestamp,
+    /// When the answer was there.
+    pub answered: Timestamp,
+    /// What it says.
+    pub result: ReplyResult,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug)]
+pub enum ReplyResult {
+    /// To a read.
+    Read(Result<Answered<ReadItem>, TargetError>),
+    /// To a write.
+    Write(Result<Answered<Result<Written, TargetError>>, TargetError>),
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) connection: u32,
+    pub(crate) object: ObjectType,
+    pub(crate) step: Step,
+    /// Entities in the order of the call's items, with the number of the intent for writes.
+    pub(crate) pairs: Vec<(EntityId, u32)>,
+    /// When the intent was opened.
+    pub(crate) opened: i64,
+    /// The deadline passed: only what a late answer teaches is taken.
+    pub(crate) given_up: bool,
+}
+
+/// What is to be done for a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Read by native id.
+    Read,
+    /// Read by external id.
+    Lookup,
+    /// Make the record.
+    Create,
+    /// Change the record.
+    Update,
+}
+
+/// The relay's logic over a store.
+pub struct Engine {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) limits: Limits,
+    pub(crate) timing: Timing,
+    pub(crate) rules: Rules,
+    /// The first link maps nothing: entities of a link that was removed are worked with it.
+    pub(crate) links: Vec<Link>,
+    pub(crate) lines: BTreeMap<u32, Line>,
+    pub(crate) numbers: HashMap<String, u32>,
+    pub(crate) peers: HashMap<u32, Peer>,
+    pub(crate) cache: Cache,
+    pub(crate) work: Work,
+    pub(crate) flights: HashMap<CallId, Flight>,
+    pub(crate) next_call: CallId,
+    pub(crate) next_entity: EntityId,
+    pub(crate) epoch: u64,
+    pub(crate) dice: fastrand::Rng,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) metrics: Metrics,
+    pub(crate) positions: BTreeMap<u32, u64>,
+    pub(crate) totals: Totals,
+    /// What this tick changed.
+    pub(crate) tick: Tick,
+}
+
+/// Sums behind the accounting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Deliveries that became due.
+    pub due: i64,
+    /// Deliveries that ended.
+    pub closed: i64,
+    /// Deliveries open, counted in the documents.
+    pub open: i64,
+}
+
+impl Totals {
+    /// Must be 0.
+    pub const fn difference(self) -> i64 {
+        self.due - self.closed - self.open
+    }
+}
+
+/// What one tick collects.
+#[derive(Debug, Default)]
+pub(crate) struct Tick {
+    pub(crate) unit: Unit,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) touched: Vec<EntityId>,
+    pub(crate) work: HashSet<WorkKey>,
+    pub(crate) members: HashMap<Key, EntityId>,
+    pub(crate) claims: HashMap<Key, EntityId>,
+    pub(crate) changes: HashSet<Key>,
+    pub(crate) open_delta: i64,
+}
+
+/// What the engine is built from.
+pub struct Parts<'a> {
+    /// Settings.
+    pub config: &'a RelayConfig,
+    /// The CRMs, by name of their connection.
+    pub targets: &'a HashMap<String, Arc<dyn Target>>,
+    /// The state.
+    pub store: Box<dyn Store>,
+    /// The stream the positions are of.
+    pub topic: &'a Topic,
+    /// Seals what targets say.
+    pub vault: Arc<Vault>,
+    /// Numbers for the operator.
+    pub metrics: Metrics,
+    /// Seed of jitter and of new ids.
+    pub seed: u64,
+}
+
+impl Engine {
+    /// Opens the state. Calls that were under way when an earlier process died become writes of unknown outcome.
+    ///
+    /// # Errors
+    /// When the store fails, or belongs to another stream.
+    pub fn open(parts: Parts<'_>, now: Timestamp) -> Result<Self, StoreError> {
+        let Parts { config, targets, mut store, topic, vault, metrics, seed } = parts;
+        let start = store.start(&topic.id)?;
+        let names: Vec<&str> = config.connections.iter().map(|c| c.name.as_str()).collect();
+        let numbers: HashMap<String, u32> =
+            config.connections.iter().map(|c| c.name.clone()).zip(store.numbers(&names)?).collect();
+        let number = |name: &str| numbers.get(name).copied().unwrap_or(0);
+        let mut lines = BTreeMap::new();
+        for connection in &config.connections {
+            let n = number(&connection.name);
+            if let Some(target) = targets.get(&connection.name) {
+                lines.insert(n, Line::new(n, connection, target.pack(), target.writable(), &config.limits));
+            }
+        }
+        let writable = |system| {
+            config
+                .connections
+                .iter()
+                .filter(|c| c.system == system)
+                .any(|c| targets.get(&c.name).is_some_and(|t| t.writable()))
+        };
+        let mut links = vec![Link::new("", "", ObjectType::new(""), false, Vec::new(), Vec::new())];
+        links.extend(config.links.iter().map(|l| mapping::compile(l, &config.connections, &number, &writable)));
+        let peers = lines.iter().map(|(n, l)| (*n, l.peer())).collect();
+        let timing = Timing { ledger: micros(config.limits.ledger), ..Timing::MICROS };
+        let mut engine = Self {
+            store,
+            limits: config.limits.clone(),
+            timing,
+            rules: Rules::ALL,
+            links,
+            lines,
+            peers,
+            cache: Cache::new(config.limits.cached_entities),
+            work: Work::default(),
+            flights: HashMap::new(),
+            next_call: 1,
+            next_entity: start.next_entity,
+            epoch: start.epoch,
+            dice: fastrand::Rng::with_seed(seed),
+            vault,
+            metrics,
+            positions: start.positions.iter().map(|p| (p.partition, p.offset)).collect(),
+            totals: totals(&start.counters),
+            tick: Tick::default(),
+            numbers,
+        };
+        engine.recover(&start.work, now)?;
+        Ok(engine)
+    }
+
+    /// One tick. Returns the calls to make; they may be made only because this returned.
+    ///
+    /// # Errors
+    /// When the store fails. The engine must then be dropped and opened again: the store is the truth, and what this
+    /// tick would have done is done again from there.
+    pub fn tick(&mut self, now: Timestamp, input: Input) -> Result<Vec<Call>, StoreError> {
+        for command in input.commands {
+            self.command(command, now)?;
+        }
+        for (call, reply) in input.replies {
+            self.settle(call, reply, now)?;
+        }
+        self.accept(&input.records, now)?;
+        self.review(now)?;
+        self.send(now)?;
+        self.finish(now)?;
+        self.store.commit(&self.tick.unit)?;
+        Ok(self.committed())
+    }
+
+    /// Where to read the stream on; partitions that were never read are missing.
+    pub fn positions(&self) -> Vec<Position> {
+        self.positions.iter().map(|(partition, offset)| Position { partition: *partition, offset: *offset }).collect()
+    }
+
+    /// Reading the stream should pause: more than four times what the calls can carry is due on a connection that
+    /// works, and more belongs in the stream. A connection that is down stops nobody: what waits for it is one row per
+    /// record, not per change.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        let slots: usize =
+            self.lines.values().map(|l| self.limits.calls_per_connection * l.pack.write.max(l.pack.read)).sum();
+        self.work.len() > 4 * slots.max(1)
+    }
+
+    /// When the engine wants a tick although nothing came, by our clock.
+    pub fn next_tick(&self, now: Timestamp) -> Option<Timestamp> {
+        self.lines.values().filter_map(|line| self.line_due(line, now)).min()
+    }
+
+    /// Sums of the accounting.
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Calls under way.
+    pub fn calls_open(&self) -> usize {
+        self.flights.values().filter(|f| !f.given_up).count()
+    }
+
+    /// Pairs that wait for anything, parked ones included.
+    pub fn pairs(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Name and number of every connection.
+    pub fn connections(&self) -> &HashMap<String, u32> {
+        &self.numbers
+    }
+
+    /// Forgets old ids and outcomes, a bounded number per call. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn expire(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let before = |age| now.micros() - micros(age);
+        self.store.expire(before(self.limits.change_ids), before(self.limits.outcomes))
+    }
+
+    /// Runs `act` on an entity with everything the rules look at, and marks it as touched. `None` when there is none.
+    pub(crate) fn with<R>(
+        &mut self,
+        id: EntityId,
+        now: Timestamp,
+        act: impl FnOnce(&mut Entity, &Context<'_>, &mut Notes) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        if !self.load(id)? {
+            return Ok(None);
+        }
+        let Some(loaded) = self.cache.get_mut(id) else { return Ok(None) };
+        let peers = &self.peers;
+        let peer = |connection: u32| peers.get(&connection).copied().unwrap_or_default();
+        let cx = Context {
+            link: &self.links[loaded.link],
+            peers: &peer,
+            now: now.micros(),
+            timing: self.timing,
+            rules: self.rules,
+        };
+        let mut notes = Notes::default();
+        let result = act(&mut loaded.entity, &cx, &mut notes);
+        if !loaded.touched {
+            loaded.touched = true;
+            self.tick.touched.push(id);
+        }
+        self.note(&notes);
+        Ok(Some(result))
+    }
+
+    /// Runs `look` on an entity without marking it as touched: it is not written for this.
+    pub(crate) fn look<R>(
+        &mut self,
+        id: EntityId,
+        now: Timestamp,
+        look: impl FnOnce(&mut Entity, &Context<'_>) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        if !self.load(id)? {
+            return Ok(None);
+        }
+        let Some(loaded) = self.cache.get_mut(id) else { return Ok(None) };
+        let peers = &self.peers;
+        let peer = |connection: u32| peers.get(&connection).copied().unwrap_or_default();
+        let cx = Context {
+            link: &self.links[loaded.link],
+            peers: &peer,
+            now: now.micros(),
+            timing: self.timing,
+            rules: self.rules,
+        };
+        Ok(Some(look(&mut loaded.entity, &cx)))
+    }
+
+    /// Reads an entity into the cache. False when there is none.
+    pub(crate) fn load(&mut self, id: EntityId) -> Result<bool, StoreError> {
+        let links = &self.links;
+        self.cache.load(id, self.store.as_mut(), |entity| {
+            let link = link_of(links, &entity.tenant, &entity.object);
+            (link, entity.open_deliveries(&links[link]))
+        })
+    }
+
+    /// The pair of a connection and an entity, as it should stand after a call returned.
+    pub(crate) fn put_pair(&mut self, key: WorkKey, pair: Pair) {
+        self.work.put(key, pair);
+        self.tick.work.insert(key);
+    }
+
+    fn note(&self, notes: &Notes) {
+        use crate::conflict::Verdict;
+        for conflict in &notes.conflicts {
+            let resolution = match conflict.verdict {
+                Verdict::Take => "edit",
+                Verdict::Lose => "force",
+                Verdict::Hold => "held",
+            };
+            self.metrics.conflicts.get_or_create(&crate::metrics::Resolution { resolution }).inc();
+        }
+        self.metrics.fights.inc_by(notes.fights.len() as u64);
+    }
+
+    fn committed(&mut self) -> Vec<Call> {
+        let tick = std::mem::take(&mut self.tick);
+        for (counter, n) in &tick.unit.counters {
+            match counter {
+                Counter::Due => self.totals.due += n,
+                Counter::Closed => self.totals.closed += n,
+                Counter::Changes | Counter::Repeats => {}
+            }
+        }
+        self.totals.open += tick.open_delta;
+        self.cache.end_round();
+        tick.calls
+    }
+}
+
+/// The link of an entity; 0, which maps nothing, when it has none.
+pub(crate) fn link_of(links: &[Link], tenant: &str, object: &ObjectType) -> usize {
+    links.iter().position(|l| l.tenant == tenant && l.object == *object).unwrap_or(0)
+}
+
+pub(crate) fn micros(d: std::time::Duration) -> i64 {
+    i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn totals(counters: &[(Counter, i64)]) -> Totals {
+    let of = |c| counters.iter().find(|(x, _)| *x == c).map_or(0, |(_, n)| *n);
+    Totals { due: of(Counter::Due), closed: of(Counter::Closed), open: 0 }
+}

@@ -1,0 +1,112 @@
+//! First contact: what the first read of a record makes of an entity, and how a record joins an entity that exists.
+
+use headgate_schemas::{Span, Value};
+
+use super::fold::{Context, Learned, Notes};
+use super::write::ReadOutcome;
+use super::{Cell, Entity, Field, Member, MemberState, NO_FLOOR, NO_REV};
+use crate::conflict::{self, By, Side, Verdict};
+
+/// Native values of one record by neutral field name, as a read found them; a field that the CRM does not know is absent.
+pub type ReadValues = Vec<(Box<str>, Value)>;
+
+impl Entity {
+    /// The first read of the first member: it sets every field. The other connections of the link that can be written
+    /// become members that are still to be made.
+    pub fn first_read(&mut self, m: usize, values: ReadValues, version: Span, cx: &Context<'_>) -> ReadOutcome {
+        let connection = self.members[m].connection;
+        let by = By::Member(connection);
+        let stamp = cx.peer(connection).clock.ours(version);
+        for target in cx.link.targets(connection) {
+            if self.member_of(target).is_none() {
+                self.add_member(Member::new(target, None, MemberState::Absent));
+            }
+        }
+        let members = self.members.len();
+        let mut taken = Vec::new();
+        for plan in cx.link.fields() {
+            let native = values.iter().find(|(name, _)| &**name == plan.name()).map(|(_, v)| v.clone());
+            let canonical = native.as_ref().map_or(Value::Null, |v| plan.inbound(connection, v));
+            let mut field = Field::first(plan.name(), canonical, stamp, by, members);
+            if plan.maps(connection) {
+                field.cells[m] = Some(Cell::first(native.unwrap_or_default(), version, field.rev));
+            }
+            taken.push((u8::try_from(self.fields.len()).unwrap_or(u8::MAX), field.rev));
+            self.fields.push(field);
+        }
+        self.read_done(m);
+        ReadOutcome::Folded { taken, learned: Learned::Taken }
+    }
+
+    /// The first read of a further member: empty fields are filled from either side, equal ones agree, and where both
+    /// sides hold a value the policy decides.
+    pub fn join_read(
+        &mut self,
+        m: usize,
+        values: ReadValues,
+        version: Span,
+        cx: &Context<'_>,
+        notes: &mut Notes,
+    ) -> ReadOutcome {
+        let connection = self.members[m].connection;
+        let by = By::Member(connection);
+        let stamp = cx.peer(connection).clock.ours(version);
+        let mut taken = Vec::new();
+        for plan in cx.link.fields().filter(|p| p.maps(connection)) {
+            let f = self.field_or_new(plan.name(), stamp, by);
+            let native =
+                values.iter().find(|(name, _)| &**name == plan.name()).map(|(_, v)| v.clone()).unwrap_or_default();
+            let canonical = plan.inbound(connection, &native);
+            let created = self.created;
+            let field = &mut self.fields[f];
+            let equal = plan
+                .project(connection, &field.value, created, cx.timing)
+                .is_some_and(|p| plan.same(connection, &native, &p))
+                || canonical == field.value;
+            let wins = !equal
+                && !canonical.is_empty()
+                && (field.value.is_empty() || {
+                    let edit = Side { by, rank: cx.link.rank(by), stamp, value: &canonical };
+                    let force =
+                        Side { by: field.by, rank: cx.link.rank(field.by), stamp: field.stamp, value: &field.value };
+                    let verdict = conflict::decide(plan.policy(), edit, force);
+                    notes.conflicts.push(super::fold::Conflict { field: f, edit_by: by, force_by: field.by, verdict });
+                    verdict == Verdict::Take
+                });
+            if wins {
+                field.take(by, canonical, stamp);
+                taken.push((u8::try_from(f).unwrap_or(u8::MAX), field.rev));
+            }
+            let rev = if wins || equal { field.rev } else { NO_REV };
+            field.cells[m] = Some(Cell::first(native, version, rev));
+        }
+        self.read_done(m);
+        let learned = if taken.is_empty() { Learned::Agreed } else { Learned::Taken };
+        ReadOutcome::Folded { taken, learned }
+    }
+
+    /// Gives member `m` a cell for every mapped field that it lacks, as after a mapping was extended.
+    pub fn place(&mut self, m: usize, cx: &Context<'_>) {
+        let connection = self.members[m].connection;
+        let long_ago = Span::point(NO_FLOOR);
+        for plan in cx.link.fields().filter(|p| p.maps(connection)) {
+            let f = self.field_or_new(plan.name(), long_ago, By::Member(connection));
+            self.fields[f].cells[m].get_or_insert_with(|| Cell::first(Value::Null, long_ago, NO_REV));
+        }
+    }
+
+    fn field_or_new(&mut self, name: &str, stamp: Span, by: By) -> usize {
+        self.field_named(name).unwrap_or_else(|| {
+            self.fields.push(Field::first(name, Value::Null, stamp, by, self.members.len()));
+            self.fields.len() - 1
+        })
+    }
+
+    fn read_done(&mut self, m: usize) {
+        let member = &mut self.members[m];
+        member.state = MemberState::Live;
+        member.reads.clear();
+        member.stale = 0;
+        member.floor = NO_FLOOR;
+    }
+}

@@ -1,0 +1,190 @@
+//! Which outcome each change has at each target. Every accepted change ends in exactly one outcome per target; until
+//! then it stands here as pending, or among the changes that wait for a read or behind an intent.
+
+use headgate_schemas::ChangeId;
+use serde::{Deserialize, Serialize};
+
+use super::fold::{Context, Learned};
+use super::{Came, Entity, Member, MemberState};
+use crate::mapping::Link;
+
+/// How a change ended at one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Written.
+    Delivered = 1,
+    /// The target showed the value already.
+    Unchanged = 2,
+    /// Our own write coming back.
+    Echo = 3,
+    /// A newer value of the same member took its place.
+    Superseded = 4,
+    /// It lost a conflict.
+    Lost = 5,
+    /// The target refused it for good; see the dead letters.
+    Rejected = 6,
+    /// A rule keeps it from the target (field not mapped, record gone, direction).
+    Skipped = 7,
+    /// No link concerns it. Counted once, not per target.
+    NoTarget = 8,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 8] = [
+        Self::Delivered,
+        Self::Unchanged,
+        Self::Echo,
+        Self::Superseded,
+        Self::Lost,
+        Self::Rejected,
+        Self::Skipped,
+        Self::NoTarget,
+    ];
+
+    /// The name in metrics, logs and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Unchanged => "unchanged",
+            Self::Echo => "echo",
+            Self::Superseded => "superseded",
+            Self::Lost => "lost_conflict",
+            Self::Rejected => "rejected",
+            Self::Skipped => "skipped",
+            Self::NoTarget => "no_target",
+        }
+    }
+
+    /// What a change that put nothing in force ends as.
+    pub const fn of(learned: Learned) -> Self {
+        match learned {
+            Learned::Echo => Self::Echo,
+            Learned::Agreed | Learned::Taken => Self::Unchanged,
+            Learned::Lost | Learned::Held => Self::Lost,
+            Learned::Stale | Learned::Early | Learned::Aged | Learned::Known | Learned::Tie => Self::Superseded,
+        }
+    }
+}
+
+/// A change that is still to reach one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The change.
+    pub change: ChangeId,
+    /// When it came.
+    pub came: Came,
+    /// The fields it put in force, with their revisions.
+    pub parts: Vec<(u8, i32)>,
+}
+
+/// A change that ended at a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The change.
+    pub change: ChangeId,
+    /// The target's connection.
+    pub target: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// When it came.
+    pub came: Came,
+}
+
+/// Where one part of a change stands at a target.
+enum Part {
+    Open,
+    Ended(Outcome),
+}
+
+impl Entity {
+    /// Notes that a change of member `source` is to reach every target of the link.
+    pub fn track(&mut self, source: usize, change: ChangeId, came: Came, parts: &[(u8, i32)], cx: &Context<'_>) {
+        let from = self.members[source].connection;
+        for target in cx.link.targets(from) {
+            let m = match self.member_of(target) {
+                Some(m) => m,
+                None => self.add_member(Member::new(target, None, MemberState::Absent)),
+            };
+            self.members[m].pending.push(Pending { change, came, parts: parts.to_vec() });
+        }
+    }
+
+    /// Takes out the pending changes that have ended.
+    pub fn close_ended(&mut self, cx: &Context<'_>, closed: &mut Vec<Closed>) {
+        for m in 0..self.members.len() {
+            if self.members[m].pending.is_empty() {
+                continue;
+            }
+            let target = self.members[m].connection;
+            let pending = std::mem::take(&mut self.members[m].pending);
+            let mut open = Vec::new();
+            for change in pending {
+                match self.ended(m, &change, cx) {
+                    Some(outcome) => {
+                        closed.push(Closed { change: change.change, target, outcome, came: change.came });
+                    }
+                    None => open.push(change),
+                }
+            }
+            self.members[m].pending = open;
+        }
+    }
+
+    fn ended(&self, m: usize, change: &Pending, cx: &Context<'_>) -> Option<Outcome> {
+        let mut outcome = None;
+        for &(f, rev) in &change.parts {
+            match self.part(usize::from(f), rev, m, cx) {
+                Part::Open => return None,
+                Part::Ended(o) => outcome = Some(weightier(outcome, o)),
+            }
+        }
+        Some(outcome.unwrap_or(Outcome::Skipped))
+    }
+
+    fn part(&self, f: usize, rev: i32, m: usize, cx: &Context<'_>) -> Part {
+        let member = &self.members[m];
+        let Some(field) = self.fields.get(f) else { return Part::Ended(Outcome::Skipped) };
+        match member.state {
+            MemberState::Gone => return Part::Ended(Outcome::Skipped),
+            MemberState::Refused => return Part::Ended(Outcome::Rejected),
+            MemberState::Heard | MemberState::Absent | MemberState::Live => {}
+        }
+        if field.rev > rev {
+            return Part::Ended(Outcome::Superseded);
+        }
+        let plan = cx.link.field(&field.name);
+        if plan.project(member.connection, &field.value, self.created, cx.timing).is_none() {
+            return Part::Ended(Outcome::Skipped);
+        }
+        match &field.cells[m] {
+            None => Part::Open,
+            Some(cell) if cell.refused >= rev => Part::Ended(Outcome::Rejected),
+            Some(cell) if cell.rev >= rev => {
+                Part::Ended(if cell.mine { Outcome::Delivered } else { Outcome::Unchanged })
+            }
+            Some(_) => Part::Open,
+        }
+    }
+
+    /// Open deliveries: changes that have no outcome yet, counted per target.
+    pub fn open_deliveries(&self, link: &Link) -> usize {
+        let behind = |m: &Member| match m.asked.len() + m.waiting.len() {
+            0 => 0,
+            changes => changes * link.targets(m.connection).count(),
+        };
+        self.members.iter().map(|m| m.pending.len() + behind(m)).sum()
+    }
+}
+
+/// Of the outcomes of its parts a change has the one a person most needs to see.
+fn weightier(a: Option<Outcome>, b: Outcome) -> Outcome {
+    const ORDER: [Outcome; 5] =
+        [Outcome::Rejected, Outcome::Delivered, Outcome::Unchanged, Outcome::Superseded, Outcome::Skipped];
+    let weight = |o: Outcome| ORDER.iter().position(|x| *x == o).unwrap_or(ORDER.len());
+    match a {
+        Some(a) if weight(a) <= weight(b) => a,
+        Some(_) | None => b,
+    }
+}

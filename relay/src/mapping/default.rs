@@ -1,0 +1,202 @@
+//! The default maps of contact, company and deal.
+//!
+//! Names are the standard fields of each CRM: HubSpot's default properties ("HubSpot's default contact/company/deal
+//! properties") and Salesforce's standard objects ("Object Reference: Contact, Account, Opportunity"). Left out on
+//! purpose: references (owner, company of a contact), which need look-up tables; the pipeline, which is a record type
+//! in Salesforce; the probability, which both sides derive from the stage.
+
+use headgate_schemas::{ObjectType, System, Value};
+
+use super::kind::{Form, Kind};
+use super::plan::{FieldMap, FieldPlan, Link, Native, Required, Table};
+use crate::config::{self, ConnectionConfig, Guard, LinkConfig};
+use crate::conflict::Policy;
+
+/// One line of a default map.
+struct Line {
+    neutral: &'static str,
+    kind: Kind,
+    hubspot: Side,
+    salesforce: Side,
+}
+
+/// One CRM's side of a line.
+enum Side {
+    /// Read and written.
+    Both(&'static str),
+    /// Read only.
+    Read(&'static str),
+    /// Not every account has it.
+    Optional(&'static str),
+    /// Read and written, never empty.
+    Needed(&'static str, Required),
+    /// A stage, by the table of stock names; never empty.
+    Stage(&'static str, usize, Option<Required>),
+}
+
+use Side::{Both, Needed, Optional, Read, Stage};
+
+const fn line(neutral: &'static str, kind: Kind, hubspot: Side, salesforce: Side) -> Line {
+    Line { neutral, kind, hubspot, salesforce }
+}
+
+const NOT_PROVIDED: Required = Required::Text("[not provided]");
+
+const CONTACT: &[Line] = &[
+    line("email", Kind::Email, Both("email"), Both("Email")),
+    line("first_name", Kind::Text, Both("firstname"), Both("FirstName")),
+    line("last_name", Kind::Text, Both("lastname"), Needed("LastName", NOT_PROVIDED)),
+    line("phone", Kind::Phone, Both("phone"), Both("Phone")),
+    line("mobile", Kind::Phone, Both("mobilephone"), Both("MobilePhone")),
+    line("title", Kind::Text, Both("jobtitle"), Both("Title")),
+    line("street", Kind::Text, Both("address"), Both("MailingStreet")),
+    line("city", Kind::Text, Both("city"), Both("MailingCity")),
+    line("state", Kind::Text, Both("state"), Both("MailingState")),
+    line("zip", Kind::Text, Both("zip"), Both("MailingPostalCode")),
+    line("country", Kind::Text, Both("country"), Both("MailingCountry")),
+    line("source", Kind::Choice, Read("hs_analytics_source"), Both("LeadSource")),
+    line("unsubscribed", Kind::Bool, Read("hs_email_optout"), Both("HasOptedOutOfEmail")),
+];
+
+const COMPANY: &[Line] = &[
+    line("name", Kind::Text, Both("name"), Needed("Name", NOT_PROVIDED)),
+    line("domain", Kind::Domain, Both("domain"), Both("Website")),
+    line("phone", Kind::Phone, Both("phone"), Both("Phone")),
+    line("industry", Kind::Choice, Both("industry"), Both("Industry")),
+    line("employees", Kind::Number, Both("numberofemployees"), Both("NumberOfEmployees")),
+    line("revenue", Kind::Number, Both("annualrevenue"), Both("AnnualRevenue")),
+    line("street", Kind::Text, Both("address"), Both("BillingStreet")),
+    line("city", Kind::Text, Both("city"), Both("BillingCity")),
+    line("state", Kind::Text, Both("state"), Both("BillingState")),
+    line("zip", Kind::Text, Both("zip"), Both("BillingPostalCode")),
+    line("country", Kind::Text, Both("country"), Both("BillingCountry")),
+];
+
+const DEAL: &[Line] = &[
+    line("name", Kind::Text, Both("dealname"), Needed("Name", NOT_PROVIDED)),
+    line("amount", Kind::Number, Both("amount"), Both("Amount")),
+    line("currency", Kind::Choice, Both("deal_currency_code"), Optional("CurrencyIsoCode")),
+    line(
+        "stage",
+        Kind::Choice,
+        Stage("dealstage", 1, None),
+        Stage("StageName", 2, Some(Required::Text("Qualification"))),
+    ),
+    line("close_date", Kind::Date, Both("closedate"), Needed("CloseDate", Required::DaysAfter(30))),
+];
+
+/// Stock stages of new accounts: neutral, HubSpot's default pipeline, Salesforce.
+const STAGES: [(&str, &str, &str); 7] = [
+    ("qualified", "qualifiedtobuy", "Qualification"),
+    ("meeting", "appointmentscheduled", "Needs Analysis"),
+    ("presentation", "presentationscheduled", "Value Proposition"),
+    ("decision", "decisionmakerboughtin", "Id. Decision Makers"),
+    ("contract", "contractsent", "Negotiation/Review"),
+    ("won", "closedwon", "Closed Won"),
+    ("lost", "closedlost", "Closed Lost"),
+];
+
+/// Neutral fields that a policy may name although no default map writes them yet.
+const UNMAPPED: [&str; 12] = [
+    "external_id",
+    "email_secondary",
+    "company",
+    "lifecycle",
+    "score_tier",
+    "lead_score",
+    "owner",
+    "source_detail",
+    "bounced",
+    "pipeline",
+    "probability",
+    "lost_reason",
+];
+
+fn lines(object: &ObjectType) -> &'static [Line] {
+    match object.as_str() {
+        "contact" => CONTACT,
+        "company" => COMPANY,
+        "deal" => DEAL,
+        _ => &[],
+    }
+}
+
+/// Whether there is a default map of this type.
+pub fn knows_object(object: &ObjectType) -> bool {
+    !lines(object).is_empty()
+}
+
+/// Neutral fields that a policy of this type may name.
+pub fn known_fields(object: &ObjectType) -> impl Iterator<Item = &'static str> {
+    lines(object).iter().map(|l| l.neutral).chain(UNMAPPED)
+}
+
+/// Compiles the default map of a link. `id` gives the number of a connection, `writable` whether this version writes
+/// to its system.
+pub fn compile(
+    link: &LinkConfig,
+    connections: &[ConnectionConfig],
+    id: &dyn Fn(&str) -> u32,
+    writable: &dyn Fn(System) -> bool,
+) -> Link {
+    let mut members: Vec<&ConnectionConfig> =
+        link.members.iter().filter_map(|name| connections.iter().find(|c| c.name == *name)).collect();
+    members.sort_by_key(|c| c.name != link.primary);
+    let fields = lines(&link.object)
+        .iter()
+        .map(|l| {
+            let maps = members.iter().filter_map(|c| field_map(l, c.system, id(&c.name), writable(c.system))).collect();
+            FieldPlan::new(l.neutral, l.kind, policy(link, l.neutral), maps)
+        })
+        .collect();
+    let members = members.iter().map(|c| (id(&c.name), writable(c.system))).collect();
+    Link::new(&link.name, &link.tenant, link.object.clone(), link.guard == Guard::Read, members, fields)
+}
+
+fn policy(link: &LinkConfig, field: &str) -> Policy {
+    let of = |p: config::Policy| match p {
+        config::Policy::LastWrite => Policy::LastWrite,
+        config::Policy::Theirs => Policy::Theirs,
+    };
+    if let Some((_, p)) = link.policy.fields.iter().find(|(name, _)| name == field) {
+        return of(*p);
+    }
+    match (field, link.policy.default) {
+        ("unsubscribed", _) => Policy::MostRestrictive,
+        (_, Some(p)) => of(p),
+        ("stage", None) => Policy::Theirs,
+        (_, None) => Policy::LastWrite,
+    }
+}
+
+fn field_map(line: &Line, system: System, connection: u32, writable: bool) -> Option<FieldMap> {
+    let (side, form) = match system {
+        System::Hubspot => (&line.hubspot, Form::Text),
+        System::Salesforce => (&line.salesforce, Form::Json),
+        System::Dynamics | System::Pipedrive | System::Native => return None,
+    };
+    let (name, write, optional, required, stage) = match side {
+        Both(name) => (*name, true, false, None, None),
+        Read(name) => (*name, false, false, None, None),
+        Optional(name) => (*name, true, true, None, None),
+        Needed(name, required) => (*name, true, false, Some(required.clone()), None),
+        Stage(name, column, required) => (*name, true, false, required.clone(), Some(*column)),
+    };
+    let table = stage.map(|column| Table {
+        pairs: STAGES
+            .iter()
+            .map(|(neutral, hubspot, salesforce)| {
+                (Value::from(*neutral), Value::from(if column == 1 { *hubspot } else { *salesforce }))
+            })
+            .collect(),
+        closed: true,
+    });
+    Some(FieldMap {
+        connection,
+        parts: vec![Native { name: name.into(), optional }],
+        form,
+        write: write && writable,
+        required,
+        table,
+    })
+}

@@ -1,0 +1,290 @@
+//! The compiled mapping of one link.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use headgate_schemas::{ObjectType, Value};
+
+use super::kind::{Form, Kind};
+use crate::conflict::{By, Policy};
+use crate::entity::Timing;
+use crate::target::{NativeName, NativeValues};
+
+/// One object of one tenant, kept equal among its members.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// What it is.
+    pub object: ObjectType,
+    /// Read before write.
+    pub guard_read: bool,
+    /// The connections, by rank.
+    pub members: Vec<LinkMember>,
+    fields: Vec<FieldPlan>,
+    by_name: HashMap<Box<str>, usize, ahash::RandomState>,
+    unmapped: FieldPlan,
+}
+
+/// A connection of a link.
+#[derive(Clone, Debug)]
+pub struct LinkMember {
+    /// The connection.
+    pub connection: u32,
+    /// This version writes to it.
+    pub writable: bool,
+    /// What a read of it asks for.
+    pub read_fields: Arc<[NativeName]>,
+}
+
+/// One neutral field, or a group that is decided as one.
+#[derive(Clone, Debug)]
+pub struct FieldPlan {
+    name: Box<str>,
+    kind: Kind,
+    policy: Policy,
+    maps: Vec<FieldMap>,
+}
+
+/// How one connection holds a neutral field.
+#[derive(Clone, Debug)]
+pub struct FieldMap {
+    /// The connection.
+    pub connection: u32,
+    /// Its fields there: one, or the parts of a group.
+    pub parts: Vec<Native>,
+    /// Spelling of its API.
+    pub form: Form,
+    /// It is written there.
+    pub write: bool,
+    /// It may not be empty there.
+    pub required: Option<Required>,
+    /// Canonical and native values, where they have different names.
+    pub table: Option<Table>,
+}
+
+/// A field of a CRM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Native {
+    /// Its name.
+    pub name: NativeName,
+    /// Not every account has it: mapped only where the metadata list it.
+    pub optional: bool,
+}
+
+/// What stands in a required field when there is no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Required {
+    /// A fixed text.
+    Text(&'static str),
+    /// A day so many days after the entity was first heard of.
+    DaysAfter(i64),
+}
+
+/// Pairs of canonical and native values; the first that fits counts, in both directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Canonical and native.
+    pub pairs: Vec<(Value, Value)>,
+    /// Canonical values outside the table cannot be written; otherwise they are written as they are.
+    pub closed: bool,
+}
+
+impl Link {
+    /// Compiles a link. `members` by rank, the primary first.
+    pub fn new(
+        name: &str,
+        tenant: &str,
+        object: ObjectType,
+        guard_read: bool,
+        members: Vec<(u32, bool)>,
+        fields: Vec<FieldPlan>,
+    ) -> Self {
+        let members = members
+            .into_iter()
+            .map(|(connection, writable)| LinkMember {
+                connection,
+                writable,
+                read_fields: read_fields(&fields, connection),
+            })
+            .collect();
+        Self {
+            name: name.to_owned(),
+            tenant: tenant.to_owned(),
+            object,
+            guard_read,
+            members,
+            by_name: fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect(),
+            fields,
+            unmapped: FieldPlan { name: "".into(), kind: Kind::Text, policy: Policy::LastWrite, maps: Vec::new() },
+        }
+    }
+
+    /// The plan of a field. One that is no longer mapped has a plan that maps it nowhere.
+    pub fn field(&self, name: &str) -> &FieldPlan {
+        self.by_name.get(name).map_or(&self.unmapped, |i| &self.fields[*i])
+    }
+
+    /// All fields.
+    pub fn fields(&self) -> impl Iterator<Item = &FieldPlan> {
+        self.fields.iter()
+    }
+
+    /// A connection of this link.
+    pub fn member(&self, connection: u32) -> Option<&LinkMember> {
+        self.members.iter().find(|m| m.connection == connection)
+    }
+
+    /// The connections that a change of `source` is to reach.
+    pub fn targets(&self, source: u32) -> impl Iterator<Item = u32> {
+        self.members.iter().filter(move |m| m.connection != source && m.writable).map(|m| m.connection)
+    }
+
+    /// The rank of whoever set a value: the primary is 0, a person comes last.
+    pub fn rank(&self, by: By) -> u32 {
+        match by {
+            By::Member(c) => {
+                let place = self.members.iter().position(|m| m.connection == c);
+                place.and_then(|p| u32::try_from(p).ok()).unwrap_or(u32::MAX - 1)
+            }
+            By::Person => u32::MAX,
+        }
+    }
+
+    /// Drops the optional fields of `connection` that its metadata do not list.
+    pub fn keep_described(&mut self, connection: u32, described: &dyn Fn(&str) -> bool) {
+        for field in &mut self.fields {
+            field
+                .maps
+                .retain(|m| m.connection != connection || m.parts.iter().all(|p| !p.optional || described(&p.name)));
+        }
+        let fields = read_fields(&self.fields, connection);
+        if let Some(member) = self.members.iter_mut().find(|m| m.connection == connection) {
+            member.read_fields = fields;
+        }
+    }
+}
+
+fn read_fields(fields: &[FieldPlan], connection: u32) -> Arc<[NativeName]> {
+    fields.iter().filter_map(|f| f.map(connection)).flat_map(|m| m.parts.iter().map(|p| p.name.clone())).collect()
+}
+
+impl FieldPlan {
+    /// A field with the ways its connections hold it.
+    pub fn new(name: &str, kind: Kind, policy: Policy, maps: Vec<FieldMap>) -> Self {
+        Self { name: name.into(), kind, policy, maps }
+    }
+
+    /// Neutral name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its conflicts are decided.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn map(&self, connection: u32) -> Option<&FieldMap> {
+        self.maps.iter().find(|m| m.connection == connection)
+    }
+
+    /// The connection holds this field.
+    pub fn maps(&self, connection: u32) -> bool {
+        self.map(connection).is_some()
+    }
+
+    /// Two native values of a connection are the same under the normal form.
+    pub fn same(&self, _connection: u32, a: &Value, b: &Value) -> bool {
+        self.kind.same(a, b)
+    }
+
+    /// The canonical value of a native one.
+    pub fn inbound(&self, connection: u32, native: &Value) -> Value {
+        let table = self.map(connection).and_then(|m| m.table.as_ref());
+        let pair = table.and_then(|t| t.pairs.iter().find(|(_, n)| n == native));
+        pair.map_or_else(|| native.clone(), |(canonical, _)| canonical.clone())
+    }
+
+    /// The native value that stands for a canonical one, or `None` where it is not written: the connection does not
+    /// hold the field, only reads it, or has no name for the value. A required field without a value gets its default.
+    pub fn project(&self, connection: u32, canonical: &Value, created: i64, timing: Timing) -> Option<Value> {
+        let map = self.map(connection).filter(|m| m.write)?;
+        let native = match &map.table {
+            Some(table) if !canonical.is_empty() => match table.pairs.iter().find(|(c, _)| c == canonical) {
+                Some((_, native)) => Some(native.clone()),
+                None => (!table.closed).then(|| canonical.clone()),
+            },
+            Some(_) | None => Some(canonical.clone()),
+        };
+        match (&map.required, native) {
+            (Some(required), native) if native.as_ref().is_none_or(Value::is_empty) => required.value(created, timing),
+            (_, native) => native,
+        }
+    }
+
+    /// The native value from what an event or a read tells: `None` when the field, or part of its group, is not told.
+    pub fn decode(&self, connection: u32, wire: &dyn Fn(&str) -> Option<Value>) -> Decoded {
+        let Some(map) = self.map(connection) else { return Decoded::Untold };
+        let told: Vec<Option<Value>> =
+            map.parts.iter().map(|p| wire(&p.name).map(|v| self.kind.decode(map.form, &v))).collect();
+        let count = told.iter().flatten().count();
+        match told.len() {
+            _ if count == 0 => Decoded::Untold,
+            n if count < n => Decoded::Partly,
+            1 => Decoded::Told(told.into_iter().flatten().next().unwrap_or_default()),
+            _ => Decoded::Told(Value::List(told.into_iter().flatten().collect())),
+        }
+    }
+
+    /// Adds the wire values of a native one.
+    pub fn encode(&self, connection: u32, native: &Value, out: &mut NativeValues) {
+        let Some(map) = self.map(connection) else { return };
+        match (native, map.parts.as_slice()) {
+            (native, [part]) => {
+                out.insert(part.name.clone(), Kind::encode(map.form, native));
+            }
+            (Value::List(values), parts) => {
+                for (part, value) in parts.iter().zip(values) {
+                    out.insert(part.name.clone(), Kind::encode(map.form, value));
+                }
+            }
+            (_, parts) => {
+                for part in parts {
+                    out.insert(part.name.clone(), Kind::encode(map.form, &Value::Null));
+                }
+            }
+        }
+    }
+
+    /// Whether the connection's field `native` belongs to this one.
+    pub fn names(&self, connection: u32, native: &str) -> bool {
+        self.map(connection).is_some_and(|m| m.parts.iter().any(|p| &*p.name == native))
+    }
+}
+
+/// What an event tells of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded {
+    /// Nothing.
+    Untold,
+    /// Part of a group.
+    Partly,
+    /// Its native value.
+    Told(Value),
+}
+
+impl Required {
+    fn value(&self, created: i64, timing: Timing) -> Option<Value> {
+        match self {
+            Self::Text(text) => Some(Value::from(*text)),
+            Self::DaysAfter(days) => {
+                let seconds = created.div_euclid(timing.second) + days * 86_400;
+                let day = jiff::Timestamp::from_second(seconds).ok()?.to_zoned(jiff::tz::TimeZone::UTC).date();
+                Some(Value::text(day.to_string()))
+            }
+        }
+    }
+}

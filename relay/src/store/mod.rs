@@ -1,0 +1,323 @@
+//! The relay's durable state. The engine reads through [`Store`], collects what it changes in a [`Unit`], and commits
+//! that as one transaction per tick; only then are calls made. Only this folder holds SQL.
+
+mod sqlite;
+
+use headgate_schemas::ChangeId;
+use headgate_schemas::stream::Position;
+use sha2::{Digest, Sha256};
+
+pub use sqlite::{ListedLetter, Reader, Sqlite};
+
+use crate::entity::Outcome;
+
+/// Number of an entity in the store.
+pub type EntityId = i64;
+
+/// Why the store failed. After any of these the engine is thrown away and opened again: the store is the truth.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no.
+    #[error("the state database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A document does not decode.
+    #[error("entity {entity} cannot be decoded: {source}")]
+    Document {
+        /// Which.
+        entity: EntityId,
+        /// Why.
+        source: postcard::Error,
+    },
+    /// Another version of an entity was there than the one that was read: somebody else works on the same state.
+    #[error("entity {entity} was changed by another relay")]
+    Moved {
+        /// Which.
+        entity: EntityId,
+    },
+    /// The database was made by a newer program.
+    #[error("the state database has schema version {found}, this program knows {known}; use the newer program")]
+    Newer {
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The positions belong to another log.
+    #[error(
+        "the state belongs to stream {kept}, but the stream is {found}; the log was replaced: bring it back, or remove the state to start over"
+    )]
+    OtherTopic {
+        /// The topic whose positions are kept.
+        kept: String,
+        /// The topic there is.
+        found: String,
+    },
+    /// Another process holds the database.
+    #[error("{path} is in use by another process; stop it first")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The file or its folder cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A 16-byte hash that names something unique: a member or a claim.
+pub type Key = [u8; 16];
+
+/// Names a record in one CRM.
+pub fn member_key(connection: u32, object: &str, native: &str) -> Key {
+    hash(&[b"member", &connection.to_be_bytes(), object.as_bytes(), native.as_bytes()])
+}
+
+/// Names a person or company by something that only one of them has.
+pub fn claim_key(tenant: &str, object: &str, kind: &str, normalised: &str) -> Key {
+    hash(&[b"claim", tenant.as_bytes(), object.as_bytes(), kind.as_bytes(), normalised.as_bytes()])
+}
+
+/// Names a change of a tenant: six bytes of the provider's time in milliseconds, so that neighbours in time are
+/// neighbours in the index, and ten bytes of hash. The time comes from the event and is the same for each repeat.
+pub fn change_key(tenant: &str, change: ChangeId, occurred_ms: i64) -> Key {
+    let mut key = hash(&[b"change", tenant.as_bytes(), change.as_bytes()]);
+    let time = u64::try_from(occurred_ms).unwrap_or(0).to_be_bytes();
+    key[..6].copy_from_slice(&time[2..]);
+    key
+}
+
+/// The first key of changes that happened at `us` or later.
+fn change_bound(us: i64) -> Key {
+    let mut key = [0; 16];
+    let time = u64::try_from(us / 1_000).unwrap_or(0).to_be_bytes();
+    key[..6].copy_from_slice(&time[2..]);
+    key
+}
+
+fn hash(parts: &[&[u8]]) -> Key {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash.finalize()[..16]);
+    key
+}
+
+/// An entity to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityWrite {
+    /// Which.
+    pub id: EntityId,
+    /// The version that was read; 0 makes it.
+    pub version: u64,
+    /// The document.
+    pub doc: Vec<u8>,
+}
+
+/// Work that waits on one (entity, target) pair: a read, a write, a create. The document says which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkKey {
+    /// The connection.
+    pub target: u32,
+    /// The entity.
+    pub entity: EntityId,
+}
+
+/// Due time and lease of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkRow {
+    /// The pair.
+    pub key: WorkKey,
+    /// When it is due, by our clock in microseconds.
+    pub due: i64,
+    /// Failed attempts since the last success.
+    pub attempts: u32,
+    /// The epoch that leases it, 0 when free.
+    pub owner: u64,
+    /// Until when the lease holds.
+    pub until: i64,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutcomeRow {
+    /// The change.
+    pub change: ChangeId,
+    /// The entity, 0 where none was touched.
+    pub entity: EntityId,
+    /// The target's connection, 0 for none.
+    pub target: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// Microseconds since the first byte at the gateway.
+    pub took: i64,
+}
+
+/// Something a target refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The entity.
+    pub entity: EntityId,
+    /// The target's connection.
+    pub target: u32,
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// The target's code.
+    pub code: String,
+    /// The target's words, sealed: they may quote field values.
+    pub message: Vec<u8>,
+    /// The neutral fields refused.
+    pub fields: Vec<String>,
+}
+
+/// What counters count. Deliveries due = closed + open is checked against the documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Counter {
+    /// Changes taken from the stream, repeats not counted.
+    Changes = 1,
+    /// Changes that had been taken before.
+    Repeats = 2,
+    /// Deliveries that became due: one per change and target, or one for a change without target.
+    Due = 3,
+    /// Deliveries that ended.
+    Closed = 4,
+}
+
+/// One transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Unit {
+    /// Entities made or changed.
+    pub entities: Vec<EntityWrite>,
+    /// Records that are members of an entity.
+    pub members: Vec<(Key, EntityId)>,
+    /// Claims taken.
+    pub claims: Vec<(Key, EntityId)>,
+    /// Claims given up.
+    pub unclaims: Vec<Key>,
+    /// Changes taken, with our time.
+    pub changes: Vec<(Key, i64)>,
+    /// Work to do.
+    pub work: Vec<WorkRow>,
+    /// Pairs with nothing more to do.
+    pub done: Vec<WorkKey>,
+    /// How changes ended.
+    pub outcomes: Vec<OutcomeRow>,
+    /// Where to read on.
+    pub positions: Vec<Position>,
+    /// Added to counters.
+    pub counters: Vec<(Counter, i64)>,
+    /// What was refused for good.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that a person closed: number, and whether they are tried again.
+    pub closed_letters: Vec<(i64, bool)>,
+}
+
+impl Unit {
+    /// Nothing to write.
+    pub const fn is_empty(&self) -> bool {
+        self.entities.is_empty()
+            && self.members.is_empty()
+            && self.claims.is_empty()
+            && self.unclaims.is_empty()
+            && self.changes.is_empty()
+            && self.work.is_empty()
+            && self.done.is_empty()
+            && self.outcomes.is_empty()
+            && self.positions.is_empty()
+            && self.counters.is_empty()
+            && self.dead_letters.is_empty()
+            && self.closed_letters.is_empty()
+    }
+
+    /// Adds to a counter.
+    pub fn count(&mut self, counter: Counter, n: i64) {
+        match self.counters.iter_mut().find(|(c, _)| *c == counter) {
+            Some((_, sum)) => *sum += n,
+            None => self.counters.push((counter, n)),
+        }
+    }
+}
+
+/// What a relay finds when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// Positions by partition; empty at the very first start.
+    pub positions: Vec<Position>,
+    /// Pairs with work.
+    pub work: Vec<WorkRow>,
+    /// This start's number: leases of earlier ones are void.
+    pub epoch: u64,
+    /// First number for a new entity.
+    pub next_entity: EntityId,
+    /// Counters.
+    pub counters: Vec<(Counter, i64)>,
+    /// The number after the last dead letter.
+    pub next_letter: i64,
+}
+
+/// The relay's durable state. Synchronous: the engine runs on a thread of its own.
+pub trait Store: Send {
+    /// Binds the state to a topic, takes a new epoch, and says what there is.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherTopic`] when positions of another topic are kept.
+    fn start(&mut self, topic: &str) -> Result<Start, StoreError>;
+
+    /// Numbers for names of connections, the same for ever.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError>;
+
+    /// Documents with their versions.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError>;
+
+    /// The entity of a record.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError>;
+
+    /// The entity that holds a claim.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn claim(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError>;
+
+    /// Whether a change was taken before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn known(&mut self, change: &Key) -> Result<bool, StoreError>;
+
+    /// An open dead letter: entity, target and fields.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn open_letter(&mut self, id: i64) -> Result<Option<(EntityId, u32, Vec<String>)>, StoreError>;
+
+    /// Commits everything or nothing, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] when an entity has another version than was read.
+    fn commit(&mut self, unit: &Unit) -> Result<(), StoreError>;
+
+    /// Forgets changes and outcomes older than the given times (ours, microseconds); a bounded number per call.
+    /// Returns whether there may be more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError>;
+}

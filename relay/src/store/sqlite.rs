@@ -1,0 +1,435 @@
+//! The state in one SQLite file: one writer, prepared statements, plain rows, one transaction per tick.
+//!
+//! `synchronous=FULL`: after a power cut a forgotten ledger row would make us take our own write for a user's edit, and
+//! the stream cannot bring such a row back.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use headgate_schemas::stream::Position;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::{Counter, EntityId, Key, OutcomeRow, Start, Store, StoreError, Unit, WorkKey, WorkRow};
+use crate::entity::Outcome;
+
+/// Schema version kept in `user_version`.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE member(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE claim(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE change(id BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE work(target INTEGER NOT NULL, entity INTEGER NOT NULL, due INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  owner INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY(target, entity)) WITHOUT ROWID;
+CREATE TABLE outcome(n INTEGER PRIMARY KEY, change BLOB NOT NULL, entity INTEGER NOT NULL, target INTEGER NOT NULL,
+  kind INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL);
+CREATE TABLE position(part INTEGER PRIMARY KEY, off INTEGER NOT NULL);
+CREATE TABLE counter(name INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+CREATE TABLE name(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, entity INTEGER NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,
+  code TEXT NOT NULL, message BLOB NOT NULL, fields TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open');
+CREATE INDEX dead_letter_open ON dead_letter(state, id);
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Rows that one call of [`Store::expire`] takes away at most.
+const EXPIRE_ROWS: i64 = 10_000;
+
+/// The state in a SQLite file, or in memory for tests.
+#[derive(Debug)]
+pub struct Sqlite {
+    db: Connection,
+    /// Held for as long as the state is open.
+    _lock: Option<File>,
+}
+
+impl Sqlite {
+    /// Opens the file, making it and its folders where they are missing.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another process has it open; [`StoreError::Newer`] for a file of a newer program.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = |source| StoreError::File { path: path.display().to_string(), source };
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(file)?;
+        }
+        let lock_path = lock_path(path);
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(file)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { path: path.display().to_string() });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(file(source)),
+        }
+        let db = Connection::open(path)?;
+        Self::prepare(db, Some(lock))
+    }
+
+    /// A state that is gone when it is dropped.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?, None)
+    }
+
+    fn prepare(db: Connection, lock: Option<File>) -> Result<Self, StoreError> {
+        db.execute_batch(
+            "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=10000;
+             PRAGMA cache_size=-64000; PRAGMA temp_store=MEMORY;",
+        )?;
+        db.set_prepared_statement_cache_capacity(64);
+        let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+        match found {
+            0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"))?,
+            VERSION => {}
+            _ => return Err(StoreError::Newer { found, known: VERSION }),
+        }
+        Ok(Self { db, _lock: lock })
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT value FROM meta WHERE key=?1")?;
+        Ok(statement.query_row([key], |r| r.get(0)).optional()?)
+    }
+
+    fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached("INSERT INTO meta(key,value) VALUES(?1,?2) ON CONFLICT(key) DO UPDATE SET value=?2")?
+            .execute(params![key, value])?;
+        Ok(())
+    }
+
+    fn one(&self, sql: &str, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        Ok(self.db.prepare_cached(sql)?.query_row([key.as_slice()], |r| r.get(0)).optional()?)
+    }
+
+    fn write(&self, unit: &Unit) -> Result<(), StoreError> {
+        self.write_entities(unit)?;
+        self.write_identity(unit)?;
+        self.write_work(unit)?;
+        let mut outcome = self
+            .db
+            .prepare_cached("INSERT INTO outcome(change,entity,target,kind,at,took) VALUES(?1,?2,?3,?4,?5,?6)")?;
+        for o in &unit.outcomes {
+            outcome.execute(params![
+                o.change.as_bytes().as_slice(),
+                o.entity,
+                o.target,
+                o.outcome as u8,
+                o.at,
+                o.took
+            ])?;
+        }
+        let mut position = self.db.prepare_cached(
+            "INSERT INTO position(part,off) VALUES(?1,?2) ON CONFLICT(part) DO UPDATE SET off=max(off,?2)",
+        )?;
+        for p in &unit.positions {
+            position.execute(params![p.partition, i64::try_from(p.offset).unwrap_or(i64::MAX)])?;
+        }
+        let mut counter = self
+            .db
+            .prepare_cached("INSERT INTO counter(name,n) VALUES(?1,?2) ON CONFLICT(name) DO UPDATE SET n=n+?2")?;
+        for (name, n) in &unit.counters {
+            counter.execute(params![*name as u8, n])?;
+        }
+        let mut letter = self.db.prepare_cached(
+            "INSERT INTO dead_letter(entity,target,at,code,message,fields) VALUES(?1,?2,?3,?4,?5,?6)",
+        )?;
+        for d in &unit.dead_letters {
+            letter.execute(params![d.entity, d.target, d.at, d.code, d.message, d.fields.join(",")])?;
+        }
+        let mut close = self.db.prepare_cached("UPDATE dead_letter SET state=?2 WHERE id=?1 AND state='open'")?;
+        for (id, again) in &unit.closed_letters {
+            close.execute(params![id, if *again { "retried" } else { "skipped" }])?;
+        }
+        Ok(())
+    }
+
+    fn write_entities(&self, unit: &Unit) -> Result<(), StoreError> {
+        let mut insert = self.db.prepare_cached("INSERT INTO entity(id,ver,doc) VALUES(?1,1,?2)")?;
+        let mut update = self.db.prepare_cached("UPDATE entity SET ver=?2+1, doc=?3 WHERE id=?1 AND ver=?2")?;
+        for e in &unit.entities {
+            let version = i64::try_from(e.version).unwrap_or(i64::MAX);
+            let rows = if version == 0 {
+                insert.execute(params![e.id, e.doc])?
+            } else {
+                update.execute(params![e.id, version, e.doc])?
+            };
+            if rows != 1 {
+                return Err(StoreError::Moved { entity: e.id });
+            }
+        }
+        Ok(())
+    }
+
+    fn write_identity(&self, unit: &Unit) -> Result<(), StoreError> {
+        let mut member = self
+            .db
+            .prepare_cached("INSERT INTO member(key,entity) VALUES(?1,?2) ON CONFLICT(key) DO UPDATE SET entity=?2")?;
+        for (key, entity) in &unit.members {
+            member.execute(params![key.as_slice(), entity])?;
+        }
+        let mut unclaim = self.db.prepare_cached("DELETE FROM claim WHERE key=?1")?;
+        for key in &unit.unclaims {
+            unclaim.execute([key.as_slice()])?;
+        }
+        let mut claim = self.db.prepare_cached("INSERT INTO claim(key,entity) VALUES(?1,?2)")?;
+        for (key, entity) in &unit.claims {
+            claim.execute(params![key.as_slice(), entity])?;
+        }
+        let mut change = self.db.prepare_cached("INSERT INTO change(id,at) VALUES(?1,?2)")?;
+        for (key, at) in &unit.changes {
+            change.execute(params![key.as_slice(), at])?;
+        }
+        Ok(())
+    }
+
+    fn write_work(&self, unit: &Unit) -> Result<(), StoreError> {
+        let mut put = self.db.prepare_cached(
+            "INSERT INTO work(target,entity,due,attempts,owner,until) VALUES(?1,?2,?3,?4,?5,?6)
+             ON CONFLICT(target,entity) DO UPDATE SET due=?3, attempts=?4, owner=?5, until=?6",
+        )?;
+        for w in &unit.work {
+            let owner = i64::try_from(w.owner).unwrap_or(i64::MAX);
+            put.execute(params![w.key.target, w.key.entity, w.due, w.attempts, owner, w.until])?;
+        }
+        let mut done = self.db.prepare_cached("DELETE FROM work WHERE target=?1 AND entity=?2")?;
+        for key in &unit.done {
+            done.execute(params![key.target, key.entity])?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for Sqlite {
+    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
+        match self.meta("topic")? {
+            Some(kept) if kept != topic => {
+                return Err(StoreError::OtherTopic { kept, found: topic.to_owned() });
+            }
+            Some(_) => {}
+            None => self.set_meta("topic", topic)?,
+        }
+        let epoch = self.meta("epoch")?.and_then(|e| e.parse::<u64>().ok()).unwrap_or(0) + 1;
+        self.set_meta("epoch", &epoch.to_string())?;
+        let positions = self
+            .db
+            .prepare("SELECT part,off FROM position ORDER BY part")?
+            .query_map([], |r| {
+                Ok(Position { partition: r.get(0)?, offset: u64::try_from(r.get::<_, i64>(1)?).unwrap_or(0) })
+            })?
+            .collect::<Result<_, _>>()?;
+        let work = self
+            .db
+            .prepare("SELECT target,entity,due,attempts,owner,until FROM work ORDER BY due")?
+            .query_map([], |r| {
+                let key = WorkKey { target: r.get(0)?, entity: r.get(1)? };
+                let owner = u64::try_from(r.get::<_, i64>(4)?).unwrap_or(0);
+                Ok(WorkRow { key, due: r.get(2)?, attempts: r.get(3)?, owner, until: r.get(5)? })
+            })?
+            .collect::<Result<_, _>>()?;
+        let counters = counters(&self.db)?;
+        let next_entity = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM entity", [], |r| r.get(0))?;
+        let next_letter = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM dead_letter", [], |r| r.get(0))?;
+        Ok(Start { positions, work, epoch, next_entity, counters, next_letter })
+    }
+
+    fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
+        let mut numbers = Vec::with_capacity(names.len());
+        for name in names {
+            self.db.prepare_cached("INSERT OR IGNORE INTO name(text) VALUES(?1)")?.execute([name])?;
+            numbers.push(self.db.prepare_cached("SELECT id FROM name WHERE text=?1")?.query_row([name], |r| r.get(0))?);
+        }
+        Ok(numbers)
+    }
+
+    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT ver,doc FROM entity WHERE id=?1")?;
+        let row = statement.query_row([id], |r| Ok((r.get::<_, i64>(0)?, r.get(1)?))).optional()?;
+        Ok(row.map(|(ver, doc)| (u64::try_from(ver).unwrap_or(0), doc)))
+    }
+
+    fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        self.one("SELECT entity FROM member WHERE key=?1", key)
+    }
+
+    fn claim(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        self.one("SELECT entity FROM claim WHERE key=?1", key)
+    }
+
+    fn known(&mut self, change: &Key) -> Result<bool, StoreError> {
+        Ok(self.one("SELECT at FROM change WHERE id=?1", change)?.is_some())
+    }
+
+    fn open_letter(&mut self, id: i64) -> Result<Option<(EntityId, u32, Vec<String>)>, StoreError> {
+        let mut statement =
+            self.db.prepare_cached("SELECT entity,target,fields FROM dead_letter WHERE id=?1 AND state='open'")?;
+        let row = statement.query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, String>(2)?))).optional()?;
+        Ok(row.map(|(entity, target, fields)| (entity, target, split_fields(&fields))))
+    }
+
+    fn commit(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        if unit.is_empty() {
+            return Ok(());
+        }
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let written = self.write(unit).and_then(|()| Ok(self.db.execute_batch("COMMIT")?));
+        if written.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        written
+    }
+
+    fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError> {
+        let changes = self
+            .db
+            .prepare_cached("DELETE FROM change WHERE id IN (SELECT id FROM change WHERE id<?3 AND at<?1 LIMIT ?2)")?
+            .execute(params![changes_before, EXPIRE_ROWS, super::change_bound(changes_before).as_slice()])?;
+        let outcomes = self
+            .db
+            .prepare_cached("DELETE FROM outcome WHERE n IN (SELECT n FROM outcome WHERE at<?1 ORDER BY n LIMIT ?2)")?
+            .execute(params![outcomes_before, EXPIRE_ROWS])?;
+        let full = usize::try_from(EXPIRE_ROWS).unwrap_or(usize::MAX);
+        Ok(changes >= full || outcomes >= full)
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+fn split_fields(text: &str) -> Vec<String> {
+    text.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+fn counters(db: &Connection) -> Result<Vec<(Counter, i64)>, StoreError> {
+    let rows: Vec<(u8, i64)> = db
+        .prepare("SELECT name,n FROM counter")?
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let known = [Counter::Changes, Counter::Repeats, Counter::Due, Counter::Closed];
+    Ok(rows.into_iter().filter_map(|(c, n)| known.into_iter().find(|k| *k as u8 == c).map(|k| (k, n))).collect())
+}
+
+/// Reads the state beside the engine, for the admin API: a connection of its own that cannot write.
+#[derive(Debug)]
+pub struct Reader {
+    db: Connection,
+}
+
+/// A dead letter as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedLetter {
+    /// Its number.
+    pub id: i64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The target's connection.
+    pub target: u32,
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// The target's code.
+    pub code: String,
+    /// The target's words, sealed.
+    pub message: Vec<u8>,
+    /// The neutral fields refused.
+    pub fields: Vec<String>,
+    /// `open`, `retried` or `skipped`.
+    pub state: String,
+}
+
+impl Reader {
+    /// Opens a state file that exists.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(std::time::Duration::from_secs(2))?;
+        Ok(Self { db })
+    }
+
+    /// The entity of a record.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn member(&self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT entity FROM member WHERE key=?1")?;
+        Ok(statement.query_row([key.as_slice()], |r| r.get(0)).optional()?)
+    }
+
+    /// An entity's document.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn document(&self, id: EntityId) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT doc FROM entity WHERE id=?1")?;
+        Ok(statement.query_row([id], |r| r.get(0)).optional()?)
+    }
+
+    /// Entities by number, from `after`, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT id,doc FROM entity WHERE id>?1 ORDER BY id LIMIT ?2")?;
+        Ok(statement.query_map(params![after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest outcomes of an entity. Looks at no more than the last 200,000 outcomes.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn outcomes(&self, entity: EntityId, limit: u32) -> Result<Vec<OutcomeRow>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT change,target,kind,at,took FROM outcome
+             WHERE entity=?1 AND n>(SELECT coalesce(max(n),0)-200000 FROM outcome) ORDER BY n DESC LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![entity, limit], |r| {
+            let id: [u8; 16] = r.get(0)?;
+            let kind: u8 = r.get(2)?;
+            let outcome = Outcome::ALL.into_iter().find(|o| *o as u8 == kind).unwrap_or(Outcome::Skipped);
+            let change = headgate_schemas::ChangeId::from_bytes(id);
+            Ok(OutcomeRow { change, entity, target: r.get(1)?, outcome, at: r.get(3)?, took: r.get(4)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Dead letters, newest first; all or only the open ones.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn letters(&self, only: Option<i64>, open: bool, limit: u32) -> Result<Vec<ListedLetter>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT id,entity,target,at,code,message,fields,state FROM dead_letter
+             WHERE (?1 IS NULL OR id=?1) AND (?2=0 OR state='open') ORDER BY id DESC LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![only, open, limit], |r| {
+            Ok(ListedLetter {
+                id: r.get(0)?,
+                entity: r.get(1)?,
+                target: r.get(2)?,
+                at: r.get(3)?,
+                code: r.get(4)?,
+                message: r.get(5)?,
+                fields: split_fields(&r.get::<_, String>(6)?),
+                state: r.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Counters as of the last commit.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn counters(&self) -> Result<Vec<(Counter, i64)>, StoreError> {
+        counters(&self.db)
+    }
+}

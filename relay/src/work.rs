@@ -1,0 +1,165 @@
+//! What waits: one row per (entity, target) with a due time, never a queue of changes. Values are read when they are
+//! sent, so order, coalescing, parking and bounds follow from the structure. Pure: `now` is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::store::{EntityId, WorkKey, WorkRow};
+
+/// Due time of a pair with nothing to do but wait for something else (a hold, a person).
+pub const PARKED: i64 = i64::MAX;
+
+/// One pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// When it is due.
+    pub due: i64,
+    /// Since when it has been due for its present need.
+    pub since: i64,
+    /// Failed attempts since the last success.
+    pub attempts: u32,
+    /// Conflicts answered since the last success.
+    pub conflicts: u32,
+    /// Records a call with it may hold: halves after each refusal of a whole call, so that one bad record is found.
+    pub pack: usize,
+    /// The call that has it.
+    pub busy: Option<u64>,
+}
+
+/// All pairs, in memory; the store has a row for each.
+#[derive(Debug, Default)]
+pub struct Work {
+    pairs: HashMap<WorkKey, Pair, ahash::RandomState>,
+    due: BTreeMap<u32, BTreeSet<(i64, EntityId)>>,
+}
+
+impl Work {
+    /// A pair, if it has work.
+    pub fn get(&self, key: WorkKey) -> Option<&Pair> {
+        self.pairs.get(&key)
+    }
+
+    /// Makes or changes a pair. A pair that a call has is not due.
+    pub fn put(&mut self, key: WorkKey, pair: Pair) {
+        self.take_due(key);
+        if pair.busy.is_none() && pair.due != PARKED {
+            self.due.entry(key.target).or_default().insert((pair.due, key.entity));
+        }
+        self.pairs.insert(key, pair);
+    }
+
+    /// Forgets a pair. True if there was one.
+    pub fn remove(&mut self, key: WorkKey) -> bool {
+        self.take_due(key);
+        self.pairs.remove(&key).is_some()
+    }
+
+    fn take_due(&mut self, key: WorkKey) {
+        if let Some(old) = self.pairs.get(&key)
+            && let Some(set) = self.due.get_mut(&key.target)
+        {
+            set.remove(&(old.due, key.entity));
+        }
+    }
+
+    /// Pairs of a target that are due, oldest first.
+    pub fn due(&self, target: u32, now: i64) -> impl Iterator<Item = EntityId> {
+        self.due.get(&target).into_iter().flat_map(move |set| set.range(..=(now, EntityId::MAX)).map(|(_, e)| *e))
+    }
+
+    /// When the next pair of a target is due.
+    pub fn next_due(&self, target: u32) -> Option<i64> {
+        self.due.get(&target).and_then(|set| set.first()).map(|(due, _)| *due)
+    }
+
+    /// Makes every waiting pair of a target due now, as after an outage.
+    pub fn all_due(&mut self, target: u32, now: i64) {
+        let later: Vec<EntityId> = self
+            .due
+            .get(&target)
+            .into_iter()
+            .flat_map(|set| set.range((now, EntityId::MAX)..).map(|(_, e)| *e))
+            .filter(|e| self.pairs.get(&WorkKey { target, entity: *e }).is_some_and(|p| p.attempts > 0))
+            .collect();
+        for entity in later {
+            let key = WorkKey { target, entity };
+            if let Some(pair) = self.pairs.get(&key).copied() {
+                self.put(key, Pair { due: now, attempts: 0, ..pair });
+            }
+        }
+    }
+
+    /// Number of pairs.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Pairs of a target that are waiting, and since when the oldest is.
+    pub fn backlog(&self, target: u32) -> (usize, Option<i64>) {
+        let mut count = 0;
+        let mut oldest = None;
+        for (key, pair) in &self.pairs {
+            if key.target == target && pair.due != PARKED {
+                count += 1;
+                oldest = Some(oldest.map_or(pair.since, |o: i64| o.min(pair.since)));
+            }
+        }
+        (count, oldest)
+    }
+}
+
+impl Pair {
+    /// A pair that is due.
+    pub const fn due_at(due: i64, now: i64) -> Self {
+        Self { due, since: now, attempts: 0, conflicts: 0, pack: usize::MAX, busy: None }
+    }
+
+    /// As it stands in the store.
+    pub const fn row(&self, key: WorkKey, epoch: u64, until: i64) -> WorkRow {
+        match self.busy {
+            Some(_) => WorkRow { key, due: self.due, attempts: self.attempts, owner: epoch, until },
+            None => WorkRow { key, due: self.due, attempts: self.attempts, owner: 0, until: 0 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(target: u32, entity: EntityId) -> WorkKey {
+        WorkKey { target, entity }
+    }
+
+    #[test]
+    fn due_pairs_come_oldest_first_and_busy_ones_not_at_all() {
+        let mut work = Work::default();
+        for (entity, due) in [(1, 30), (2, 10), (3, 20), (4, 99)] {
+            work.put(key(7, entity), Pair::due_at(due, 0));
+        }
+        assert_eq!(work.due(7, 30).collect::<Vec<_>>(), [2, 3, 1]);
+        let pair = *work.get(key(7, 3)).unwrap();
+        work.put(key(7, 3), Pair { busy: Some(1), ..pair });
+        assert_eq!(work.due(7, 30).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(work.due(8, 30).count(), 0);
+        assert_eq!(work.next_due(7), Some(10));
+        assert!(work.remove(key(7, 2)));
+        assert_eq!(work.next_due(7), Some(30));
+        work.put(key(7, 1), Pair::due_at(PARKED, 0));
+        assert_eq!(work.next_due(7), Some(99));
+    }
+
+    #[test]
+    fn recovery_makes_only_failed_pairs_due() {
+        let mut work = Work::default();
+        work.put(key(7, 1), Pair { attempts: 3, ..Pair::due_at(500, 0) });
+        work.put(key(7, 2), Pair::due_at(600, 0));
+        work.all_due(7, 100);
+        assert_eq!(work.due(7, 100).collect::<Vec<_>>(), [1]);
+        assert_eq!(work.get(key(7, 1)).unwrap().attempts, 0);
+    }
+}
