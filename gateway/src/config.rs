@@ -32,7 +32,7 @@ pub struct Limits {
     pub inflight_bytes: usize,
     /// Body of one request when the provider sets no larger one; more is answered 413.
     pub body_bytes: usize,
-    /// From accept to the end of the header; then the connection is closed.
+    /// From accept, or from the previous answer, to the end of the header; then the connection is closed.
     pub header_timeout: Duration,
     /// From the end of the header to the end of the body; then 408.
     pub body_timeout: Duration,

@@ -39,7 +39,8 @@ fn run(offers: &[(u64, &'static str, &[u32])]) -> Vec<(u64, u32, bool)> {
 #[test]
 fn schedules_come_out_as_expected() {
     type Offers = &'static [(u64, &'static str, &'static [u32])];
-    let table: [(&str, Offers, &[(u64, u32, bool)]); 9] = [
+    type Out = &'static [(u64, u32, bool)];
+    let table: [(&str, Offers, Out); 9] = [
         ("idle: at once", &[(0, "a", &[1])], &[(0, 1, false)]),
         ("one request is sorted", &[(0, "a", &[3, 1, 2])], &[(0, 1, false), (0, 2, false), (0, 3, false)]),
         ("busy: held", &[(0, "a", &[1]), (10, "a", &[2])], &[(0, 1, false), (60, 2, false)]),

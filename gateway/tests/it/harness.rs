@@ -179,9 +179,7 @@ impl Bench {
 
     /// The value of one line of the metrics, 0 when it is not there yet.
     pub(crate) fn metric(&self, line: &str) -> u64 {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0)
+        self.metrics().lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok()).unwrap_or(0)
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -190,10 +188,10 @@ impl Bench {
         text
     }
 
-    /// Waits until a counter has reached `n`.
+    /// Waits until a line of the metrics has the value `n`.
     pub(crate) async fn counted(&self, line: &str, n: u64) {
         within(async {
-            while self.metric(line) < n {
+            while self.metric(line) != n {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })

@@ -1,5 +1,7 @@
 //! The gateway through its front door: real sockets, signed calls, a stream whose answers the test decides.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
+
 mod drain;
 mod fate;
 mod golden;
