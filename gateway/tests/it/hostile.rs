@@ -249,9 +249,6 @@ async fn one_connection_too_many_is_closed() {
     drop(first);
     // The slot comes back once the gateway has seen the end.
     bench.counted("gw_connections ", 0).await;
-        }
-    })
-    .await;
     assert_eq!(bench.send(post("/", &[], "")).await.status, 404);
 }
 
