@@ -51,7 +51,8 @@ async fn append_until_refused(folder: &Path) {
     next += BATCH;
     assert_eq!(content(&log).await, next);
     assert!(log.stats().writable);
-    writeln!(std::io::stdout(), "acknowledged {}", next - 1).unwrap();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "acknowledged {}", next - 1).unwrap();
 }
 
 /// Appends for ever, with many batches on their way, and prints the last number of each acknowledged one.
