@@ -17,6 +17,8 @@ use crate::server::{Answer, Server, connection, ok, read};
 /// Short, and yet it decides nothing: what it cuts off would never have ended.
 const DEADLINE: Duration = Duration::from_secs(1);
 
+type Fault = fn() -> Answer;
+
 async fn both(target: &Arc<dyn Target>) -> (TargetError, TargetError) {
     let item = UpdateItem { id: "003000000000001AAA".to_owned(), trace: "t".to_owned(), values: [].into() };
     let write = WriteCall { object: ObjectType::CONTACT, items: WriteItems::Update(vec![item]) };
@@ -31,7 +33,7 @@ fn assert_both(errors: (TargetError, TargetError), code: &str, read: Disposition
 
 #[tokio::test]
 async fn a_call_that_was_sent_and_lost_is_unknown_only_for_a_write() {
-    let table: [(fn() -> Answer, &str); 4] = [
+    let table: [(Fault, &str); 4] = [
         (|| Answer::Hang, "timeout"),
         (|| Answer::Cut, "connection_lost"),
         (|| Answer::Half, "connection_lost"),
