@@ -1,0 +1,499 @@
+//! A HubSpot account that behaves: objects, associations, properties, search, tokens, limits, webhooks.
+//!
+//! Start it with [`Hubspot::start`], point a client at [`Hubspot::base_url`], and act as a user with
+//! [`Hubspot::edit`]. A request outside HubSpot's published interface is refused as HubSpot refuses it, never guessed.
+//! It must not know who calls. The surprising thing: [`Hubspot::edit`] returns the events instead of posting them, so
+//! that a load generator can post them in its own way; [`Hubspot::post`] hands them to the configured hooks.
+
+mod event;
+mod links;
+mod metadata;
+mod objects;
+mod portal;
+mod problem;
+mod schema;
+mod search;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::{Timestamp, time};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+pub use event::{Author, WebhookEvent};
+pub use metadata::Owner;
+use portal::{By, Portal, Traits};
+use problem::Problem;
+pub use schema::{Property, PropertyKind, TypeSpec};
+
+use super::SimError;
+use super::access::{Access, AccessOptions, Denied};
+use super::fault::{CallClass, Faults, Refusal};
+use super::hooks::{EventHooks, Hook, HookStats, RetryPlan};
+use super::http::{self, Answer, Call, Model};
+use super::log::{Write, WriteLog};
+
+/// Length of the window of the burst limit.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// How a HubSpot account is set up.
+#[derive(Clone, Debug)]
+pub struct HubspotOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// The account's id, as webhooks carry it.
+    pub portal_id: u64,
+    /// The app that writes over the API and gets the webhooks.
+    pub app_id: u64,
+    /// Which tokens are good.
+    pub access: AccessOptions,
+    /// Calls per 10 seconds; `None` sets no limit. 190 is that of a private app on the professional plan.
+    pub burst: Option<u32>,
+    /// Calls per day.
+    pub daily: u64,
+    /// Seed by which batch results are put into another order; `None` keeps the order of the inputs.
+    pub shuffle: Option<u64>,
+    /// Post `object.*` names with a type id instead of `contact.*`.
+    pub generic_events: bool,
+    /// A merge makes a new record instead of keeping the primary one.
+    pub merge_makes_new: bool,
+    /// A creation also posts one property change per value.
+    pub creation_values: bool,
+    /// Custom object types.
+    pub custom_types: Vec<TypeSpec>,
+    /// Users who can own records.
+    pub owners: Vec<Owner>,
+    /// Addresses that get the webhooks; those of other providers are passed over.
+    pub hooks: Vec<Hook>,
+    /// When failed webhooks are tried again.
+    pub retry: RetryPlan,
+    /// Entries the write log keeps.
+    pub write_log: usize,
+}
+
+impl Default for HubspotOptions {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            portal_id: 5_550_123,
+            app_id: 70_077,
+            access: AccessOptions::default(),
+            burst: Some(190),
+            daily: 650_000,
+            shuffle: None,
+            generic_events: false,
+            merge_makes_new: false,
+            creation_values: false,
+            custom_types: Vec::new(),
+            owners: vec![Owner { id: 41, user_id: 31, email: "owner@example.com".into() }],
+            hooks: Vec::new(),
+            retry: RetryPlan::default(),
+            write_log: 2_000_000,
+        }
+    }
+}
+
+/// Something a user does in the account.
+#[derive(Clone, Debug)]
+pub enum HubspotEdit {
+    /// Makes a record; `id` fixes its id.
+    Create {
+        /// Object type, as `contacts`.
+        object: String,
+        /// Native id, for tests that need a certain one.
+        id: Option<u64>,
+        /// Property values.
+        values: BTreeMap<String, String>,
+    },
+    /// Changes properties.
+    Update {
+        /// Object type.
+        object: String,
+        /// Native id.
+        id: u64,
+        /// Property values; the empty text clears.
+        values: BTreeMap<String, String>,
+    },
+    /// Moves a record to the bin.
+    Delete {
+        /// Object type.
+        object: String,
+        /// Native id.
+        id: u64,
+    },
+    /// Brings a record back.
+    Restore {
+        /// Object type.
+        object: String,
+        /// Native id.
+        id: u64,
+    },
+    /// Erases a record for privacy.
+    Erase {
+        /// Object type.
+        object: String,
+        /// Native id.
+        id: u64,
+    },
+    /// Merges one record into another.
+    Merge {
+        /// Object type.
+        object: String,
+        /// The record that survives.
+        primary: u64,
+        /// The record that goes.
+        merged: u64,
+    },
+    /// Links two records, or takes the link away.
+    Link {
+        /// Object type and id of one side.
+        from: (String, u64),
+        /// Object type and id of the other side.
+        to: (String, u64),
+        /// Take the link away.
+        remove: bool,
+    },
+}
+
+/// The account refused an edit, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the account refused the edit with {status} {category}: {message}")]
+pub struct EditRefused {
+    /// HTTP status the API would have answered.
+    pub status: u16,
+    /// HubSpot's category.
+    pub category: String,
+    /// HubSpot's message.
+    pub message: String,
+}
+
+impl From<Problem> for EditRefused {
+    fn from(p: Problem) -> Self {
+        Self { status: p.status, category: p.category.into(), message: p.message }
+    }
+}
+
+/// What an edit left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// The record that was made or changed; after a merge the one that stands for both.
+    pub id: u64,
+    /// The events HubSpot posts for it, not posted yet.
+    pub events: Vec<WebhookEvent>,
+}
+
+/// A running account. Clones share it; it ends with the shutdown it was started with.
+#[derive(Clone, Debug)]
+pub struct Hubspot {
+    inner: Arc<Inner>,
+    bound: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: HubspotOptions,
+    portal: Mutex<Desk>,
+    faults: Faults,
+    hooks: EventHooks,
+}
+
+/// Everything behind the account's lock.
+#[derive(Debug)]
+struct Desk {
+    portal: Portal,
+    access: Access,
+    recent: VecDeque<Timestamp>,
+    today: u64,
+    shuffle: Option<fastrand::Rng>,
+    calls: u64,
+}
+
+impl Hubspot {
+    /// Opens the account and serves it until the shutdown.
+    ///
+    /// # Errors
+    /// When the address cannot be bound or a hook's address is not an `http://` address.
+    pub async fn start(options: HubspotOptions, shutdown: &Shutdown) -> Result<Self, SimError> {
+        let (listener, bound) = http::bind(options.addr).await?;
+        let hooks = EventHooks::start(&options.hooks, options.retry, shutdown)?;
+        let specs = schema::standard().into_iter().chain(options.custom_types.clone()).collect();
+        let traits = Traits {
+            portal_id: options.portal_id,
+            app_id: options.app_id,
+            generic_events: options.generic_events,
+            merge_makes_new: options.merge_makes_new,
+            creation_values: options.creation_values,
+        };
+        let desk = Desk {
+            portal: Portal::new(traits, specs, WriteLog::new(options.write_log)),
+            access: Access::new(options.access.clone()),
+            recent: VecDeque::new(),
+            today: 0,
+            shuffle: options.shuffle.map(fastrand::Rng::with_seed),
+            calls: 0,
+        };
+        let inner = Arc::new(Inner { options, portal: Mutex::new(desk), faults: Faults::default(), hooks });
+        http::serve(listener, Arc::clone(&inner), shutdown);
+        Ok(Self { inner, bound })
+    }
+
+    /// `http://` and the bound address, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.bound)
+    }
+
+    /// Does something as user 31.
+    ///
+    /// # Errors
+    /// When the account would refuse the same over its API.
+    pub fn edit(&self, edit: HubspotEdit) -> Result<Edited, EditRefused> {
+        self.edit_as(&Author::user(31), edit)
+    }
+
+    /// Does something as the given author.
+    ///
+    /// # Errors
+    /// When the account would refuse the same over its API.
+    pub fn edit_as(&self, author: &Author, edit: HubspotEdit) -> Result<Edited, EditRefused> {
+        let by = By { author: author.clone(), now: time::now(), via: None };
+        let mut desk = self.inner.portal.lock();
+        let done = apply(&mut desk.portal, edit, &by);
+        let events = std::mem::take(&mut desk.portal.outbox);
+        Ok(Edited { id: done?, events })
+    }
+
+    /// Hands events to the configured hooks.
+    pub fn post(&self, events: &[WebhookEvent]) {
+        self.inner.hooks.send(events);
+    }
+
+    /// Property values of a live record; `None` when there is none.
+    pub fn record(&self, object: &str, id: u64) -> Option<BTreeMap<String, String>> {
+        let desk = self.inner.portal.lock();
+        let table = desk.portal.table(object).ok()?;
+        desk.portal.live(table, id).map(|r| r.properties.clone())
+    }
+
+    /// Ids of all live records of a type, in rising order.
+    pub fn ids(&self, object: &str) -> Vec<u64> {
+        let desk = self.inner.portal.lock();
+        let Ok(table) = desk.portal.table(object) else { return Vec::new() };
+        desk.portal.tables[table].records.values().filter(|r| r.archived_ms.is_none()).map(|r| r.id).collect()
+    }
+
+    /// Writes that came in over the API, from position `from` of the log on.
+    pub fn writes_since(&self, from: usize) -> Vec<Write> {
+        self.inner.portal.lock().portal.log.since(from).to_vec()
+    }
+
+    /// All writes that came in over the API.
+    pub fn writes(&self) -> Vec<Write> {
+        self.writes_since(0)
+    }
+
+    /// Writes that did not fit into the log; a verdict over a log with any is worth nothing.
+    pub fn writes_dropped(&self) -> u64 {
+        self.inner.portal.lock().portal.log.dropped()
+    }
+
+    /// How often each method and path was called, ids replaced by `{id}`.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.inner.portal.lock().portal.log.calls().clone()
+    }
+
+    /// The fault plan.
+    pub fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    /// Ends every issued access token.
+    pub fn revoke_tokens(&self) {
+        self.inner.portal.lock().access.revoke();
+    }
+
+    /// How deliveries to the hooks went.
+    pub fn hook_stats(&self) -> HookStats {
+        self.inner.hooks.stats()
+    }
+}
+
+fn apply(portal: &mut Portal, edit: HubspotEdit, by: &By) -> Result<u64, Problem> {
+    match edit {
+        HubspotEdit::Create { object, id, values } => portal.create(portal.table(&object)?, &values, by, id),
+        HubspotEdit::Update { object, id, values } => {
+            let table = portal.table(&object)?;
+            let missing = || Problem::missing(&object, vec![id.to_string()]);
+            let live = portal.live(table, id).ok_or_else(missing)?.id;
+            portal.update(table, live, &values, by).map(|()| live)
+        }
+        HubspotEdit::Delete { object, id } => {
+            portal.archive(portal.table(&object)?, id, by, false);
+            Ok(id)
+        }
+        HubspotEdit::Erase { object, id } => {
+            portal.archive(portal.table(&object)?, id, by, true);
+            Ok(id)
+        }
+        HubspotEdit::Restore { object, id } => portal.restore(portal.table(&object)?, id, by).map(|()| id),
+        HubspotEdit::Merge { object, primary, merged } => portal.merge(portal.table(&object)?, primary, merged, by),
+        HubspotEdit::Link { from, to, remove } => {
+            let ends = ((portal.table(&from.0)?, from.1), (portal.table(&to.0)?, to.1));
+            portal.link(ends.0, ends.1, 1_000, remove, by);
+            Ok(from.1)
+        }
+    }
+}
+
+impl Model for Inner {
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    fn class(&self, call: &Call) -> CallClass {
+        let reads = ["read", "search"];
+        match call.segments.first().map(String::as_str) {
+            Some("oauth") => CallClass::Token,
+            _ if call.method == hyper::Method::GET => CallClass::Read,
+            _ if call.segments.last().is_some_and(|s| reads.contains(&s.as_str())) => CallClass::Read,
+            _ => CallClass::Write,
+        }
+    }
+
+    fn refuse(&self, _call: &Call, refusal: Refusal) -> Answer {
+        let problem = match refusal {
+            Refusal::RateLimited { .. } => over_limit("TEN_SECONDLY_ROLLING"),
+            Refusal::ServerError => Problem::new(500, "INTERNAL_ERROR", "internal error"),
+            Refusal::Unavailable => Problem::new(503, "SERVICE_UNAVAILABLE", "The service is temporarily unavailable"),
+            Refusal::Unauthorized => denied(Denied::Invalid),
+            Refusal::Status(status) => Problem::new(status, "ERROR", "The request was refused"),
+        };
+        let answer = problem.answer("00000000-0000-4000-8000-000000000000");
+        match refusal {
+            Refusal::RateLimited { retry_after: Some(wait) } => answer.with("retry-after", wait.as_secs()),
+            _ => answer,
+        }
+    }
+
+    fn answer(&self, call: &Call) -> Answer {
+        let now = time::now();
+        let mut desk = self.portal.lock();
+        desk.calls += 1;
+        desk.portal.log.count_call(call.label());
+        let number = desk.calls;
+        let answer = self.dispatch(&mut desk, call, now, number);
+        let events = std::mem::take(&mut desk.portal.outbox);
+        let limits = self.limits(&desk);
+        drop(desk);
+        self.hooks.send(&events);
+        let correlation = format!("00000000-0000-4000-8000-{number:012}");
+        let answer = answer.unwrap_or_else(|problem| problem.answer(&correlation));
+        limits.into_iter().fold(answer, |answer, (name, value)| answer.with(name, value))
+    }
+}
+
+impl Inner {
+    fn dispatch(&self, desk: &mut Desk, call: &Call, now: Timestamp, number: u64) -> Result<Answer, Problem> {
+        let parts = call.parts();
+        if let ["oauth", "v1" | "v3" | "2026-03", "token"] = parts.as_slice() {
+            return Ok(token(&mut desk.access, call, now));
+        }
+        desk.access.check(call.header("authorization"), now).map_err(denied)?;
+        self.count(desk, now)?;
+        let has_body = matches!(call.method.as_str(), "POST" | "PATCH" | "PUT");
+        if has_body && !call.has_media("application/json") {
+            return Err(Problem::new(415, "VALIDATION_ERROR", "The Content-Type must be application/json"));
+        }
+        let by = By { author: Author::app(self.options.app_id), now, via: Some((call.path.as_str().into(), number)) };
+        match parts.as_slice() {
+            ["crm", "v3", "objects", name, rest @ ..] | ["crm", "objects", "2026-03" | "2026-09", name, rest @ ..] => {
+                let table = desk.portal.table(name)?;
+                let Desk { portal, shuffle, .. } = desk;
+                objects::Objects { portal, faults: &self.faults, call, by: &by, table, shuffle: shuffle.as_mut() }.answer(rest)
+            }
+            ["crm", "v4", "associations", from, to, "batch", verb @ ..]
+            | ["crm", "associations", "2026-03" | "2026-09", from, to, "batch", verb @ ..] => {
+                links::answer(&mut desk.portal, call, &by, from, to, verb)
+            }
+            ["crm", "v3", "properties", name, rest @ ..] => {
+                let table = desk.portal.table(name)?;
+                metadata::properties(&mut desk.portal, call, table, rest)
+            }
+            ["crm", "v3", "pipelines", name] if call.method == hyper::Method::GET => {
+                Ok(metadata::pipelines(&desk.portal, desk.portal.table(name)?))
+            }
+            ["crm", "v3", "owners"] if call.method == hyper::Method::GET => Ok(metadata::owners(&self.options.owners, call)),
+            ["crm", "v3", "schemas"] | ["crm-object-schemas", "2026-03" | "2026-09", "schemas"] => {
+                Ok(metadata::schemas(&desk.portal))
+            }
+            _ => Err(Problem::new(404, "OBJECT_NOT_FOUND", "No such path")),
+        }
+    }
+
+    /// Counts the call against the burst and the daily limit.
+    fn count(&self, desk: &mut Desk, now: Timestamp) -> Result<(), Problem> {
+        desk.today += 1;
+        if desk.today > self.options.daily {
+            return Err(over_limit("DAILY"));
+        }
+        let Some(burst) = self.options.burst else { return Ok(()) };
+        while desk.recent.front().is_some_and(|t| now.since(*t) >= WINDOW) {
+            desk.recent.pop_front();
+        }
+        if desk.recent.len() >= burst as usize {
+            return Err(over_limit("TEN_SECONDLY_ROLLING"));
+        }
+        desk.recent.push_back(now);
+        Ok(())
+    }
+
+    fn limits(&self, desk: &Desk) -> Vec<(&'static str, u64)> {
+        let mut all = vec![
+            ("x-hubspot-ratelimit-daily", self.options.daily),
+            ("x-hubspot-ratelimit-daily-remaining", self.options.daily.saturating_sub(desk.today)),
+        ];
+        if let Some(burst) = self.options.burst.map(u64::from) {
+            all.push(("x-hubspot-ratelimit-max", burst));
+            all.push(("x-hubspot-ratelimit-remaining", burst.saturating_sub(desk.recent.len() as u64)));
+            all.push(("x-hubspot-ratelimit-interval-milliseconds", 10_000));
+        }
+        all
+    }
+}
+
+fn over_limit(policy: &'static str) -> Problem {
+    let mut problem = Problem::new(429, "RATE_LIMITS", format!("You have reached your {policy} limit."));
+    problem.policy = Some(policy);
+    problem
+}
+
+fn denied(denied: Denied) -> Problem {
+    match denied {
+        Denied::Missing => Problem::new(401, "INVALID_AUTHENTICATION", "Authentication credentials not found."),
+        Denied::Invalid => Problem::new(401, "INVALID_AUTHENTICATION", "Authentication credentials are invalid."),
+        Denied::Expired => Problem::new(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call is expired."),
+    }
+}
+
+fn token(access: &mut Access, call: &Call, now: Timestamp) -> Answer {
+    if call.method != hyper::Method::POST || !call.has_media("application/x-www-form-urlencoded") {
+        return Answer::empty(if call.method == hyper::Method::POST { 415 } else { 405 });
+    }
+    let form: HashMap<_, _> = http::pairs(&String::from_utf8_lossy(&call.body)).into_iter().collect();
+    match access.issue(&form, now) {
+        Ok(issued) => {
+            let mut body = json!({"access_token": issued.access_token, "token_type": "bearer", "expires_in": issued.expires_in.as_secs()});
+            if let Some(refresh) = issued.refresh_token {
+                body["refresh_token"] = Value::String(refresh);
+            }
+            Answer::json(200, &body)
+        }
+        Err(refused) => Answer::json(400, &json!({
+            "status": "error", "category": "BAD_AUTH", "error": refused.0, "message": "missing or invalid credentials",
+            "correlationId": "00000000-0000-4000-8000-000000000000",
+        })),
+    }
+}
