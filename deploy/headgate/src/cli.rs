@@ -1,0 +1,306 @@
+//! The command line: every command, option and help text. Examples stand first in the long help, because that is what
+//! people look for. Holds no behaviour. Secrets are never options: they would show in the list of processes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where a configuration is looked for.
+pub(crate) const DEFAULT_FILE: &str = "headgate.toml";
+
+/// CRM webhook gateway and change relay.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headgate",
+    version,
+    max_term_width = 100,
+    propagate_version = false,
+    arg_required_else_help = true,
+    before_long_help = "Examples:\n  headgate demo\n  headgate check headgate.toml\n  headgate serve --config headgate.toml",
+    after_long_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration, 4 cannot reach, 5 partial."
+)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Talk {
+    /// Log more; repeat for still more
+    #[arg(short, long, global = true, display_order = 900, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Log errors only
+    #[arg(short, long, global = true, display_order = 900)]
+    pub(crate) quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run gateway and relay in one process
+    #[command(
+        before_long_help = "Examples:\n  headgate serve --config headgate.toml\n  HEADGATE__GATEWAY__LISTEN=127.0.0.1:0 headgate serve",
+        after_long_help = "Prints one line to stdout when it is ready:\n  ready gateway=http://127.0.0.1:8080 admin=http://127.0.0.1:8081\nSIGTERM and SIGINT drain; a second one stops at once. Exits 1 if open work had to be cut."
+    )]
+    Serve(ServeArgs),
+    /// Show it work: simulated CRMs, signed webhooks, counts and latency
+    #[command(
+        before_long_help = "Examples:\n  headgate demo\n  headgate demo --changes 20000 --rate 1000\n  headgate demo --json > result.json",
+        after_long_help = "Uses temporary data and free ports. Progress goes to stderr. Exits 1 unless lost, duplicated and\nreordered are all 0."
+    )]
+    Demo(DemoArgs),
+    /// Run models of the CRMs alone
+    #[command(
+        before_long_help = "Examples:\n  headgate simulate --hubspot 127.0.0.1:9101 --salesforce 127.0.0.1:9102\n  headgate simulate --hubspot 127.0.0.1:9101 --hooks headgate.toml",
+        after_long_help = "Prints one line to stdout when they are ready:\n  ready hubspot=http://127.0.0.1:9101 salesforce=http://127.0.0.1:9102"
+    )]
+    Simulate(SimulateArgs),
+    /// Check a configuration
+    #[command(
+        before_long_help = "Examples:\n  headgate check headgate.toml\n  headgate check headgate.toml --online\n  headgate check headgate.toml --json",
+        after_long_help = "Each line is ok, warn or fail, and what to do. Exits 0, 3 when something fails, 4 when --online cannot\nreach something."
+    )]
+    Check(CheckArgs),
+    /// Check signature vectors, or explain one captured request
+    #[command(
+        before_long_help = "Examples:\n  headgate verify --vectors hubspot.json standard-webhooks.json\n  headgate verify --request captured.json --secret-env HUBSPOT_APP_SECRET",
+        after_long_help = "A captured request is a JSON object with scheme, method, url, headers and body_base64 (or body), and\noptionally now_ms. The secret is read from the environment and never shown."
+    )]
+    Verify(VerifyArgs),
+    /// Print the changes of a running server as they come
+    #[command(
+        before_long_help = "Examples:\n  headgate tail\n  headgate tail --from start --json\n  headgate tail --admin http://127.0.0.1:8081"
+    )]
+    Tail(TailArgs),
+    /// Look at records of a running server
+    #[command(
+        before_long_help = "Examples:\n  headgate record list\n  headgate record show salesforce contact 003000000000001AAA\n  headgate record show hubspot contact 501 --json"
+    )]
+    Record(RecordArgs),
+    /// Look at, retry or skip what a CRM rejected
+    #[command(
+        before_long_help = "Examples:\n  headgate deadletter list\n  headgate deadletter show 17\n  headgate deadletter retry 17\n  headgate deadletter skip 17"
+    )]
+    Deadletter(DeadletterArgs),
+    /// Print a completion script
+    #[command(
+        before_long_help = "Examples:\n  headgate completion bash > /etc/bash_completion.d/headgate\n  headgate completion zsh > ~/.zfunc/_headgate"
+    )]
+    Completion(CompletionArgs),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub(crate) config: PathBuf,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Distinct changes to send
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) changes: Option<u64>,
+    /// Changes per second
+    #[arg(long, value_name = "R", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
+    /// How long to send, if no number of changes is given
+    #[arg(long, value_name = "S", default_value_t = 10, conflicts_with = "changes", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// Seed of everything random
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Keep everything running afterwards, until it is interrupted
+    #[arg(long)]
+    pub(crate) stay: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("models").required(true).multiple(true))]
+pub(crate) struct SimulateArgs {
+    /// Where the HubSpot model listens
+    #[arg(long, value_name = "ADDR", group = "models")]
+    pub(crate) hubspot: Option<SocketAddr>,
+    /// Where the Salesforce model listens
+    #[arg(long, value_name = "ADDR", group = "models")]
+    pub(crate) salesforce: Option<SocketAddr>,
+    /// A configuration whose endpoints get the webhooks of the models
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hooks: Option<PathBuf>,
+    /// Take only the tokens named in the --hooks file
+    #[arg(long, requires = "hooks")]
+    pub(crate) strict_auth: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration
+    #[arg(value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub(crate) file: PathBuf,
+    /// Also try to reach every CRM
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct VerifyArgs {
+    /// Files of signature vectors
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "what")]
+    pub(crate) vectors: Vec<PathBuf>,
+    /// A captured request
+    #[arg(long, value_name = "FILE", group = "what", requires = "secret_env")]
+    pub(crate) request: Option<PathBuf>,
+    /// The environment variable that holds the secret of the request
+    #[arg(long, value_name = "NAME", conflicts_with = "vectors")]
+    pub(crate) secret_env: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which running server to talk to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Server {
+    /// The configuration the server runs with; only [admin].listen is read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The URL of its admin API
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub(crate) admin: Option<String>,
+    /// Print JSON as the server sends it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Where to begin: start, now, or a position that an earlier line named
+    #[arg(long, value_name = "POSITION", default_value = "now")]
+    pub(crate) from: String,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: RecordCommand,
+}
+
+/// Commands of `record`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordCommand {
+    /// Show one record: its members, what each shows, what is open
+    #[command(
+        before_long_help = "Examples:\n  headgate record show salesforce contact 003000000000001AAA\n  headgate record show hubspot contact 501 --json"
+    )]
+    Show {
+        /// The system: salesforce, hubspot, ...
+        #[arg(value_name = "SYSTEM")]
+        system: headgate_schemas::System,
+        /// The object: contact, company, ...
+        #[arg(value_name = "OBJECT")]
+        object: String,
+        /// The id of the record in that system
+        #[arg(value_name = "ID")]
+        id: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// List records, the latest changed first
+    #[command(before_long_help = "Examples:\n  headgate record list\n  headgate record list --limit 10 --json")]
+    List {
+        /// The most records to list
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// Arguments of `deadletter`.
+#[derive(Debug, Args)]
+pub(crate) struct DeadletterArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: DeadletterCommand,
+}
+
+/// Commands of `deadletter`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadletterCommand {
+    /// List dead letters
+    #[command(before_long_help = "Examples:\n  headgate deadletter list\n  headgate deadletter list --json")]
+    List {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show one: what was rejected, why, and what to do
+    #[command(before_long_help = "Examples:\n  headgate deadletter show 17")]
+    Show(OneDeadletter),
+    /// Send it again
+    #[command(before_long_help = "Examples:\n  headgate deadletter retry 17")]
+    Retry(OneDeadletter),
+    /// Give it up; the difference between the systems stays
+    #[command(before_long_help = "Examples:\n  headgate deadletter skip 17")]
+    Skip(OneDeadletter),
+}
+
+/// One dead letter.
+#[derive(Debug, Args)]
+pub(crate) struct OneDeadletter {
+    /// Its id, as the list shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// A shell with completion.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    /// bash
+    Bash,
+    /// elvish
+    Elvish,
+    /// fish
+    Fish,
+    /// `PowerShell`
+    Powershell,
+    /// zsh
+    Zsh,
+}

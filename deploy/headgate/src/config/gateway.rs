@@ -1,0 +1,330 @@
+//! `[gateway]` and `[[endpoint]]`. Reads each by itself; whether an endpoint fits its connection is decided in
+//! `cross`. The surprise: an endpoint may name a provider this version does not answer yet; that is a warning, so that
+//! one file serves several versions.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use headgate_gateway::config::{Credential, Limits, ProviderName};
+use headgate_schemas::System;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::address;
+use super::fault::At;
+use super::reader::{Choice, Section};
+use super::secret::{self, PASSWORD, SECOND, SECRET};
+
+/// Providers whose webhooks this version takes; the others are answered 503.
+pub(crate) const BUILT: [ProviderName; 2] = [ProviderName::Hubspot, ProviderName::Native];
+
+/// `[gateway]`, read.
+#[derive(Debug)]
+pub(crate) struct GatewayDraft {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where `listen` stands.
+    pub(crate) listen_at: At,
+    /// How the providers see it.
+    pub(crate) public_url: Option<String>,
+    /// Its limits.
+    pub(crate) limits: Limits,
+    /// Where the largest record stands.
+    pub(crate) record_bytes_at: At,
+    /// How long a stop may take.
+    pub(crate) grace: Duration,
+}
+
+/// `[[endpoint]]`, read. `None` where a fault was reported.
+#[derive(Debug)]
+pub(crate) struct EndpointDraft {
+    /// Its name.
+    pub(crate) name: Option<String>,
+    /// Where its name stands.
+    pub(crate) name_at: At,
+    /// Its key.
+    pub(crate) key: Option<String>,
+    /// Where its key stands.
+    pub(crate) key_at: At,
+    /// Who posts there.
+    pub(crate) provider: Option<ProviderName>,
+    /// Where the provider stands.
+    pub(crate) provider_at: At,
+    /// Its connection.
+    pub(crate) connection: Option<String>,
+    /// Where the connection stands.
+    pub(crate) connection_at: At,
+    /// Salesforce: the organization it expects.
+    pub(crate) organization: Option<String>,
+    /// Where the organization stands.
+    pub(crate) organization_at: At,
+    /// What a call is checked with.
+    pub(crate) credential: Option<Credential>,
+    /// HubSpot: the old signatures too.
+    pub(crate) allow_legacy: bool,
+    /// HubSpot: the URL as sent too.
+    pub(crate) raw_url_fallback: bool,
+}
+
+/// Keys that some provider's endpoints have.
+const PROVIDER_KEYS: [&str; 16] = [
+    "secret",
+    "secret_env",
+    "secret_file",
+    "second_secret_env",
+    "second_secret_file",
+    "public_key",
+    "username",
+    "password_env",
+    "password_file",
+    "credential",
+    "header_name",
+    "query_name",
+    "organization",
+    "client_ca_file",
+    "allow_legacy",
+    "raw_url_fallback",
+];
+
+/// The systems a provider's webhooks can be about.
+pub(crate) const fn system_of(provider: ProviderName) -> System {
+    match provider {
+        ProviderName::Hubspot => System::Hubspot,
+        ProviderName::Salesforce => System::Salesforce,
+        ProviderName::Dynamics => System::Dynamics,
+        ProviderName::Pipedrive => System::Pipedrive,
+        ProviderName::Native | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
+            System::Native
+        }
+    }
+}
+
+/// Reads `[gateway]`.
+pub(crate) fn gateway(mut section: Section<'_>) -> GatewayDraft {
+    const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    section.not_yet(&["tls", "spool", "trusted_proxies"]);
+    let listen = listen(&mut section, LISTEN);
+    let had_url = section.has("public_url");
+    let public_url = url(&mut section, "public_url").or_else(|| address::url_of(listen));
+    if !listen.ip().is_loopback() && !had_url {
+        section.fault(
+            "public_url",
+            "it is missing, and listen is not on loopback",
+            "write the URL as the providers call it, like \"https://hooks.example.com\"",
+        );
+    }
+    if public_url.as_deref().is_some_and(address::in_clear) && had_url {
+        section.warn(
+            "public_url",
+            "webhooks to it travel in clear",
+            "put a proxy with TLS before the gateway and use its https:// URL",
+        );
+    }
+    let limits_section = section.section("limits");
+    let record_bytes_at = limits_section.at("record_bytes");
+    let limits = limits(limits_section);
+    let grace = section.duration("grace", Duration::from_secs(1)).unwrap_or(Duration::from_secs(25));
+    let listen_at = section.at("listen");
+    section.finish();
+    GatewayDraft { listen, listen_at, public_url, limits, record_bytes_at, grace }
+}
+
+/// Reads `listen` of a section.
+pub(crate) fn listen(section: &mut Section<'_>, default: SocketAddr) -> SocketAddr {
+    let fix = format!("write an address and a port, like \"{default}\"");
+    section.parsed("listen", "an address with a port", &fix).unwrap_or(default)
+}
+
+/// Reads a URL.
+pub(crate) fn url(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+    let text = section.text(key)?;
+    match address::base_url(&text) {
+        Ok(url) => Some(url),
+        Err(problem) => {
+            section.fault(key, problem, "write scheme, host and prefix only, like \"https://api.example.com\"");
+            None
+        }
+    }
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    const MS: Duration = Duration::from_millis(1);
+    let d = Limits::default();
+    let s = &mut section;
+    let limits = Limits {
+        connections: s.size("connections", 1).unwrap_or(d.connections),
+        inflight_bytes: s.size("inflight_bytes", 1 << 20).unwrap_or(d.inflight_bytes),
+        body_bytes: s.size("body_bytes", 1 << 10).unwrap_or(d.body_bytes),
+        header_timeout: s.duration("header_timeout", MS).unwrap_or(d.header_timeout),
+        body_timeout: s.duration("body_timeout", MS).unwrap_or(d.body_timeout),
+        body_min_rate: s.size("body_min_rate", 0).unwrap_or(d.body_min_rate),
+        header_bytes: s.size("header_bytes", 8 << 10).unwrap_or(d.header_bytes),
+        headers: s.size("headers", 16).unwrap_or(d.headers),
+        append_deadline: s.duration("append_deadline", MS).unwrap_or(d.append_deadline),
+        dedup_keys: s.number("dedup_keys", 1).unwrap_or(d.dedup_keys),
+        order_window: s.duration("order_window", Duration::ZERO).unwrap_or(d.order_window),
+        order_held: s.size("order_held", 0).unwrap_or(d.order_held),
+        order_records: s.size("order_records", 1).unwrap_or(d.order_records),
+        record_bytes: s.size("record_bytes", 1 << 10).unwrap_or(d.record_bytes),
+    };
+    section.finish();
+    limits
+}
+
+/// Reads one `[[endpoint]]`. A key shorter than 128 bits is for loopback only.
+pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraft {
+    let s = &mut section;
+    let name = s.name("name", "give the endpoint a name");
+    let key = key(s, loopback);
+    let provider = provider(s);
+    route(s);
+    let connection =
+        if s.has("route") { s.text("connection") } else { s.required("connection", "name a [[connection]]") };
+    let credential = credential(s, provider);
+    let (allow_legacy, raw_url_fallback) = hubspot_options(s, provider);
+    let organization = if provider == Some(ProviderName::Salesforce) { s.text("organization") } else { None };
+    let draft = EndpointDraft {
+        name,
+        name_at: s.at("name"),
+        key,
+        key_at: s.at("key"),
+        provider,
+        provider_at: s.at("provider"),
+        connection,
+        connection_at: s.at("connection"),
+        organization,
+        organization_at: s.at("organization"),
+        credential,
+        allow_legacy,
+        raw_url_fallback,
+    };
+    section.finish();
+    draft
+}
+
+fn provider(section: &mut Section<'_>) -> Option<ProviderName> {
+    section.required("provider", "name who posts there, like \"hubspot\"")?;
+    let choices = ProviderName::ALL.map(|name| (name.as_str(), Choice::Built(name)));
+    let provider = section.choice("provider", &choices)?;
+    if !BUILT.contains(&provider) {
+        let problem =
+            format!("webhooks of {} are not taken in this version: the endpoint answers 503", provider.as_str());
+        section.warn("provider", problem, "leave the endpoint as it is for a later version, or remove it");
+    }
+    Some(provider)
+}
+
+fn key(section: &mut Section<'_>, loopback: bool) -> Option<String> {
+    /// 22 characters of six bits each are the fewest that hold 128 bits.
+    const CHARACTERS: usize = 22;
+    const FIX: &str =
+        "make one of 22 or more random characters, as \"openssl rand -base64 16 | tr '+/' '-_' | tr -d '='\" does";
+    let key = section.required("key", FIX)?;
+    if key.len() > 128 || !key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        section.fault("key", "it is not at most 128 letters, digits, \"-\" and \"_\"", FIX);
+        return None;
+    }
+    if !loopback && key.len() < CHARACTERS {
+        section.fault("key", "it is shorter than 128 bits, and the gateway does not listen on loopback", FIX);
+        return None;
+    }
+    Some(key)
+}
+
+fn route(section: &mut Section<'_>) {
+    if section.has("route") {
+        section.fault(
+            "route",
+            "\"route\" is not available in this version",
+            "make one endpoint per connection and name it in \"connection\"",
+        );
+    }
+}
+
+/// `allow_legacy` and `raw_url_fallback`, which only HubSpot's endpoints have.
+fn hubspot_options(section: &mut Section<'_>, provider: Option<ProviderName>) -> (bool, bool) {
+    if provider != Some(ProviderName::Hubspot) {
+        return (false, false);
+    }
+    let allow_legacy = section.boolean("allow_legacy").unwrap_or(false);
+    if allow_legacy {
+        section.warn(
+            "allow_legacy",
+            "signatures of version 1 and 2 carry no time: whoever saw one can send it again",
+            "switch the app to version 3 and remove the key",
+        );
+    }
+    (allow_legacy, section.boolean("raw_url_fallback").unwrap_or(false))
+}
+
+/// Reads what a call is checked with. Keys of other providers are left unread and so reported as unknown.
+fn credential(section: &mut Section<'_>, provider: Option<ProviderName>) -> Option<Credential> {
+    let Some(provider) = provider else {
+        // Which keys belong here depends on the provider, so none of them can be called unknown.
+        section.ignore(&PROVIDER_KEYS);
+        return None;
+    };
+    match provider {
+        ProviderName::Hubspot | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
+            secrets(section).map(Credential::Secrets)
+        }
+        ProviderName::Native => native(section),
+        ProviderName::Salesforce => {
+            section.path("client_ca_file");
+            Some(Credential::None)
+        }
+        ProviderName::Dynamics => {
+            let choices = ["header", "webhook-key", "query"].map(|name| (name, Choice::Built(())));
+            section.choice("credential", &choices);
+            section.text("header_name");
+            section.text("query_name");
+            secrets(section).map(Credential::Secrets)
+        }
+        ProviderName::Pipedrive => {
+            section.text("username");
+            secret::required(section, PASSWORD).map(|password| Credential::Secrets(vec![password]))
+        }
+    }
+}
+
+fn secrets(section: &mut Section<'_>) -> Option<Vec<SecretString>> {
+    let first = secret::required(section, SECRET);
+    let second = secret::optional(section, SECOND);
+    Some(std::iter::once(first?).chain(second).collect())
+}
+
+/// Standard Webhooks: a shared secret or a public key, never both.
+fn native(section: &mut Section<'_>) -> Option<Credential> {
+    let with_secret = SECRET.present(section);
+    match (section.has("public_key"), with_secret) {
+        (true, true) => {
+            section.fault("public_key", "a secret is set as well", "keep the one the sender signs with");
+            None
+        }
+        (true, false) => public_key(section).map(Credential::PublicKey),
+        (false, _) => {
+            let secrets = secrets(section)?;
+            let decodes = |s: &SecretString| {
+                let text = s.expose_secret();
+                STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).is_ok()
+            };
+            if secrets.iter().all(decodes) {
+                return Some(Credential::Secrets(secrets));
+            }
+            let key = SECRET.written(section);
+            section.fault(key, "the secret is not base64", "use it as the sender shows it, beginning with \"whsec_\"");
+            None
+        }
+    }
+}
+
+fn public_key(section: &mut Section<'_>) -> Option<String> {
+    let key = section.text("public_key")?;
+    let raw = key.strip_prefix("whpk_").and_then(|text| STANDARD.decode(text).ok());
+    if raw.is_some_and(|bytes| bytes.len() == 32) {
+        return Some(key);
+    }
+    section.fault("public_key", "it is not an Ed25519 key", "use it as the sender shows it, beginning with \"whpk_\"");
+    None
+}

@@ -1,0 +1,193 @@
+//! `[[link]]` and `[link.policy]`, each by itself; whether its members exist is decided in `cross`. The surprise: most
+//! keys have one value in this version, and the others the documentation names are refused by name.
+
+use std::time::Duration;
+
+use headgate_relay::config::{Guard, LinkConfig, Policy, PolicyConfig};
+use headgate_schemas::ObjectType;
+
+use super::fault::At;
+use super::file::Value;
+use super::reader::{Choice, Section};
+
+/// Objects a link can keep equal in this version.
+const OBJECTS: [(&str, Choice<ObjectName>); 5] = [
+    ("contact", Choice::Built(ObjectName::Contact)),
+    ("company", Choice::Built(ObjectName::Company)),
+    ("deal", Choice::Built(ObjectName::Deal)),
+    ("activity", Choice::NotYet),
+    ("ticket", Choice::NotYet),
+];
+
+const POLICIES: [(&str, Choice<Policy>); 5] = [
+    ("last_write", Choice::Built(Policy::LastWrite)),
+    ("theirs", Choice::Built(Policy::Theirs)),
+    ("ours", Choice::NotYet),
+    ("field_priority", Choice::NotYet),
+    ("manual", Choice::NotYet),
+];
+
+/// A linkable object.
+#[derive(Clone, Copy, Debug)]
+enum ObjectName {
+    Contact,
+    Company,
+    Deal,
+}
+
+/// `[[link]]`, read. `None` where a fault was reported.
+#[derive(Debug)]
+pub(crate) struct LinkDraft {
+    /// Its name.
+    pub(crate) name: Option<String>,
+    /// Where its name stands.
+    pub(crate) name_at: At,
+    /// Whose it is.
+    pub(crate) tenant: Option<String>,
+    /// Where the object stands.
+    pub(crate) object_at: At,
+    /// What it keeps equal.
+    pub(crate) object: Option<ObjectType>,
+    /// Its connections.
+    pub(crate) members: Option<Vec<String>>,
+    /// Where the members stand.
+    pub(crate) members_at: At,
+    /// Which of them wins ties.
+    pub(crate) primary: Option<String>,
+    /// Where the primary stands.
+    pub(crate) primary_at: At,
+    /// How an unseen edit is guarded against.
+    pub(crate) guard: Guard,
+    /// Who wins a conflict.
+    pub(crate) policy: PolicyConfig,
+}
+
+/// Reads one `[[link]]`.
+pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
+    let s = &mut section;
+    let name = s.name("name", "give the link a name");
+    let tenant = s.name("tenant", "say whose link it is");
+    let object = object(s);
+    let members = members(s);
+    let primary = s.required("primary", "name the member that wins ties");
+    let guard = s.choice(
+        "guard",
+        &[("none", Choice::Built(Guard::None)), ("read", Choice::Built(Guard::Read)), ("strict", Choice::NotYet)],
+    );
+    only(s, "mapping", &["default"], &[]);
+    only(s, "initial", &["fill_empty"], &["primary", "newest", "hold"]);
+    only(s, "delete", &["nothing"], &["clear", "delete"]);
+    only(s, "mode", &["live"], &["shadow"]);
+    s.not_yet(&["percent"]);
+    without_effect(s);
+    let draft = LinkDraft {
+        name_at: s.at("name"),
+        object_at: s.at("object"),
+        members_at: s.at("members"),
+        primary_at: s.at("primary"),
+        name,
+        tenant,
+        object,
+        members,
+        primary,
+        guard: guard.unwrap_or(Guard::Read),
+        policy: policy(s.section("policy")),
+    };
+    section.finish();
+    draft
+}
+
+fn object(section: &mut Section<'_>) -> Option<ObjectType> {
+    section.required("object", "name what is kept equal, like \"contact\"")?;
+    section.choice("object", &OBJECTS).map(|object| match object {
+        ObjectName::Contact => ObjectType::CONTACT,
+        ObjectName::Company => ObjectType::COMPANY,
+        ObjectName::Deal => ObjectType::DEAL,
+    })
+}
+
+fn members(section: &mut Section<'_>) -> Option<Vec<String>> {
+    if !section.has("members") {
+        section.fault("members", "it is missing", "name two or more connections");
+        return None;
+    }
+    let members = section.texts("members")?;
+    let mut sorted = members.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.len() < members.len() {
+        section.fault("members", "a connection is named twice", "name each one once");
+        return None;
+    }
+    if members.len() < 2 {
+        section.fault("members", "fewer than two connections are named", "name two or more");
+        return None;
+    }
+    Some(members)
+}
+
+/// A key with a single value in this version.
+fn only(section: &mut Section<'_>, key: &'static str, built: &[&str], later: &[&str]) {
+    let built = built.iter().map(|name| (*name, Choice::Built(())));
+    let choices: Vec<_> = built.chain(later.iter().map(|name| (*name, Choice::NotYet))).collect();
+    section.choice(key, &choices);
+}
+
+/// Keys that are right and do nothing yet.
+fn without_effect(section: &mut Section<'_>) {
+    if section.has("initial") {
+        section.warn(
+            "initial",
+            "records that exist in both systems are linked when one of them changes; there is no first pass over all",
+            "touch the records that should be linked at once",
+        );
+    }
+    if section.duration("delete_grace", Duration::ZERO).is_some() {
+        section.warn("delete_grace", "it has no effect while delete is \"nothing\"", "remove the key");
+    }
+}
+
+fn policy(mut section: Section<'_>) -> PolicyConfig {
+    let default = section.choice("default", &POLICIES);
+    let fields_section = section.section("fields");
+    let mut fields = Vec::new();
+    for (field, node) in fields_section.own_keys() {
+        let policy = match &node.value {
+            Value::Text(name) | Value::Loose(name) => fields_section.choose(field, name, &POLICIES),
+            Value::Table(table) => {
+                let mut inner = fields_section.inner(field, table);
+                inner.required("policy", "name a policy");
+                let policy = inner.choice("policy", &POLICIES);
+                inner.ignore(&["order"]);
+                inner.finish();
+                policy
+            }
+            other => {
+                fields_section.fault(
+                    field,
+                    format!("it is {}, not a policy", other.kind()),
+                    "write the name of a policy",
+                );
+                None
+            }
+        };
+        fields.extend(policy.map(|policy| (field.clone(), policy)));
+    }
+    section.finish();
+    PolicyConfig { default, fields }
+}
+
+impl LinkDraft {
+    /// The whole, if nothing was wrong with it.
+    pub(crate) fn config(self) -> Option<LinkConfig> {
+        Some(LinkConfig {
+            name: self.name?,
+            tenant: self.tenant?,
+            object: self.object?,
+            members: self.members?,
+            primary: self.primary?,
+            guard: self.guard,
+            policy: self.policy,
+        })
+    }
+}
