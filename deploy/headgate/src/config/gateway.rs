@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::address;
 use super::fault::At;
-use super::reader::{Choice, Section};
+use super::reader::{Choice, Section, set};
 use super::secret::{self, PASSWORD, SECOND, SECRET};
 
 /// Providers whose webhooks this version takes; the others are answered 503.
@@ -150,24 +150,23 @@ pub(crate) fn url(section: &mut Section<'_>, key: &'static str) -> Option<String
 
 fn limits(mut section: Section<'_>) -> Limits {
     const MS: Duration = Duration::from_millis(1);
-    let d = Limits::default();
-    let s = &mut section;
-    let limits = Limits {
-        connections: s.size("connections", 1).unwrap_or(d.connections),
-        inflight_bytes: s.size("inflight_bytes", 1 << 20).unwrap_or(d.inflight_bytes),
-        body_bytes: s.size("body_bytes", 1 << 10).unwrap_or(d.body_bytes),
-        header_timeout: s.duration("header_timeout", MS).unwrap_or(d.header_timeout),
-        body_timeout: s.duration("body_timeout", MS).unwrap_or(d.body_timeout),
-        body_min_rate: s.size("body_min_rate", 0).unwrap_or(d.body_min_rate),
-        header_bytes: s.size("header_bytes", 8 << 10).unwrap_or(d.header_bytes),
-        headers: s.size("headers", 16).unwrap_or(d.headers),
-        append_deadline: s.duration("append_deadline", MS).unwrap_or(d.append_deadline),
-        dedup_keys: s.number("dedup_keys", 1).unwrap_or(d.dedup_keys),
-        order_window: s.duration("order_window", Duration::ZERO).unwrap_or(d.order_window),
-        order_held: s.size("order_held", 0).unwrap_or(d.order_held),
-        order_records: s.size("order_records", 1).unwrap_or(d.order_records),
-        record_bytes: s.size("record_bytes", 1 << 10).unwrap_or(d.record_bytes),
-    };
+    let mut limits = Limits::default();
+    let (l, s) = (&mut limits, &mut section);
+    set(&mut l.connections, s.size("connections", 1));
+    set(&mut l.inflight_bytes, s.size("inflight_bytes", 1 << 20));
+    set(&mut l.body_bytes, s.size("body_bytes", 1 << 10));
+    set(&mut l.header_timeout, s.duration("header_timeout", MS));
+    set(&mut l.body_timeout, s.duration("body_timeout", MS));
+    set(&mut l.body_min_rate, s.size("body_min_rate", 0));
+    set(&mut l.header_bytes, s.size("header_bytes", 8 << 10));
+    set(&mut l.headers, s.size("headers", 16));
+    set(&mut l.append_deadline, s.duration("append_deadline", MS));
+    set(&mut l.dedup_keys, s.number("dedup_keys", 1));
+    set(&mut l.order_window, s.duration("order_window", Duration::ZERO));
+    set(&mut l.order_held, s.size("order_held", 0));
+    set(&mut l.order_records, s.size("order_records", 1));
+    set(&mut l.record_bytes, s.size("record_bytes", 1 << 10));
+    set(&mut l.endpoint_rate, s.number("endpoint_rate", 1));
     section.finish();
     limits
 }

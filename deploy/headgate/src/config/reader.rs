@@ -348,6 +348,13 @@ impl<'s> Section<'s> {
     }
 }
 
+/// Replaces a default by what was read, if something was.
+pub(crate) fn set<T>(place: &mut T, read: Option<T>) {
+    if let Some(value) = read {
+        *place = value;
+    }
+}
+
 /// The names of the choices that can be chosen.
 fn built<'c, T>(choices: &[(&'c str, Choice<T>)]) -> Vec<&'c str> {
     choices.iter().filter(|(_, choice)| matches!(choice, Choice::Built(_))).map(|(name, _)| *name).collect()

@@ -12,7 +12,7 @@ use super::account::{self, Account};
 use super::address;
 use super::fault::At;
 use super::gateway::url;
-use super::reader::{Choice, Section};
+use super::reader::{Choice, Section, set};
 use super::secret::{self, TOKEN};
 
 /// `[[connection]]`, read. `None` where a fault was reported.
@@ -48,20 +48,18 @@ pub(crate) fn relay(mut section: Section<'_>) -> Limits {
 fn limits(mut section: Section<'_>) -> Limits {
     const MS: Duration = Duration::from_millis(1);
     const DAY: Duration = Duration::from_secs(86_400);
-    let d = Limits::default();
-    let s = &mut section;
-    let limits = Limits {
-        calls_per_connection: s.size("calls_per_connection", 1).unwrap_or(d.calls_per_connection),
-        accept_batch: s.size("accept_batch", 1).unwrap_or(d.accept_batch),
-        cached_entities: s.size("cached_entities", 1).unwrap_or(d.cached_entities),
-        send_deadline: s.duration("send_deadline", Duration::from_secs(1)).unwrap_or(d.send_deadline),
-        tick: s.duration("tick", MS).unwrap_or(d.tick),
-        answer_bytes: s.size("answer_bytes", 1 << 20).unwrap_or(d.answer_bytes),
-        // Providers repeat for a day: a younger ledger would forget what they still bring back.
-        ledger: s.duration("ledger", DAY).unwrap_or(d.ledger),
-        change_ids: s.duration("change_ids", DAY).unwrap_or(d.change_ids),
-        outcomes: s.duration("outcomes", Duration::from_secs(3_600)).unwrap_or(d.outcomes),
-    };
+    let mut limits = Limits::default();
+    let (l, s) = (&mut limits, &mut section);
+    set(&mut l.calls_per_connection, s.size("calls_per_connection", 1));
+    set(&mut l.accept_batch, s.size("accept_batch", 1));
+    set(&mut l.cached_entities, s.size("cached_entities", 1));
+    set(&mut l.send_deadline, s.duration("send_deadline", Duration::from_secs(1)));
+    set(&mut l.tick, s.duration("tick", MS));
+    set(&mut l.answer_bytes, s.size("answer_bytes", 1 << 20));
+    // Providers repeat for a day: a younger ledger would forget what they still bring back.
+    set(&mut l.ledger, s.duration("ledger", DAY));
+    set(&mut l.change_ids, s.duration("change_ids", DAY));
+    set(&mut l.outcomes, s.duration("outcomes", Duration::from_secs(3_600)));
     section.finish();
     limits
 }

@@ -642,3 +642,23 @@ fn what_the_gateway_makes_fits_into_the_stream() {
         ]
     );
 }
+
+/// Reading starts from the defaults, so a limit added to a part compiles without a key. This finds it.
+#[test]
+fn every_limit_has_a_key() {
+    let gateway = format!("{:#?}", headgate_gateway::config::Limits::default());
+    let relay = format!("{:#?}", headgate_relay::config::Limits::default());
+    for (section, limits) in [("gateway", gateway), ("relay", relay)] {
+        let names: Vec<&str> = limits
+            .lines()
+            .filter_map(|line| line.strip_prefix("    ")?.split_once(": "))
+            .map(|(name, _)| name)
+            .collect();
+        assert!(names.len() > 5, "{limits}");
+        for name in names {
+            let found = faults(&format!("[{section}.limits]\n{name} = true\n"), &[]);
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            assert!(found[0].contains("it is true or false, not "), "{section}.limits.{name} is not read: {found:?}");
+        }
+    }
+}
