@@ -10,23 +10,23 @@ const DOCUMENT: u8 = 1;
 
 /// A decoded entity.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The entity.
-    pub entity: Entity,
+    pub(crate) entity: Entity,
     /// Its link.
-    pub link: usize,
+    pub(crate) link: usize,
     /// The version in the store; 0 when it is not there yet.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Open deliveries when it was last written or read.
-    pub open: usize,
+    pub(crate) open: usize,
     /// Changed since it was last written.
-    pub touched: bool,
+    pub(crate) touched: bool,
     used: u64,
 }
 
 /// Decoded entities.
 #[derive(Debug)]
-pub struct Cache {
+pub(crate) struct Cache {
     entities: HashMap<EntityId, Loaded, ahash::RandomState>,
     limit: usize,
     round: u64,
@@ -34,12 +34,12 @@ pub struct Cache {
 
 impl Cache {
     /// A cache of so many entities.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { entities: HashMap::default(), limit, round: 0 }
     }
 
     /// A new entity that the store does not have yet.
-    pub fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
+    pub(crate) fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
         let used = self.round;
         self.entities.insert(id, Loaded { entity, link, version: 0, open: 0, touched: false, used });
     }
@@ -49,7 +49,7 @@ impl Cache {
     ///
     /// # Errors
     /// When the store fails or the document does not decode.
-    pub fn load(
+    pub(crate) fn load(
         &mut self,
         id: EntityId,
         store: &mut dyn Store,
@@ -67,7 +67,7 @@ impl Cache {
     }
 
     /// An entity that is here.
-    pub fn get_mut(&mut self, id: EntityId) -> Option<&mut Loaded> {
+    pub(crate) fn get_mut(&mut self, id: EntityId) -> Option<&mut Loaded> {
         let round = self.round;
         let loaded = self.entities.get_mut(&id)?;
         loaded.used = round;
@@ -75,7 +75,7 @@ impl Cache {
     }
 
     /// Ends a round: forgets the least recently used entities beyond the limit. Call it only after a commit.
-    pub fn end_round(&mut self) {
+    pub(crate) fn end_round(&mut self) {
         self.round += 1;
         if self.entities.len() <= self.limit {
             return;
@@ -93,7 +93,7 @@ impl Cache {
 ///
 /// # Errors
 /// Only when the entity cannot be encoded, which its types do not allow.
-pub fn encode(id: EntityId, entity: &Entity) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(id: EntityId, entity: &Entity) -> Result<Vec<u8>, StoreError> {
     let mut doc = Vec::with_capacity(1024);
     doc.push(DOCUMENT);
     postcard::to_extend(entity, doc).map_err(|source| StoreError::Document { entity: id, source })
@@ -103,7 +103,7 @@ pub fn encode(id: EntityId, entity: &Entity) -> Result<Vec<u8>, StoreError> {
 ///
 /// # Errors
 /// When it is of another version or damaged.
-pub fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, StoreError> {
+pub(crate) fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, StoreError> {
     let damaged = |source| StoreError::Document { entity: id, source };
     match doc.split_first() {
         Some((&DOCUMENT, rest)) => postcard::from_bytes(rest).map_err(damaged),

@@ -221,7 +221,7 @@ impl Engine {
         for connection in &config.connections {
             let n = number(&connection.name);
             if let Some(target) = targets.get(&connection.name) {
-                lines.insert(n, Line::new(n, connection, target.pack(), target.writable(), &config.limits));
+                lines.insert(n, Line::new(n, connection, target.pack(), &config.limits));
             }
         }
         let writable = |system| {
@@ -290,9 +290,12 @@ impl Engine {
     /// works, and more belongs in the stream. A connection that is down stops nobody: what waits for it is one row per
     /// record, not per change.
     pub fn is_full(&self, now: Timestamp) -> bool {
-        let slots: usize =
-            self.lines.values().map(|l| self.limits.calls_per_connection * l.pack.write.max(l.pack.read)).sum();
-        self.work.len() > 4 * slots.max(1)
+        self.lines.values().any(|line| {
+            let slots = self.limits.calls_per_connection * line.pack.write.max(line.pack.read);
+            let most = 4 * slots.max(1);
+            let well = matches!(line.room(now), Room::Calls(_) | Room::Closed(None));
+            well && self.work.due(line.number, now.micros()).take(most + 1).count() > most
+        })
     }
 
     /// When the engine wants a tick although nothing came, by our clock.

@@ -230,13 +230,14 @@ impl Engine {
                         self.retry_letter(entity, target, &fields, now)?;
                     }
                 }
-                // The asker may have gone away; the letter is closed all the same.
-                drop(done.send(found));
+                if done.send(found).is_err() {
+                    tracing::debug!(letter = id, "whoever asked about the dead letter has gone away");
+                }
             }
             Command::Described { connection, object, fields } => {
                 let Some(number) = self.numbers.get(&connection).copied() else { return Ok(()) };
                 for link in self.links.iter_mut().filter(|l| l.object == object && l.member(number).is_some()) {
-                    link.keep_described(number, &|name| fields.contains(name));
+                    link.describe(number, &|name| fields.contains(name));
                 }
             }
         }

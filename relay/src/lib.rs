@@ -1,10 +1,25 @@
 //! The relay: changes in from the stream, the other CRMs brought to the same state.
+//!
+//! The way of a change through here:
+//!
+//! ```text
+//! Source::next → engine: accept   fold into the entity: ours? newer? who wins?      one transaction
+//!                        send     read before write, intents, packed calls          per tick
+//!                        settle   answers: ledger, what members show, outcomes
+//! ```
+//!
+//! [`engine`] is the only place that knows the order of the steps and does neither network nor clock; `driver` gives it
+//! both. [`entity`], [`conflict`] and [`mapping`] are the rules, pure. [`target`] holds one folder per CRM. [`store`] is
+//! the only place with SQL. Nothing here knows how changes are received: that is the gateway's.
+
 mod accept;
+pub mod admin;
 mod cache;
 pub mod clock;
 pub mod config;
 pub mod conflict;
 pub mod delivery;
+mod driver;
 pub mod engine;
 pub mod entity;
 mod finish;
@@ -18,3 +33,59 @@ pub mod store;
 pub mod target;
 pub mod vault;
 mod work;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::Source;
+use prometheus_client::registry::Registry;
+
+pub use driver::{Busy, Handle, StartError};
+
+use config::RelayConfig;
+use target::Target;
+
+/// Starts the relay: opens the state, reads the stream from where it stands, and works until `shutdown`.
+///
+/// # Errors
+/// When the state cannot be opened or belongs to another stream, when the stream no longer holds the position, or when
+/// a connection's system has no client in this version.
+pub fn start(
+    config: RelayConfig,
+    source: Box<dyn Source>,
+    registry: &mut Registry,
+    shutdown: &Shutdown,
+) -> Result<Relay, StartError> {
+    let vault = Arc::new(vault::Vault::open_or_create(&config.store.key_file)?);
+    let settings = http::Settings { answer_bytes: config.limits.answer_bytes, ..http::Settings::default() };
+    let http = http::Http::new(settings)?;
+    let mut targets: HashMap<String, Arc<dyn Target>> = HashMap::new();
+    for connection in &config.connections {
+        match target::build(connection, &http, config.limits.send_deadline) {
+            Ok(target) => {
+                targets.insert(connection.name.clone(), target);
+            }
+            Err(error @ target::BuildError::UnsupportedSystem { .. }) => {
+                tracing::warn!(%error, "this connection is neither read nor written by this version");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let metrics = metrics::Metrics::register(registry);
+    let path = config.store.path.clone();
+    let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
+    let driver = driver::Driver { config, targets, vault: Arc::clone(&vault), metrics, shutdown: shutdown.clone() };
+    let handle = driver::start(driver, source)?;
+    Ok(Relay { handle, vault, path, systems })
+}
+
+/// A running relay.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Commands and state.
+    pub handle: Handle,
+    vault: Arc<vault::Vault>,
+    path: std::path::PathBuf,
+    systems: HashMap<String, headgate_schemas::System>,
+}

@@ -13,19 +13,17 @@ use crate::target::Pack;
 
 /// One connection.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its number in the store.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its CRM.
-    pub system: System,
+    pub(crate) system: System,
     /// Records per call.
-    pub pack: Pack,
-    /// This version writes to it.
-    pub writable: bool,
+    pub(crate) pack: Pack,
     /// Calls open.
-    pub open: usize,
+    pub(crate) open: usize,
     breaker: Breaker,
     clock: ClockEstimate,
     paused_until: Timestamp,
@@ -36,7 +34,7 @@ pub struct Line {
 
 /// How much may be sent on a line now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     /// So many calls.
     Calls(usize),
     /// One read of one record, to see whether the CRM is back.
@@ -47,13 +45,12 @@ pub enum Room {
 
 impl Line {
     /// A healthy line.
-    pub fn new(number: u32, config: &ConnectionConfig, pack: Pack, writable: bool, limits: &Limits) -> Self {
+    pub(crate) fn new(number: u32, config: &ConnectionConfig, pack: Pack, limits: &Limits) -> Self {
         Self {
             number,
             name: config.name.clone(),
             system: config.system,
             pack,
-            writable,
             open: 0,
             breaker: Breaker::new(limits.send_deadline),
             clock: ClockEstimate::new(),
@@ -65,7 +62,7 @@ impl Line {
     }
 
     /// What may be sent.
-    pub fn room(&self, now: Timestamp) -> Room {
+    pub(crate) fn room(&self, now: Timestamp) -> Room {
         if self.paused_until > now {
             return Room::Closed(Some(self.paused_until.micros()));
         }
@@ -78,46 +75,46 @@ impl Line {
     }
 
     /// A call goes out.
-    pub fn on_send(&mut self, now: Timestamp) {
+    pub(crate) fn on_send(&mut self, now: Timestamp) {
         self.open += 1;
         self.breaker.on_send(now);
     }
 
     /// An answer came, or the deadline passed.
-    pub const fn on_return(&mut self) {
+    pub(crate) const fn on_return(&mut self) {
         self.open = self.open.saturating_sub(1);
     }
 
     /// The CRM did its work. True when this let the waiting work go.
-    pub fn on_success(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn on_success(&mut self, now: Timestamp) -> bool {
         self.breaker.on_success(now)
     }
 
     /// The CRM failed, or did not answer. True when this opened the breaker.
-    pub fn on_failure(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn on_failure(&mut self, now: Timestamp) -> bool {
         self.breaker.on_failure(now)
     }
 
     /// A limit is reached.
-    pub fn on_rate(&mut self, now: Timestamp, wait: Duration) {
+    pub(crate) fn on_rate(&mut self, now: Timestamp, wait: Duration) {
         self.breaker.on_neutral(now);
         self.paused_until = self.paused_until.max(now + wait);
     }
 
     /// The credentials are refused. True when that is news.
-    pub fn on_unauthorised(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn on_unauthorised(&mut self, now: Timestamp) -> bool {
         self.breaker.park(now)
     }
 
     /// What an answer tells of the CRM's clock.
-    pub fn observe_clock(&mut self, sent: Timestamp, answered: Timestamp, date: Option<Timestamp>) {
+    pub(crate) fn observe_clock(&mut self, sent: Timestamp, answered: Timestamp, date: Option<Timestamp>) {
         if let Some(date) = date {
             self.clock.observe(sent, answered, date);
         }
     }
 
     /// What the rules need to know of it.
-    pub fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         let measured = self.clock.estimate();
         Peer {
             clock: Clock { offset: measured.offset, error: measured.error },
@@ -127,7 +124,7 @@ impl Line {
     }
 
     /// For the metric: 0 closed, 1 half open, 2 open, 3 parked for credentials.
-    pub fn state(&self, now: Timestamp) -> i64 {
+    pub(crate) fn state(&self, now: Timestamp) -> i64 {
         match (self.breaker.is_parked(), self.breaker.is_open(), self.breaker.allows(now)) {
             (true, _, _) => 3,
             (false, true, Allow::Probe) => 1,

@@ -6,40 +6,40 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::store::{EntityId, WorkKey, WorkRow};
 
 /// Due time of a pair with nothing to do but wait for something else (a hold, a person).
-pub const PARKED: i64 = i64::MAX;
+pub(crate) const PARKED: i64 = i64::MAX;
 
 /// One pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// When it is due.
-    pub due: i64,
+    pub(crate) due: i64,
     /// Since when it has been due for its present need.
-    pub since: i64,
+    pub(crate) since: i64,
     /// Failed attempts since the last success.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Conflicts answered since the last success.
-    pub conflicts: u32,
+    pub(crate) conflicts: u32,
     /// Records a call with it may hold: halves after each refusal of a whole call, so that one bad record is found.
-    pub pack: usize,
+    pub(crate) pack: usize,
     /// The call that has it.
-    pub busy: Option<u64>,
+    pub(crate) busy: Option<u64>,
 }
 
 /// All pairs, in memory; the store has a row for each.
 #[derive(Debug, Default)]
-pub struct Work {
+pub(crate) struct Work {
     pairs: HashMap<WorkKey, Pair, ahash::RandomState>,
     due: BTreeMap<u32, BTreeSet<(i64, EntityId)>>,
 }
 
 impl Work {
     /// A pair, if it has work.
-    pub fn get(&self, key: WorkKey) -> Option<&Pair> {
+    pub(crate) fn get(&self, key: WorkKey) -> Option<&Pair> {
         self.pairs.get(&key)
     }
 
     /// Makes or changes a pair. A pair that a call has is not due.
-    pub fn put(&mut self, key: WorkKey, pair: Pair) {
+    pub(crate) fn put(&mut self, key: WorkKey, pair: Pair) {
         self.take_due(key);
         if pair.busy.is_none() && pair.due != PARKED {
             self.due.entry(key.target).or_default().insert((pair.due, key.entity));
@@ -48,7 +48,7 @@ impl Work {
     }
 
     /// Forgets a pair. True if there was one.
-    pub fn remove(&mut self, key: WorkKey) -> bool {
+    pub(crate) fn remove(&mut self, key: WorkKey) -> bool {
         self.take_due(key);
         self.pairs.remove(&key).is_some()
     }
@@ -62,17 +62,17 @@ impl Work {
     }
 
     /// Pairs of a target that are due, oldest first.
-    pub fn due(&self, target: u32, now: i64) -> impl Iterator<Item = EntityId> {
+    pub(crate) fn due(&self, target: u32, now: i64) -> impl Iterator<Item = EntityId> {
         self.due.get(&target).into_iter().flat_map(move |set| set.range(..=(now, EntityId::MAX)).map(|(_, e)| *e))
     }
 
     /// When the next pair of a target is due.
-    pub fn next_due(&self, target: u32) -> Option<i64> {
+    pub(crate) fn next_due(&self, target: u32) -> Option<i64> {
         self.due.get(&target).and_then(|set| set.first()).map(|(due, _)| *due)
     }
 
     /// Makes every waiting pair of a target due now, as after an outage.
-    pub fn all_due(&mut self, target: u32, now: i64) {
+    pub(crate) fn all_due(&mut self, target: u32, now: i64) {
         let later: Vec<EntityId> = self
             .due
             .get(&target)
@@ -89,17 +89,12 @@ impl Work {
     }
 
     /// Number of pairs.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
     /// Pairs of a target that are waiting, and since when the oldest is.
-    pub fn backlog(&self, target: u32) -> (usize, Option<i64>) {
+    pub(crate) fn backlog(&self, target: u32) -> (usize, Option<i64>) {
         let mut count = 0;
         let mut oldest = None;
         for (key, pair) in &self.pairs {
@@ -114,12 +109,12 @@ impl Work {
 
 impl Pair {
     /// A pair that is due.
-    pub const fn due_at(due: i64, now: i64) -> Self {
+    pub(crate) const fn due_at(due: i64, now: i64) -> Self {
         Self { due, since: now, attempts: 0, conflicts: 0, pack: usize::MAX, busy: None }
     }
 
     /// As it stands in the store.
-    pub const fn row(&self, key: WorkKey, epoch: u64, until: i64) -> WorkRow {
+    pub(crate) const fn row(&self, key: WorkKey, epoch: u64, until: i64) -> WorkRow {
         match self.busy {
             Some(_) => WorkRow { key, due: self.due, attempts: self.attempts, owner: epoch, until },
             None => WorkRow { key, due: self.due, attempts: self.attempts, owner: 0, until: 0 },

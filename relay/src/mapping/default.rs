@@ -8,7 +8,7 @@
 use headgate_schemas::{ObjectType, System, Value};
 
 use super::kind::{Form, Kind};
-use super::plan::{FieldMap, FieldPlan, Link, Native, Required, Table};
+use super::plan::{FieldMap, FieldPlan, Link, Required, Table};
 use crate::config::{self, ConnectionConfig, Guard, LinkConfig};
 use crate::conflict::Policy;
 
@@ -126,6 +126,11 @@ pub fn knows_object(object: &ObjectType) -> bool {
     !lines(object).is_empty()
 }
 
+/// Whether a CRM's metadata decide what of this type is mapped.
+pub fn has_optional(object: &ObjectType) -> bool {
+    lines(object).iter().any(|l| matches!(l.hubspot, Optional(_)) || matches!(l.salesforce, Optional(_)))
+}
+
 /// Neutral fields that a policy of this type may name.
 pub fn known_fields(object: &ObjectType) -> impl Iterator<Item = &'static str> {
     lines(object).iter().map(|l| l.neutral).chain(UNMAPPED)
@@ -191,12 +196,5 @@ fn field_map(line: &Line, system: System, connection: u32, writable: bool) -> Op
             .collect(),
         closed: true,
     });
-    Some(FieldMap {
-        connection,
-        parts: vec![Native { name: name.into(), optional }],
-        form,
-        write: write && writable,
-        required,
-        table,
-    })
+    Some(FieldMap { connection, parts: vec![name.into()], optional, form, write: write && writable, required, table })
 }

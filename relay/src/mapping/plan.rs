@@ -54,7 +54,7 @@ pub struct FieldMap {
     /// The connection.
     pub connection: u32,
     /// Its fields there: one, or the parts of a group.
-    pub parts: Vec<Native>,
+    pub parts: Vec<NativeName>,
     /// Spelling of its API.
     pub form: Form,
     /// It is written there.
@@ -63,14 +63,7 @@ pub struct FieldMap {
     pub required: Option<Required>,
     /// Canonical and native values, where they have different names.
     pub table: Option<Table>,
-}
-
-/// A field of a CRM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Native {
-    /// Its name.
-    pub name: NativeName,
-    /// Not every account has it: mapped only where the metadata list it.
+    /// Not every account has it: mapped only once the metadata list it.
     pub optional: bool,
 }
 
@@ -153,12 +146,15 @@ impl Link {
         }
     }
 
-    /// Drops the optional fields of `connection` that its metadata do not list.
-    pub fn keep_described(&mut self, connection: u32, described: &dyn Fn(&str) -> bool) {
-        for field in &mut self.fields {
-            field
-                .maps
-                .retain(|m| m.connection != connection || m.parts.iter().all(|p| !p.optional || described(&p.name)));
+    /// Whether metadata of `connection` decide what is mapped.
+    pub fn wants_description(&self, connection: u32) -> bool {
+        self.fields.iter().flat_map(|f| &f.maps).any(|m| m.connection == connection && m.optional)
+    }
+
+    /// Maps those optional fields of `connection` that its metadata list.
+    pub fn describe(&mut self, connection: u32, listed: &dyn Fn(&str) -> bool) {
+        for map in self.fields.iter_mut().flat_map(|f| &mut f.maps).filter(|m| m.connection == connection) {
+            map.optional &= !map.parts.iter().all(|p| listed(p));
         }
         let fields = read_fields(&self.fields, connection);
         if let Some(member) = self.members.iter_mut().find(|m| m.connection == connection) {
@@ -168,7 +164,7 @@ impl Link {
 }
 
 fn read_fields(fields: &[FieldPlan], connection: u32) -> Arc<[NativeName]> {
-    fields.iter().filter_map(|f| f.map(connection)).flat_map(|m| m.parts.iter().map(|p| p.name.clone())).collect()
+    fields.iter().filter_map(|f| f.map(connection)).flat_map(|m| m.parts.iter().cloned()).collect()
 }
 
 impl FieldPlan {
@@ -188,7 +184,7 @@ impl FieldPlan {
     }
 
     fn map(&self, connection: u32) -> Option<&FieldMap> {
-        self.maps.iter().find(|m| m.connection == connection)
+        self.maps.iter().find(|m| m.connection == connection && !m.optional)
     }
 
     /// The connection holds this field.
@@ -229,7 +225,7 @@ impl FieldPlan {
     pub fn decode(&self, connection: u32, wire: &dyn Fn(&str) -> Option<Value>) -> Decoded {
         let Some(map) = self.map(connection) else { return Decoded::Untold };
         let told: Vec<Option<Value>> =
-            map.parts.iter().map(|p| wire(&p.name).map(|v| self.kind.decode(map.form, &v))).collect();
+            map.parts.iter().map(|p| wire(p).map(|v| self.kind.decode(map.form, &v))).collect();
         let count = told.iter().flatten().count();
         match told.len() {
             _ if count == 0 => Decoded::Untold,
@@ -244,16 +240,16 @@ impl FieldPlan {
         let Some(map) = self.map(connection) else { return };
         match (native, map.parts.as_slice()) {
             (native, [part]) => {
-                out.insert(part.name.clone(), Kind::encode(map.form, native));
+                out.insert(part.clone(), Kind::encode(map.form, native));
             }
             (Value::List(values), parts) => {
                 for (part, value) in parts.iter().zip(values) {
-                    out.insert(part.name.clone(), Kind::encode(map.form, value));
+                    out.insert(part.clone(), Kind::encode(map.form, value));
                 }
             }
             (_, parts) => {
                 for part in parts {
-                    out.insert(part.name.clone(), Kind::encode(map.form, &Value::Null));
+                    out.insert(part.clone(), Kind::encode(map.form, &Value::Null));
                 }
             }
         }
@@ -261,7 +257,7 @@ impl FieldPlan {
 
     /// Whether the connection's field `native` belongs to this one.
     pub fn names(&self, connection: u32, native: &str) -> bool {
-        self.map(connection).is_some_and(|m| m.parts.iter().any(|p| &*p.name == native))
+        self.map(connection).is_some_and(|m| m.parts.iter().any(|p| &**p == native))
     }
 }
 

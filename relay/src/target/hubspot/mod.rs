@@ -194,6 +194,13 @@ fn value(v: &serde_json::Value) -> Value {
     }
 }
 
+/// The one record that nobody asked for by its id. Where a merge makes a new record, its list need not name both old
+/// ones; an id that is neither answered nor reported absent can then only mean this record.
+fn only_stranger<'a>(call: &ReadCall, results: &'a [Record]) -> Option<&'a Record> {
+    let mut strangers = results.iter().filter(|r| call.by == By::NativeId && !r.archived && !call.ids.contains(&r.id));
+    strangers.next().filter(|_| strangers.next().is_none())
+}
+
 /// One entry per id asked for. Ids are matched, never positions.
 fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) -> Result<Vec<ReadItem>, TargetError> {
     let mut found: HashMap<Cow<'_, str>, &Record> = HashMap::with_capacity(answer.results.len());
@@ -213,6 +220,7 @@ fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) ->
         }
     }
     let failed = errors::by_id(&answer.errors);
+    let survivor = only_stranger(call, &answer.results);
     call.ids
         .iter()
         .map(|id| {
@@ -220,13 +228,12 @@ fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) ->
                 By::NativeId => Cow::Borrowed(id.as_str()),
                 By::ExternalId => Cow::Owned(id.to_ascii_lowercase()),
             };
-            if let Some(record) = found.get(&key) {
-                return Ok(ReadItem::Found(record.found(&call.fields)?));
+            let fault = failed.get(id.as_str());
+            match (found.get(&key).copied().or(survivor.filter(|_| fault.is_none())), fault) {
+                (Some(record), _) => Ok(ReadItem::Found(record.found(&call.fields)?)),
+                (None, Some(fault)) if !fault.is_absence() => Ok(ReadItem::Failed(fault.error())),
+                (None, Some(_) | None) => Ok(ReadItem::Missing),
             }
-            Ok(match failed.get(id.as_str()) {
-                Some(fault) if !fault.is_absence() => ReadItem::Failed(fault.error()),
-                Some(_) | None => ReadItem::Missing,
-            })
         })
         .collect()
 }

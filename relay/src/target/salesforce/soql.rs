@@ -108,13 +108,7 @@ pub(super) fn id18(id: &str) -> Option<Cow<'_, str>> {
 /// A `SystemModstamp`. Salesforce writes `+0000` and, whatever the field holds, whole seconds; milliseconds are believed
 /// where there are any.
 pub(super) fn version(text: &str) -> Option<Version> {
-    // The parser wants a colon in the offset.
-    let at: Timestamp = match text.split_at_checked(text.len().checked_sub(5)?) {
-        Some((time, offset)) if offset.starts_with(['+', '-']) && !offset.contains(':') => {
-            format!("{time}{}:{}", &offset[..3], &offset[3..]).parse().ok()?
-        }
-        _ => text.parse().ok()?,
-    };
+    let at: Timestamp = text.parse().ok()?;
     let resolution = if at.micros() % 1_000_000 == 0 { Resolution::S } else { Resolution::Ms };
     Some(Version { at, resolution })
 }

@@ -1,0 +1,99 @@
+//! The admin API of the relay: records, dead letters, the stream. Read beside the engine from the same state file;
+//! what changes something goes to the engine as a command. Errors are problem documents (RFC 9457).
+
+mod changes;
+mod letters;
+mod records;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use headgate_schemas::stream::{Source, StreamError};
+use serde::Serialize;
+
+use crate::Relay;
+use crate::store::{Reader, StoreError};
+
+/// Opens one more reader of the stream.
+pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, StreamError> + Send + Sync>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    relay: Relay,
+    source: OpenSource,
+}
+
+/// The routes under `/v1`.
+pub fn router(relay: Relay, source: OpenSource) -> Router {
+    Router::new()
+        .route("/v1/records", get(records::list))
+        .route("/v1/records/{system}/{object}/{id}", get(records::show))
+        .route("/v1/accounting", get(records::accounting))
+        .route("/v1/deadletters", get(letters::list))
+        .route("/v1/deadletters/{id}", get(letters::show))
+        .route("/v1/deadletters/{id}/retry", post(letters::retry))
+        .route("/v1/deadletters/{id}/skip", post(letters::skip))
+        .route("/v1/changes", get(changes::follow))
+        .with_state(Admin { relay, source })
+}
+
+impl Admin {
+    /// Runs `read` on a database connection of its own, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let path = self.relay.path.clone();
+        let joined = tokio::task::spawn_blocking(move || Reader::open(&path).and_then(|reader| read(&reader))).await;
+        match joined {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the state cannot be read for the admin API");
+                Err(Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "state_unavailable",
+                    "the state cannot be read; see the log",
+                ))
+            }
+            Err(_) => {
+                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request was cut off; try again"))
+            }
+        }
+    }
+
+    /// Connections by number.
+    fn names(&self) -> HashMap<u32, String> {
+        self.relay.handle.connections().into_iter().map(|(name, n)| (n, name)).collect()
+    }
+}
+
+/// What went wrong with a request.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("error");
+        Self { title, status: status.as_u16(), code, detail: detail.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}

@@ -1,0 +1,298 @@
+//! What the relay knows of a record: the entity it belongs to, what each member shows, what is on its way, how its
+//! changes ended.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use headgate_schemas::{System, Timestamp, Value};
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, Problem};
+use crate::cache;
+use crate::conflict::By;
+use crate::entity::{Cell, Entity, Member, MemberState, WriteState};
+use crate::store::{EntityId, OutcomeRow, member_key};
+
+/// Outcomes shown with a record.
+const OUTCOMES: u32 = 50;
+/// Records in one page.
+const PAGE_MOST: u32 = 1_000;
+
+/// How a page of records is asked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    #[serde(default)]
+    after: EntityId,
+    #[serde(default = "default_page")]
+    limit: u32,
+}
+
+const fn default_page() -> u32 {
+    100
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Records {
+    records: Vec<Brief>,
+    /// Give it as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<EntityId>,
+}
+
+#[derive(Debug, Serialize)]
+struct Brief {
+    entity: EntityId,
+    external_id: String,
+    tenant: String,
+    object: String,
+    state: &'static str,
+    open: usize,
+    members: Vec<BriefMember>,
+}
+
+#[derive(Debug, Serialize)]
+struct BriefMember {
+    connection: String,
+    id: Option<String>,
+    state: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Record {
+    #[serde(flatten)]
+    brief: Brief,
+    created_at: Timestamp,
+    fields: Vec<FieldView>,
+    work: Vec<WorkView>,
+    outcomes: Vec<OutcomeView>,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldView {
+    name: String,
+    value: Value,
+    set_at: Timestamp,
+    set_by: String,
+    revision: i32,
+    held: bool,
+    members: Vec<CellView>,
+}
+
+#[derive(Debug, Serialize)]
+struct CellView {
+    connection: String,
+    shown: Value,
+    /// It stands for the value in force.
+    current: bool,
+    /// We wrote it.
+    ours: bool,
+    /// The CRM keeps its own form of our value.
+    kept: bool,
+    /// The CRM refused the value in force.
+    refused: bool,
+    writes: Vec<WriteView>,
+}
+
+#[derive(Debug, Serialize)]
+struct WriteView {
+    intent: u32,
+    state: &'static str,
+    revision: i32,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkView {
+    connection: String,
+    reads_due: Vec<Timestamp>,
+    changes_waiting: usize,
+    changes_to_deliver: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct OutcomeView {
+    change: String,
+    target: String,
+    outcome: &'static str,
+    at: Timestamp,
+    took_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Accounting {
+    due: i64,
+    closed: i64,
+    open: i64,
+    difference: i64,
+}
+
+pub(crate) async fn list(State(admin): State<Admin>, Query(page): Query<Page>) -> Result<Json<Records>, Problem> {
+    let limit = page.limit.clamp(1, PAGE_MOST);
+    let rows = admin.read(move |r| r.documents(page.after, limit)).await?;
+    let names = Names(admin.names());
+    let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = rows.last().map(|(id, _)| *id).filter(|_| full);
+    let mut records = Vec::with_capacity(rows.len());
+    for (id, doc) in rows {
+        let entity = decode(id, &doc)?;
+        if !entity.members.is_empty() {
+            records.push(names.brief(id, &entity));
+        }
+    }
+    Ok(Json(Records { records, next }))
+}
+
+pub(crate) async fn show(
+    State(admin): State<Admin>,
+    Path((system, object, id)): Path<(String, String, String)>,
+) -> Result<Json<Record>, Problem> {
+    let system: System = system.parse().map_err(|_| {
+        let known = System::ALL.map(System::as_str).join(", ");
+        Problem::new(StatusCode::BAD_REQUEST, "unknown_system", format!("a system is one of: {known}"))
+    })?;
+    let numbers = admin.relay.handle.connections();
+    let of_system = admin.relay.systems.iter().filter(|(_, s)| **s == system);
+    let connections: Vec<u32> = of_system.filter_map(|(name, _)| numbers.get(name).copied()).collect();
+    let what = format!("{system}/{object}/{id}");
+    let found = admin
+        .read(move |reader| {
+            for connection in connections {
+                if let Some(entity) = reader.member(&member_key(connection, &object, &id))? {
+                    let Some(doc) = reader.document(entity)? else { continue };
+                    return Ok(Some((entity, doc, reader.outcomes(entity, OUTCOMES)?)));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+    let Some((id, doc, outcomes)) = found else {
+        let detail = format!("{what} is not known: no change of it has come, or its type is not linked");
+        return Err(Problem::new(StatusCode::NOT_FOUND, "record_unknown", detail));
+    };
+    let entity = decode(id, &doc)?;
+    Ok(Json(Names(admin.names()).record(id, &entity, &outcomes)))
+}
+
+pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
+    let t = admin.relay.handle.totals();
+    Json(Accounting { due: t.due, closed: t.closed, open: t.open, difference: t.difference() })
+}
+
+fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, Problem> {
+    cache::decode(id, doc).map_err(|error| {
+        tracing::error!(%error, "a document cannot be decoded");
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "state_damaged",
+            format!("entity {id} cannot be decoded; see the log"),
+        )
+    })
+}
+
+/// Names of connections by number.
+struct Names(std::collections::HashMap<u32, String>);
+
+impl Names {
+    fn of(&self, connection: u32) -> String {
+        self.0.get(&connection).cloned().unwrap_or_else(|| format!("#{connection}"))
+    }
+
+    fn brief(&self, id: EntityId, entity: &Entity) -> Brief {
+        let members = entity.members.iter().map(|m| self.member(m)).collect();
+        let open = entity.members.iter().map(|m| m.pending.len() + m.asked.len() + m.waiting.len()).sum();
+        let held = entity.fields.iter().any(|f| f.held.is_some());
+        let settled = entity.members.iter().all(|m| m.reads.is_empty() && m.state != MemberState::Absent);
+        let state = match (held, open == 0 && settled) {
+            (true, _) => "held",
+            (false, true) => "in sync",
+            (false, false) => "working",
+        };
+        Brief {
+            entity: id,
+            external_id: entity.uuid.to_string(),
+            tenant: entity.tenant.to_string(),
+            object: entity.object.to_string(),
+            state,
+            open,
+            members,
+        }
+    }
+
+    fn member(&self, member: &Member) -> BriefMember {
+        let state = match member.state {
+            MemberState::Heard => "not read yet",
+            MemberState::Absent => "to be made",
+            MemberState::Live => "live",
+            MemberState::Gone => "gone",
+            MemberState::Refused => "refused",
+        };
+        BriefMember { connection: self.of(member.connection), id: member.native.as_deref().map(str::to_owned), state }
+    }
+
+    fn record(&self, id: EntityId, entity: &Entity, outcomes: &[OutcomeRow]) -> Record {
+        let fields = entity
+            .fields
+            .iter()
+            .map(|field| FieldView {
+                name: field.name.to_string(),
+                value: field.value.clone(),
+                set_at: Timestamp::from_micros(field.stamp.lo),
+                set_by: match field.by {
+                    By::Member(c) => self.of(c),
+                    By::Person => "a person".to_owned(),
+                },
+                revision: field.rev,
+                held: field.held.is_some(),
+                members: std::iter::zip(&entity.members, &field.cells)
+                    .filter_map(|(m, cell)| Some(self.cell(m.connection, field.rev, cell.as_ref()?)))
+                    .collect(),
+            })
+            .collect();
+        let work = entity.members.iter().map(|m| WorkView {
+            connection: self.of(m.connection),
+            reads_due: m.reads.iter().map(|t| Timestamp::from_micros(*t)).collect(),
+            changes_waiting: m.waiting.len() + m.asked.len(),
+            changes_to_deliver: m.pending.len(),
+        });
+        Record {
+            brief: self.brief(id, entity),
+            created_at: Timestamp::from_micros(entity.created),
+            fields,
+            work: work.collect(),
+            outcomes: outcomes.iter().map(|o| self.outcome(o)).collect(),
+        }
+    }
+
+    fn cell(&self, connection: u32, rev: i32, cell: &Cell) -> CellView {
+        let writes = cell.ledger.iter().rev().take(10).map(|w| WriteView {
+            intent: w.intent,
+            state: match w.state {
+                WriteState::Open => "open",
+                WriteState::Settled => "settled",
+                WriteState::Absent => "absent",
+                WriteState::Unknown(_) => "unknown",
+            },
+            revision: w.rev,
+        });
+        CellView {
+            connection: self.of(connection),
+            shown: cell.shown.clone(),
+            current: cell.rev == rev,
+            ours: cell.mine,
+            kept: cell.kept,
+            refused: cell.refused == rev,
+            writes: writes.collect(),
+        }
+    }
+
+    fn outcome(&self, row: &OutcomeRow) -> OutcomeView {
+        #[expect(clippy::cast_precision_loss, reason = "a latency for a person")]
+        let took_ms = row.took as f64 / 1e3;
+        OutcomeView {
+            change: row.change.to_string(),
+            target: self.of(row.target),
+            outcome: row.outcome.as_str(),
+            at: Timestamp::from_micros(row.at),
+            took_ms,
+        }
+    }
+}

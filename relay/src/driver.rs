@@ -1,0 +1,431 @@
+//! Drives the engine: a thread of its own for ticks and the database, tasks for the stream and for the calls.
+//!
+//! The engine thread takes what came (answers, records, commands), ticks, and starts a task per call. While nothing
+//! comes it sleeps until the engine wants a tick; under load ticks are [`crate::config::Limits::tick`] apart, so that one
+//! transaction serves many changes. When the store fails, the engine is dropped and opened again from what is durable;
+//! answers and records of the earlier one are then of an older *generation* and are ignored.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::{Delivered, Position, Source, StreamError};
+use headgate_schemas::time;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::RelayConfig;
+use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyResult, Request};
+use crate::metrics::Metrics;
+use crate::store::{Sqlite, StoreError};
+use crate::target::Target;
+use crate::vault::Vault;
+
+/// Messages waiting for the engine. Calls, batches and commands are bounded by themselves well below this; a command
+/// that finds it full is refused.
+const INBOX: usize = 4_096;
+/// Longest sleep of the engine thread: metrics and expiry are looked after at least so often.
+const IDLE: Duration = Duration::from_millis(500);
+/// Between two rounds of expiry.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Longest wait before the state is opened again after a failure.
+const REOPEN_MOST: Duration = Duration::from_secs(5);
+
+/// What reaches the engine thread.
+#[derive(Debug)]
+enum Message {
+    Reply { generation: u64, call: CallId, reply: Reply },
+    Records { generation: u64, records: Vec<Delivered> },
+    Command(Command),
+    Stop,
+}
+
+/// Where the reader of the stream is to read, told anew with each generation.
+#[derive(Clone, Debug)]
+struct Assignment {
+    generation: u64,
+    positions: Vec<Position>,
+}
+
+/// What others may ask of a running relay.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inbox: SyncSender<Message>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    working: AtomicBool,
+    connections: Mutex<HashMap<String, u32>>,
+    totals: Mutex<crate::engine::Totals>,
+}
+
+/// The engine cannot take commands now.
+#[derive(Debug, thiserror::Error)]
+#[error("the relay is busy or stopping; try again")]
+pub struct Busy;
+
+impl Handle {
+    /// Gives a command to the engine.
+    ///
+    /// # Errors
+    /// [`Busy`] when its inbox is full or it has stopped.
+    pub fn command(&self, command: Command) -> Result<(), Busy> {
+        self.inbox.try_send(Message::Command(command)).map_err(|_| Busy)
+    }
+
+    /// The engine is open and its last tick was committed.
+    pub fn is_working(&self) -> bool {
+        self.state.working.load(Ordering::Relaxed)
+    }
+
+    /// Name and number of every connection.
+    pub fn connections(&self) -> HashMap<String, u32> {
+        self.state.connections.lock().clone()
+    }
+
+    /// Sums of the accounting as of the last tick.
+    pub fn totals(&self) -> crate::engine::Totals {
+        *self.state.totals.lock()
+    }
+}
+
+/// What a running relay is made of.
+pub(crate) struct Driver {
+    pub(crate) config: RelayConfig,
+    pub(crate) targets: HashMap<String, Arc<dyn Target>>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Opens the state and starts the engine thread and its tasks.
+///
+/// # Errors
+/// When the state cannot be opened, or the stream no longer holds the positions it stands at.
+pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handle, StartError> {
+    let topic = source.topic();
+    let engine = driver.open(&topic)?;
+    let bounds = source.bounds()?;
+    let starts: Vec<Position> = bounds.iter().map(|(start, _)| *start).collect();
+    source.assign(&assignment(&starts, &engine.positions()))?;
+    let (inbox, messages) = sync_channel(INBOX);
+    let state = Arc::new(State::default());
+    *state.connections.lock() = engine.connections().clone();
+    let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
+    let (assign, assigned) = watch::channel(Assignment { generation: 0, positions: engine.positions() });
+    let credit = Arc::new(Semaphore::new(1));
+    let shutdown = driver.shutdown.clone();
+    shutdown.spawn(
+        "relay-reader",
+        read_stream(
+            source,
+            starts,
+            assigned,
+            inbox.clone(),
+            Arc::clone(&credit),
+            driver.config.limits.accept_batch,
+            shutdown.clone(),
+        ),
+    );
+    describe(&driver, &handle);
+    let stop = shutdown.clone();
+    let stopper = inbox.clone();
+    shutdown.spawn("relay-stop", async move {
+        stop.stopped().await;
+        // The engine also sees the stop when it wakes by itself.
+        drop(stopper.try_send(Message::Stop));
+    });
+    let (finished, done) = tokio::sync::oneshot::channel::<()>();
+    let runtime = tokio::runtime::Handle::current();
+    let thread = Thread { driver, topic, inbox, messages, state, assign, credit, generation: 0 };
+    std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
+        let _context = runtime.enter();
+        thread.run(engine);
+        drop(finished);
+    })?;
+    shutdown.spawn("relay-engine", async move {
+        drop(done.await);
+    });
+    Ok(handle)
+}
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stream no longer holds what the state stands at.
+    #[error("the stream cannot be read from where the relay stands: {0}")]
+    Stream(#[from] StreamError),
+    /// The engine thread could not be started.
+    #[error("no thread for the engine: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The sealing key cannot be used.
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Http(#[from] crate::http::SetupError),
+    /// A connection cannot be used as it is set.
+    #[error(transparent)]
+    Target(#[from] crate::target::BuildError),
+}
+
+/// Positions for every partition: where the state stands, else the start of the log.
+fn assignment(starts: &[Position], known: &[Position]) -> Vec<Position> {
+    starts.iter().map(|s| known.iter().find(|p| p.partition == s.partition).copied().unwrap_or(*s)).collect()
+}
+
+impl Driver {
+    fn open(&self, topic: &headgate_schemas::stream::Topic) -> Result<Engine, StoreError> {
+        let store = Sqlite::open(&self.config.store.path)?;
+        let now = time::now();
+        let seed = u64::try_from(now.micros()).unwrap_or(0) ^ u64::from(std::process::id()).rotate_left(40);
+        let parts = Parts {
+            config: &self.config,
+            targets: &self.targets,
+            store: Box::new(store),
+            topic,
+            vault: Arc::clone(&self.vault),
+            metrics: self.metrics.clone(),
+            seed,
+        };
+        Engine::open(parts, now)
+    }
+}
+
+/// The engine thread.
+struct Thread {
+    driver: Driver,
+    topic: headgate_schemas::stream::Topic,
+    inbox: SyncSender<Message>,
+    messages: Receiver<Message>,
+    state: Arc<State>,
+    assign: watch::Sender<Assignment>,
+    credit: Arc<Semaphore>,
+    generation: u64,
+}
+
+impl Thread {
+    fn run(mut self, engine: Engine) {
+        let mut engine = Some(engine);
+        while let Some(open) = engine.take() {
+            match self.serve(open) {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "the state failed; opening it again from what is durable"),
+            }
+            self.state.working.store(false, Ordering::Relaxed);
+            engine = self.reopen();
+        }
+    }
+
+    /// Opens the state again, waiting longer each time. `None` when the stop came first.
+    fn reopen(&mut self) -> Option<Engine> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            if self.driver.shutdown.is_stopped() {
+                return None;
+            }
+            match self.driver.open(&self.topic) {
+                Ok(engine) => {
+                    self.generation += 1;
+                    let assignment = Assignment { generation: self.generation, positions: engine.positions() };
+                    self.assign.send_replace(assignment);
+                    if self.credit.available_permits() == 0 {
+                        self.credit.add_permits(1);
+                    }
+                    return Some(engine);
+                }
+                Err(error) => tracing::error!(%error, "the state cannot be opened; trying again"),
+            }
+            // Messages of the failed generation are of no use, and a command must not wait for ever.
+            while let Ok(message) = self.messages.recv_timeout(wait) {
+                drop(message);
+            }
+            wait = (wait * 2).min(REOPEN_MOST);
+        }
+    }
+
+    fn serve(&mut self, mut engine: Engine) -> Result<(), StoreError> {
+        self.state.working.store(true, Ordering::Relaxed);
+        let mut last_tick = Instant::now() - self.driver.config.limits.tick;
+        let mut last_expiry = Instant::now();
+        let mut owed = false;
+        loop {
+            let (input, stop) = self.gather(&engine, last_tick);
+            owed |= !input.records.is_empty();
+            last_tick = Instant::now();
+            let now = time::now();
+            let calls = engine.tick(now, input)?;
+            self.driver.metrics.tick.observe(last_tick.elapsed().as_secs_f64());
+            for call in calls {
+                self.make(call);
+            }
+            engine.measure(now);
+            *self.state.totals.lock() = engine.totals();
+            if owed && !engine.is_full(now) {
+                owed = false;
+                self.credit.add_permits(1);
+            }
+            if last_expiry.elapsed() > EXPIRE_EVERY && !engine.expire(now)? {
+                last_expiry = Instant::now();
+            }
+            if (stop || self.driver.shutdown.is_stopped()) && self.drained(&engine) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing more is to be waited for: every call answered, or none will.
+    fn drained(&self, engine: &Engine) -> bool {
+        engine.calls_open() == 0
+    }
+
+    /// Waits for messages and takes all there are. An idle engine ticks on the first one; a busy one lets them gather.
+    fn gather(&mut self, engine: &Engine, last_tick: Instant) -> (Input, bool) {
+        let mut input = Input::default();
+        let mut stop = false;
+        let now = time::now();
+        let wait = engine.next_tick(now).map_or(IDLE, |at| at.since(now).min(IDLE));
+        let pause = self.driver.config.limits.tick.saturating_sub(last_tick.elapsed());
+        match self.messages.recv_timeout(wait.max(pause)) {
+            Ok(message) => stop |= self.take(message, &mut input),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        let until = last_tick + self.driver.config.limits.tick;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.messages.recv_timeout(left) {
+                Ok(message) => stop |= self.take(message, &mut input),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return (input, stop),
+            }
+        }
+    }
+
+    fn take(&self, message: Message, input: &mut Input) -> bool {
+        match message {
+            Message::Reply { generation, call, reply } if generation == self.generation => {
+                input.replies.push((call, reply))
+            }
+            Message::Records { generation, records } if generation == self.generation => input.records.extend(records),
+            Message::Reply { .. } | Message::Records { .. } => {}
+            Message::Command(command) => input.commands.push(command),
+            Message::Stop => return true,
+        }
+        false
+    }
+
+    /// Starts a task for a call. Its answer always comes: the clients have a deadline of their own.
+    fn make(&self, call: Call) {
+        let Some(target) = self.target(call.connection) else { return };
+        let (inbox, generation) = (self.inbox.clone(), self.generation);
+        self.driver.shutdown.spawn("relay-call", async move {
+            let sent = time::now();
+            let result = match &call.request {
+                Request::Read(read) => ReplyResult::Read(target.read(read).await),
+                Request::Write(write) => ReplyResult::Write(target.write(write).await),
+            };
+            let reply = Reply { sent, answered: time::now(), result };
+            give(&inbox, Message::Reply { generation, call: call.id, reply }).await;
+        });
+    }
+
+    fn target(&self, connection: u32) -> Option<Arc<dyn Target>> {
+        let names = self.state.connections.lock();
+        let name = names.iter().find(|(_, n)| **n == connection).map(|(name, _)| name.clone())?;
+        self.driver.targets.get(&name).cloned()
+    }
+}
+
+/// Gives a message, waiting while the inbox is full.
+async fn give(inbox: &SyncSender<Message>, mut message: Message) {
+    loop {
+        match inbox.try_send(message) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+            Err(TrySendError::Full(back)) => message = back,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Reads the stream one batch ahead of the engine: the next batch is asked for only when the engine took the last.
+async fn read_stream(
+    mut source: Box<dyn Source>,
+    starts: Vec<Position>,
+    mut assigned: watch::Receiver<Assignment>,
+    inbox: SyncSender<Message>,
+    credit: Arc<Semaphore>,
+    batch: usize,
+    shutdown: Shutdown,
+) {
+    let mut generation = 0;
+    loop {
+        let permit = tokio::select! {
+            () = shutdown.stopped() => return,
+            permit = credit.acquire() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        permit.forget();
+        let read = tokio::select! {
+            () = shutdown.stopped() => return,
+            changed = assigned.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                Ok(Vec::new())
+            }
+            read = source.next(batch) => read,
+        };
+        let wanted = assigned.borrow_and_update().clone();
+        if wanted.generation != generation {
+            generation = wanted.generation;
+            if let Err(error) = source.assign(&assignment(&starts, &wanted.positions)) {
+                tracing::error!(%error, "the stream cannot be read from where the relay stands");
+            }
+            credit.add_permits(1);
+            continue;
+        }
+        match read {
+            Ok(records) => give(&inbox, Message::Records { generation, records }).await,
+            Err(error) => {
+                tracing::error!(%error, "the stream cannot be read; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                credit.add_permits(1);
+            }
+        }
+    }
+}
+
+/// Asks for the metadata that decide whether optional fields are mapped; until they are known, those fields are not.
+fn describe(driver: &Driver, handle: &Handle) {
+    for link in &driver.config.links {
+        for name in &link.members {
+            let Some(target) = driver.targets.get(name).cloned() else { continue };
+            if !target.writable() || !crate::mapping::has_optional(&link.object) {
+                continue;
+            }
+            let (handle, name, object) = (handle.clone(), name.clone(), link.object.clone());
+            let shutdown = driver.shutdown.clone();
+            driver.shutdown.spawn("relay-describe", async move {
+                loop {
+                    if let Ok(Some(fields)) = target.describe(&object).await {
+                        let fields: HashSet<String> =
+                            fields.iter().filter(|f| f.updateable).map(|f| f.name.to_string()).collect();
+                        drop(handle.command(Command::Described { connection: name, object, fields }));
+                        return;
+                    }
+                    tokio::select! {
+                        () = shutdown.stopped() => return,
+                        () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                    }
+                }
+            });
+        }
+    }
+}
