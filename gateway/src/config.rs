@@ -44,6 +44,9 @@ pub struct Limits {
     pub headers: usize,
     /// One record of the stream; a larger change goes without its values and is marked to be fetched.
     pub record_bytes: usize,
+    /// Verified requests per second of one endpoint, with a burst of one second; more is answered as its provider
+    /// understands it, normally 429 with `Retry-After`.
+    pub endpoint_rate: u32,
     /// From the last body byte to the answer; then 503 and the provider sends again.
     pub append_deadline: Duration,
     /// Keys remembered as already published; beyond it the oldest are forgotten and the relay recognises repeats.
@@ -68,6 +71,7 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             headers: 100,
             record_bytes: 900_000,
+            endpoint_rate: 5_000,
             append_deadline: Duration::from_secs(2),
             dedup_keys: 250_000,
             order_window: Duration::from_millis(50),

@@ -1,7 +1,7 @@
 //! One request from its first byte to its reply. The only place that knows the order of the steps.
 //!
 //! ```text
-//! route → limit::admit → limit::read_body → Provider::verify → Provider::changes
+//! route → limit::admit → limit::read_body → Provider::verify → limit::Rate::take → Provider::changes
 //!       → dedup::reserve → order → publish → Sink::append → dedup::commit → Provider::accepted
 //! ```
 //!
@@ -60,6 +60,9 @@ pub(crate) enum Rejection {
     /// Not believed.
     #[error("unauthorised")]
     Unauthorised(Refusal),
+    /// Believed and too fast; with the status its provider understands.
+    #[error("too many requests, slow down")]
+    TooFast(StatusCode),
     /// Believed and not understood.
     #[error("{0}")]
     Malformed(Malformed),
@@ -81,6 +84,7 @@ impl Rejection {
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorised(_) => StatusCode::UNAUTHORIZED,
+            Self::TooFast(status) => status,
             Self::Busy | Self::NotAvailable | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -95,6 +99,7 @@ impl Rejection {
             Self::Broken => "broken_body",
             Self::Busy => "busy",
             Self::Unauthorised(refusal) => refusal.label(),
+            Self::TooFast(_) => "too_fast",
             Self::Malformed(_) => "malformed",
             Self::NotAvailable => "not_available",
             Self::NotStored => "not_stored",
@@ -176,6 +181,8 @@ impl Intake {
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
         let received = Received { parts, body, at, permit };
         let (endpoint, provider) = self.believe(&received, name, key, provider)?;
+        let taken = endpoint.rate.lock().take(Instant::now());
+        taken.map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
         let reading = self.read(&received, &endpoint, provider)?;
         if reading.changes.is_empty() {
             return Ok(provider.accepted());
@@ -288,7 +295,7 @@ impl Intake {
         tracing::debug!(source, reason = rejection.label(), "a request was not accepted");
         let mut reply = reply(rejection.status(), Bytes::from(format!("{rejection}\n")));
         reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if rejection.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if rejection.status() == StatusCode::SERVICE_UNAVAILABLE || matches!(rejection, Rejection::TooFast(_)) {
             reply.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if rejection == Rejection::WrongMethod {

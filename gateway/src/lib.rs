@@ -8,6 +8,7 @@
 //! intake    the order of what follows
 //!   limit     bytes in flight, capped body             503, 413, 408
 //!   provider  verify over raw bytes                    401
+//!   limit     requests per second of the endpoint      429
 //!   provider  foreign JSON to changes                  400; unknown kinds are acknowledged
 //!   dedup     reserve: known → answered as accepted; in flight → shares the fate
 //!   order     a bounded wait for stragglers of one record
@@ -30,7 +31,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::config::{Credential, EndpointConfig, GatewayConfig, ProviderName};
-use crate::dedup::{Dedup, tenant_mix};
+use crate::dedup::Dedup;
 use crate::intake::Intake;
 use crate::limit::Admission;
 use crate::metrics::Metrics;
@@ -131,7 +132,7 @@ pub async fn start(
     shutdown: &Shutdown,
 ) -> Result<Gateway, StartError> {
     let GatewayConfig { listen, public_url, endpoints, limits } = config;
-    let endpoints = doors(endpoints)?;
+    let endpoints = doors(endpoints, limits.endpoint_rate)?;
     let listen_error = |source| StartError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
     let local_addr = listener.local_addr().map_err(listen_error)?;
@@ -161,13 +162,13 @@ pub async fn start(
 type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;
 
 /// The endpoints by provider and key.
-fn doors(endpoints: Vec<EndpointConfig>) -> Result<Doors, StartError> {
+fn doors(endpoints: Vec<EndpointConfig>, rate: u32) -> Result<Doors, StartError> {
     let mut doors = Doors::default();
     for config in endpoints {
         if config.key.is_empty() {
             return Err(StartError::EmptyKey { endpoint: config.name });
         }
-        let endpoint = door(config)?;
+        let endpoint = door(config, rate)?;
         let place = (endpoint.config.provider, endpoint.config.key.clone());
         if let Some(first) = doors.get(&place) {
             let (first, second) = (first.config.name.clone(), endpoint.config.name);
@@ -179,7 +180,7 @@ fn doors(endpoints: Vec<EndpointConfig>) -> Result<Doors, StartError> {
 }
 
 /// One endpoint with its keys. A provider without an implementation needs none: it answers 503.
-fn door(config: EndpointConfig) -> Result<Endpoint, StartError> {
+fn door(config: EndpointConfig, rate: u32) -> Result<Endpoint, StartError> {
     let keys = match provider::find(config.provider) {
         Some(provider) => provider
             .keys(&config.credential)
@@ -190,7 +191,7 @@ fn door(config: EndpointConfig) -> Result<Endpoint, StartError> {
             Keys::Shared(Vec::new())
         }
     };
-    Ok(Endpoint { tenant_mix: tenant_mix(&config.tenant), keys, config })
+    Ok(Endpoint::new(config, keys, rate))
 }
 
 /// One endpoint per provider that no call can satisfy, since its answer is thrown away.
@@ -212,7 +213,7 @@ fn decoys() -> HashMap<ProviderName, Endpoint, ahash::RandomState> {
             allow_legacy: false,
             raw_url_fallback: false,
         };
-        Some((name, Endpoint { config, keys, tenant_mix: 0 }))
+        Some((name, Endpoint::new(config, keys, 1)))
     };
     ProviderName::ALL.into_iter().filter_map(decoy).collect()
 }

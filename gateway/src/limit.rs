@@ -1,4 +1,4 @@
-//! Limits of a request before anything is believed: bytes in flight, size and speed of the body.
+//! Limits of a request: bytes in flight, size and speed of the body, and once it is believed the rate of its endpoint.
 //!
 //! It must not know providers. The surprising thing: a declared length is only ever used to refuse early; what counts
 //! is bytes read, and a chunked body has no declared length at all.
@@ -69,6 +69,36 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Requests per second of one endpoint, with a burst of one second's worth. Pure: `now` is an argument.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// The time one request uses up.
+    each: Duration,
+    /// When everything taken so far is used up.
+    used_until: Option<std::time::Instant>,
+}
+
+/// The endpoint sends too fast: answer as its provider understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooFast;
+
+impl Rate {
+    /// At most `per_second` requests per second in the long run.
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self { each: Duration::from_secs(1) / per_second.max(1), used_until: None }
+    }
+
+    /// Takes one request.
+    pub(crate) fn take(&mut self, now: std::time::Instant) -> Result<(), TooFast> {
+        let until = self.used_until.map_or(now, |until| until.max(now)) + self.each;
+        if until > now + Duration::from_secs(1) {
+            return Err(TooFast);
+        }
+        self.used_until = Some(until);
+        Ok(())
     }
 }
 
@@ -146,6 +176,19 @@ mod tests {
         }
         let fast = Limits { body_timeout: Duration::from_millis(50), ..limits };
         assert_eq!(time_for(0, &fast), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn the_rate_allows_a_burst_of_one_second_and_then_its_pace() {
+        let (start, ms) = (std::time::Instant::now(), Duration::from_millis);
+        let mut rate = Rate::new(4);
+        for (at, expected) in [
+            (0, [Ok(()), Ok(()), Ok(()), Ok(()), Err(TooFast)]),
+            (500, [Ok(()), Ok(()), Err(TooFast), Err(TooFast), Err(TooFast)]),
+            (60_000, [Ok(()), Ok(()), Ok(()), Ok(()), Err(TooFast)]),
+        ] {
+            assert_eq!([(); 5].map(|()| rate.take(start + ms(at))), expected, "at {at} ms");
+        }
     }
 
     #[test]

@@ -290,7 +290,7 @@ fn endpoint(case: &Case, name: ProviderName, provider: &dyn Provider) -> Result<
         allow_legacy: case.options.allow_legacy,
         raw_url_fallback: case.options.raw_url_fallback,
     };
-    Ok(Endpoint { config, keys, tenant_mix: 0 })
+    Ok(Endpoint::new(config, keys, 1))
 }
 
 fn headers(case: &Case) -> Result<HeaderMap, CaseError> {

@@ -10,9 +10,12 @@ use headgate_schemas::change::{Batch, Channel, Object, Origin, Ours, Raw, Sequen
 use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Timestamp};
 use hyper::{HeaderMap, StatusCode};
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Credential, EndpointConfig, ProviderName};
+use crate::dedup::tenant_mix;
+use crate::limit::Rate;
 use crate::signature::{self, KeyError, Keys, Refusal};
 
 pub(crate) mod hubspot;
@@ -43,6 +46,11 @@ pub(crate) trait Provider: Send + Sync {
 
     /// The status the provider takes as success.
     fn accepted(&self) -> StatusCode;
+
+    /// The status the provider takes as a wish to slow down.
+    fn slow_down(&self) -> StatusCode {
+        StatusCode::TOO_MANY_REQUESTS
+    }
 }
 
 /// The implementation behind a name.
@@ -92,6 +100,15 @@ pub(crate) struct Endpoint {
     pub keys: Keys,
     /// Keeps its tenant's changes apart in the deduplication.
     pub tenant_mix: u128,
+    /// Verified requests per second.
+    pub rate: Mutex<Rate>,
+}
+
+impl Endpoint {
+    /// A door that takes `rate` requests per second.
+    pub(crate) fn new(config: EndpointConfig, keys: Keys, rate: u32) -> Self {
+        Self { tenant_mix: tenant_mix(&config.tenant), keys, config, rate: Mutex::new(Rate::new(rate)) }
+    }
 }
 
 /// What a call held.

@@ -148,6 +148,19 @@ pub(crate) fn endpoints() -> Vec<EndpointConfig> {
     ]
 }
 
+/// A gateway with the public URL of the tests.
+pub(crate) async fn start(
+    limits: Limits,
+    endpoints: Vec<EndpointConfig>,
+    sink: Arc<dyn Sink>,
+    registry: &mut Registry,
+    shutdown: &Shutdown,
+) -> Gateway {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let config = GatewayConfig { listen, public_url: Some(PUBLIC_URL.to_owned()), endpoints, limits };
+    headgate_gateway::start(config, sink, registry, shutdown).await.unwrap()
+}
+
 impl Bench {
     pub(crate) async fn new() -> Self {
         Self::with(limits()).await
@@ -156,13 +169,7 @@ impl Bench {
     pub(crate) async fn with(limits: Limits) -> Self {
         let (sink, shutdown) = (TestSink::new(), Shutdown::new(PATIENCE));
         let mut registry = Registry::default();
-        let config = GatewayConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            public_url: Some(PUBLIC_URL.to_owned()),
-            endpoints: endpoints(),
-            limits,
-        };
-        let gateway = headgate_gateway::start(config, sink.clone(), &mut registry, &shutdown).await.unwrap();
+        let gateway = start(limits, endpoints(), sink.clone(), &mut registry, &shutdown).await;
         Self { gateway, sink, shutdown, registry }
     }
 

@@ -240,6 +240,18 @@ async fn bytes_in_flight_are_bounded_and_overload_is_answered() {
 }
 
 #[tokio::test]
+async fn a_verified_sender_that_is_too_fast_is_told_so_and_a_stranger_costs_it_nothing() {
+    let bench = Bench::with(Limits { endpoint_rate: 1, ..limits() }).await;
+    for _ in 0..3 {
+        assert_eq!(bench.send(post(HUBSPOT, &[], BODY)).await.status, 401);
+    }
+    assert_eq!(bench.send(hubspot(BODY)).await.status, 204);
+    let reply = bench.send(hubspot(BODY)).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("5")));
+    assert_eq!(bench.send(native("m", "{}")).await.status, 204, "another endpoint has its own rate");
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_closed() {
     let bench = Bench::with(Limits { connections: 1, ..limits() }).await;
     let mut first = bench.connect().await;
