@@ -77,7 +77,7 @@ async fn a_segment_of_another_log_is_named() {
 async fn a_missing_segment_is_named_by_the_one_after_it() {
     let (_folder, config, segments) = closed_log().await;
     fs::remove_file(&segments[1]).unwrap();
-    assert_corrupt(config, &segments[2], "are missing before it");
+    assert_corrupt(config, &segments[2], "it does not follow the offsets before it");
 }
 
 #[tokio::test]
@@ -96,6 +96,25 @@ async fn a_newer_format_is_named() {
     let (_folder, config, segments) = closed_log().await;
     Connection::open(&segments[0]).unwrap().pragma_update(None, "user_version", 2).unwrap();
     assert_corrupt(config, &segments[0], "it has format 2, this version reads format 1");
+}
+
+#[tokio::test]
+async fn a_segment_that_was_made_but_never_used_is_removed() {
+    let (folder, config, segments) = closed_log().await;
+    // It begins in the middle of the segment before it, which went on taking rows, and has none itself.
+    let begin: u64 = segments[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let unused = folder.path().join(format!("{:020}.seg", begin + 5));
+    fs::copy(&segments[1], &unused).unwrap();
+    let tool = Connection::open(&unused).unwrap();
+    tool.execute("UPDATE meta SET first = ?1", [begin + 5]).unwrap();
+    drop(tool);
+    assert_corrupt(config.clone(), &unused, "it does not follow");
+    Connection::open(&unused).unwrap().execute("DELETE FROM record", []).unwrap();
+    let log = Embedded::open(config).unwrap();
+    assert!(!unused.exists());
+    let mut source = log.source();
+    assign_all(&mut source);
+    assert_eq!(numbers(&read(&mut source, 150, 1_000).await), (0..150).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -34,6 +34,12 @@ async fn a_log_opened_again_is_the_same_log() {
     let folder = tempfile::tempdir().unwrap();
     let log = Embedded::open(config(&folder)).unwrap();
     let topic = log.topic();
+    #[cfg(unix)]
+    {
+        let folder = std::fs::metadata(config(&folder).path).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&folder.permissions());
+        assert_eq!(mode & 0o777, 0o700, "only the owner looks inside");
+    }
     soon(log.append(vec![record("a", 0), record("b", 1)])).await.unwrap();
     let mut source = log.source();
     assign_all(&mut source);

@@ -3,7 +3,8 @@
 //! Runs before any thread starts. What it refuses, it refuses with the file's name: a log with a hole is never opened
 //! as if it were whole.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -54,7 +55,7 @@ pub(super) fn open(folder: &Path, partitions: u32) -> Result<Opened, StreamError
     if partitions == 0 {
         return Err(StreamError::Unavailable("a log needs at least one partition".to_owned()));
     }
-    fs::create_dir_all(folder).map_err(|e| segment::io(folder, &e))?;
+    make(folder).map_err(|e| segment::io(folder, &e))?;
     let lock = lock(folder)?;
     segment::remove(&folder.join(segment::UNFINISHED))?;
     let mut firsts = list(folder)?;
@@ -64,6 +65,17 @@ pub(super) fn open(folder: &Path, partitions: u32) -> Result<Opened, StreamError
         firsts.push(0);
     }
     check(folder, lock, partitions, &firsts)
+}
+
+/// Makes the folder with its parents. It holds customers' data: only its owner may look inside.
+fn make(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
 }
 
 /// Refuses a second process.
@@ -102,35 +114,44 @@ fn list(folder: &Path) -> Result<Vec<u64>, StreamError> {
 /// Checks that the segments are one log without a hole.
 fn check(folder: &Path, lock: File, partitions: u32, firsts: &[u64]) -> Result<Opened, StreamError> {
     let mut segments = Vec::with_capacity(firsts.len());
-    let mut before: Option<(Meta, Content, Connection)> = None;
+    let mut before: Option<(Meta, u64, Connection)> = None;
     for first in firsts {
         let path = segment::path(folder, *first);
         let connection = segment::open_writer(&path)?;
         let meta = segment::meta(&connection, &path)?;
-        let content = segment::content(&connection, &path, &meta)?;
+        let end = segment::end(&connection, &path, &meta)?;
         if meta.first != *first {
             return Err(segment::corrupt(&path, "it was renamed: its first offset is not its name"));
         }
         if meta.partitions != partitions {
             return Err(partitions_differ(folder, meta.partitions, partitions));
         }
-        if let Some((earlier, rows, _)) = &before {
+        if let Some((earlier, earlier_end, _)) = &before {
             if earlier.log != meta.log {
                 return Err(segment::corrupt(&path, "it belongs to another log"));
             }
-            if rows.end != *first || rows.starts != meta.starts {
-                let why = format!("offsets {} to {first} are missing before it; put the file back", rows.end);
+            if *earlier_end > *first && end == *first {
+                // Made, but never used: the segment before it went on taking rows.
+                drop(connection);
+                segment::remove(&path)?;
+                continue;
+            }
+            if earlier_end != first {
+                let why =
+                    format!("it does not follow the offsets before it, which end at {earlier_end}; put files back");
                 return Err(segment::corrupt(&path, &why));
             }
         }
         let written = written(&path)?;
-        segments.push(Segment { bytes: content.bytes, ..Segment::empty(path, &meta, written) });
+        let bytes = segment::bytes(&connection, &path)?;
+        segments.push(Segment { bytes, ..Segment::empty(path, &meta, written) });
         // Drops the connection of the segment before: that moves its write-ahead log, if any, into the file.
-        before = Some((meta, content, connection));
+        before = Some((meta, end, connection));
     }
-    let Some((meta, content, active)) = before else {
+    let (Some((meta, _, active)), Some(last)) = (before, segments.last()) else {
         return Err(segment::corrupt(folder, "it has no segment"));
     };
+    let content = segment::content(&active, &last.path, &meta)?;
     Ok(Opened { lock, id: meta.log, segments, active, content })
 }
 

@@ -158,21 +158,26 @@ pub(super) fn meta(connection: &Connection, path: &Path) -> Result<Meta, StreamE
     Ok(Meta { log, partitions, first, starts })
 }
 
+/// One more than the last offset; looks at the last row only.
+pub(super) fn end(connection: &Connection, path: &Path, meta: &Meta) -> Result<u64, StreamError> {
+    let last = connection.query_row("SELECT max(off) FROM record", [], |row| row.get::<_, Option<u64>>(0));
+    Ok(last.map_err(|e| fault(path, &e))?.map_or(meta.first, |offset| offset + 1))
+}
+
 /// Reads what the rows come to; looks at every row's partition.
 pub(super) fn content(connection: &Connection, path: &Path, meta: &Meta) -> Result<Content, StreamError> {
     let read = || {
-        let last = connection.query_row("SELECT max(off) FROM record", [], |row| row.get::<_, Option<u64>>(0))?;
         let mut statement = connection.prepare("SELECT part, max(off) FROM record GROUP BY part")?;
         let parts = statement.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u64>(1)?)))?;
-        Ok((last, parts.collect::<rusqlite::Result<Vec<_>>>()?))
+        parts.collect::<rusqlite::Result<Vec<_>>>()
     };
-    let (last, parts) = read().map_err(|e| fault(path, &e))?;
+    let parts = read().map_err(|e| fault(path, &e))?;
     let mut starts = meta.starts.clone();
     for (partition, offset) in parts {
         let start = starts.get_mut(partition as usize).ok_or_else(|| corrupt(path, "a row has a foreign partition"))?;
         *start = offset + 1;
     }
-    Ok(Content { end: last.map_or(meta.first, |offset| offset + 1), starts, bytes: bytes(connection, path)? })
+    Ok(Content { end: end(connection, path, meta)?, starts, bytes: bytes(connection, path)? })
 }
 
 /// Size of the file with everything in it, the write-ahead log included.

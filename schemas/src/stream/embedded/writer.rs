@@ -122,10 +122,13 @@ impl Writer {
         let meta =
             Meta { log: topic.id.clone(), partitions: topic.partitions, first: self.next, starts: self.starts.clone() };
         let made = segment::create(folder, &meta).and_then(|path| Ok((segment::open_writer(&path)?, path)));
+        let unused = segment::path(folder, meta.first);
         let (connection, path) = match made {
             Ok(made) => made,
             Err(error) => {
                 tracing::warn!(%error, "the stream's log could not start a new segment and goes on with the old one");
+                // It may stand there unused. If it cannot be removed now, that is done when the log is opened again.
+                segment::remove(&unused).ok();
                 return;
             }
         };
