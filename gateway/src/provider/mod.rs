@@ -256,6 +256,8 @@ const fn is_lower_hex(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -270,6 +272,86 @@ mod tests {
             ("]]]]".to_owned(), true),
         ] {
             assert_eq!(nests_within_limit(body.as_bytes()), expected, "{body:.40}");
+        }
+    }
+
+    const HUBSPOT: &str = r#"[{"eventId":1,"portalId":5550123,"appId":7,"occurredAt":1767268798500,"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":7001,"propertyName":"jobtitle","propertyValue":"CTO é \n","changeSource":"CRM_UI"},{"eventId":2,"portalId":5550123,"occurredAt":2,"subscriptionType":"deal.merge","objectId":1,"primaryObjectId":1,"mergedObjectIds":[2,3],"newObjectId":4},{"eventId":3,"portalId":5550123,"occurredAt":3,"subscriptionType":"object.associationChange","objectTypeId":"2-1","fromObjectId":1,"toObjectId":2,"associationType":"A_TO_B","isPrimaryAssociation":true}]"#;
+    const NATIVE: &str = r#"{"type":"contact.updated","timestamp":"2026-01-01T11:59:57.120Z","data":{"id":"c_19","name":"R","n":[1,{"a":null}]},"previous":{"name":"Q"},"sequence":17,"complete":false,"actor":"u"}"#;
+
+    fn endpoint(name: ProviderName) -> Endpoint {
+        let config = EndpointConfig {
+            name: "e".to_owned(),
+            key: "k".to_owned(),
+            provider: name,
+            tenant: "acme".to_owned(),
+            connection: "c".to_owned(),
+            system: headgate_schemas::System::Hubspot,
+            account: "5550123".to_owned(),
+            credential: Credential::None,
+            allow_legacy: true,
+            raw_url_fallback: true,
+        };
+        Endpoint::new(config, Keys::Shared(Vec::new()), 1)
+    }
+
+    /// Reads `body` as a verified call; answers the changes, each of which must have a bounded form on the stream.
+    fn read(name: ProviderName, body: &[u8]) -> Option<usize> {
+        let mut headers = HeaderMap::new();
+        headers.insert("webhook-id", hyper::header::HeaderValue::from_static("m"));
+        let call = Call { method: "POST", url: "https://h/in", headers: &headers, body };
+        let reading = find(name)?.changes(&call, &endpoint(name), Timestamp::from_micros(1)).ok()?;
+        for change in &reading.changes {
+            let mut change = change.clone();
+            assert!(headgate_schemas::contract::encode(&change).is_ok());
+            change.fields.clear();
+            assert!(headgate_schemas::contract::encode(&change).unwrap().len() < 64 << 10);
+        }
+        Some(reading.changes.len())
+    }
+
+    #[test]
+    fn the_bodies_the_random_tests_start_from_are_read() {
+        assert_eq!(read(ProviderName::Hubspot, HUBSPOT.as_bytes()), Some(3));
+        assert_eq!(read(ProviderName::Native, NATIVE.as_bytes()), Some(1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn damaged_bodies_are_read_or_refused(
+            native in any::<bool>(),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..4, any::<u8>()), 0..12),
+            tokens in prop::collection::vec(prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"", "null", "true", "-1", "1e9", "99999999999999999999999999",
+                "\"\\ud800\"", "\"REDACTED\"", "\"objectId\":", "\"data\":", "\u{0}",
+            ]), 0..4),
+        ) {
+            let (name, body) = if native { (ProviderName::Native, NATIVE) } else { (ProviderName::Hubspot, HUBSPOT) };
+            let mut body = body.as_bytes().to_vec();
+            for (place, kind, byte) in edits {
+                let at = place.index(body.len());
+                match kind {
+                    0 => body[at] = byte,
+                    1 => body.truncate(at.max(1)),
+                    2 => drop(body.remove(at.min(body.len() - 1))),
+                    _ => body.insert(at, byte),
+                }
+                if body.is_empty() {
+                    body.push(byte);
+                }
+            }
+            for (n, token) in tokens.iter().enumerate() {
+                let at = (n * 37) % (body.len() + 1);
+                body.splice(at..at, token.bytes());
+            }
+            read(name, &body);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            read(ProviderName::Hubspot, &body);
+            read(ProviderName::Native, &body);
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::Gateway;
@@ -26,6 +27,7 @@ pub(crate) const OLD_SECRET: &str = "9a1c9b1e-1111-4222-8333-444455550000";
 pub(crate) const NATIVE_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const HUBSPOT: &str = "/in/hubspot/lp8tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const NATIVE: &str = "/in/native/nA4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const NATIVE_PUBLIC: &str = "/in/native/pU4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const PUBLIC_URL: &str = "https://hooks.example.com";
 
 /// Longest wait for anything that must happen; only ever reached by a failing test.
@@ -140,10 +142,12 @@ pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credentia
 pub(crate) fn endpoints() -> Vec<EndpointConfig> {
     let secrets = Credential::Secrets(vec![SECRET.into(), OLD_SECRET.into()]);
     let native = Credential::Secrets(vec![NATIVE_SECRET.into()]);
+    let public = Credential::PublicKey(format!("whpk_{}", STANDARD.encode(key_pair().public_key())));
     let unbuilt = Credential::None;
     vec![
         endpoint("hubspot", HUBSPOT, ProviderName::Hubspot, secrets),
         endpoint("native", NATIVE, ProviderName::Native, native),
+        endpoint("native-public", NATIVE_PUBLIC, ProviderName::Native, public),
         endpoint("salesforce", "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg", ProviderName::Salesforce, unbuilt),
     ]
 }
@@ -298,7 +302,7 @@ pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>)
     [out.as_bytes(), body].concat()
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> String {
+pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     parts.iter().for_each(|p| mac.update(p));
     STANDARD.encode(mac.finalize().into_bytes())
@@ -321,6 +325,20 @@ pub(crate) fn hubspot(body: impl AsRef<[u8]>) -> Vec<u8> {
         ("X-HubSpot-Request-Timestamp", at.as_str()),
     ];
     post(HUBSPOT, &headers, body)
+}
+
+/// The sender of the public-key endpoint.
+fn key_pair() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+}
+
+/// A call to the public-key endpoint with the signatures `sign` makes of the signed content.
+pub(crate) fn native_public(sign: impl Fn(&Ed25519KeyPair, &[u8]) -> String, body: &str) -> Vec<u8> {
+    let at = (time::now().millis() / 1_000).to_string();
+    let signature = sign(&key_pair(), format!("msg_1.{at}.{body}").as_bytes());
+    let headers =
+        [("webhook-id", "msg_1"), ("webhook-timestamp", at.as_str()), ("webhook-signature", signature.as_str())];
+    post(NATIVE_PUBLIC, &headers, body)
 }
 
 /// A signed native call.

@@ -27,8 +27,9 @@ fn expected(contact: u64, ms: u64) -> (String, String) {
 }
 
 /// Sends requests of two events until each is accepted; every third attempt hangs up without waiting.
+/// Answers how often it was told to come again.
 async fn sender(at: std::net::SocketAddr, contact: u64, log: Memory) -> u64 {
-    let (mut attempts, mut client) = (0, Client::connect(at).await);
+    let (mut attempts, mut refused, mut client) = (0, 0, Client::connect(at).await);
     for request in 0..REQUESTS {
         let (first, second) = (request * 2, request * 2 + 1);
         let event = |ms| job_title(contact * 1_000 + ms, contact, 1_767_268_798_000 + ms, "x");
@@ -47,9 +48,10 @@ async fn sender(at: std::net::SocketAddr, contact: u64, log: Memory) -> u64 {
                 break;
             }
             assert_eq!(status, 503);
+            refused += 1;
         }
     }
-    attempts
+    refused
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,13 +66,13 @@ async fn whatever_the_stream_does_a_2xx_is_in_the_log_and_nothing_is_lost() {
             let sender = sender(gateway.local_addr(), contact, log.clone());
             shutdown.spawn("sender", sender)
         });
-        let mut attempts = 0;
+        let mut refused = 0;
         for sender in senders.collect::<Vec<_>>() {
-            attempts += sender.await.unwrap();
+            refused += sender.await.unwrap();
         }
         assert_eq!(shutdown.drain().await, Ok(()));
         let all = (1..=SENDERS).flat_map(|contact| (0..REQUESTS * 2).map(move |ms| expected(contact, ms)));
         assert_eq!(kept(&log), all.collect::<BTreeSet<_>>(), "seed {seed}");
-        assert!(attempts > SENDERS * REQUESTS, "seed {seed} had no fault at all");
+        assert!(refused > 0, "seed {seed} had no fault at all");
     }
 }
