@@ -198,7 +198,9 @@ fn value(v: &serde_json::Value) -> Value {
 /// ones; an id that is neither answered nor reported absent can then only mean this record.
 fn only_stranger<'a>(call: &ReadCall, results: &'a [Record]) -> Option<&'a Record> {
     let mut strangers = results.iter().filter(|r| call.by == By::NativeId && !r.archived && !call.ids.contains(&r.id));
-    strangers.next().filter(|_| strangers.next().is_none())
+    let first = strangers.next()?;
+    // It may stand in the answer once for each id that led to it.
+    strangers.all(|r| r.id == first.id).then_some(first)
 }
 
 /// One entry per id asked for. Ids are matched, never positions.
@@ -229,7 +231,7 @@ fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) ->
                 By::ExternalId => Cow::Owned(id.to_ascii_lowercase()),
             };
             let fault = failed.get(id.as_str());
-            match (found.get(&key).copied().or(survivor.filter(|_| fault.is_none())), fault) {
+            match (found.get(&key).copied().or_else(|| survivor.filter(|_| fault.is_none())), fault) {
                 (Some(record), _) => Ok(ReadItem::Found(record.found(&call.fields)?)),
                 (None, Some(fault)) if !fault.is_absence() => Ok(ReadItem::Failed(fault.error())),
                 (None, Some(_) | None) => Ok(ReadItem::Missing),

@@ -110,6 +110,23 @@ fn answers_are_matched_by_id_in_any_order() {
 }
 
 #[test]
+fn a_record_nobody_asked_for_stands_for_an_id_only_where_it_can_be_the_one() {
+    let call = call(By::NativeId, &["1", "2"], &[]);
+    let record = |id: &str| format!(r#"{{"id":"{id}","updatedAt":"2026-01-01T12:00:00Z","properties":{{}}}}"#);
+    let answer = |records: &[&str], absent: &str| {
+        let records: Vec<String> = records.iter().map(|id| record(id)).collect();
+        let fault = format!(r#"{{"category":"OBJECT_NOT_FOUND","message":"m","context":{{"ids":[{absent}]}}}}"#);
+        let text = format!(r#"{{"status":"COMPLETE","results":[{}],"errors":[{fault}]}}"#, records.join(","));
+        let told = |item: ReadItem| if let ReadItem::Found(found) = item { found.id } else { "-".to_owned() };
+        items(&call, &text).into_iter().map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(answer(&["9", "9"], ""), ["9", "9"]);
+    assert_eq!(answer(&["1", "9"], ""), ["1", "9"]);
+    assert_eq!(answer(&["1", "9"], r#""2""#), ["1", "-"], "reported absent");
+    assert_eq!(answer(&["8", "9"], ""), ["-", "-"], "either could be meant");
+}
+
+#[test]
 fn external_ids_are_matched_by_their_property() {
     let call = call(
         By::ExternalId,
