@@ -1,10 +1,17 @@
 //! The end: nothing new, everything open is answered, then every task has ended. And both versions of HTTP.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use headgate_gateway::config::GatewayConfig;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::memory::Memory;
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 
 use super::harness::{Bench, HUBSPOT, Mode, PUBLIC_URL, SECRET, hubspot, hubspot_signature, job_title, post};
@@ -56,4 +63,14 @@ async fn http_2_is_spoken_without_negotiation() {
     assert_eq!(bench.metric("gw_connections "), 1);
     drop(client);
     assert_eq!(bench.shutdown.drain().await, Ok(()));
+}
+
+#[tokio::test]
+async fn without_a_public_url_the_real_address_is_signed() {
+    let (shutdown, limits) = (Shutdown::new(Duration::from_secs(20)), super::harness::limits());
+    let config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), public_url: None, endpoints: Vec::new(), limits };
+    let sink = Arc::new(Memory::new(1));
+    let gateway = headgate_gateway::start(config, sink, &mut Registry::default(), &shutdown).await.unwrap();
+    assert_eq!(gateway.public_url(), format!("http://{}", gateway.local_addr()));
+    assert_eq!(shutdown.drain().await, Ok(()));
 }

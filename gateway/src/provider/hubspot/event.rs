@@ -10,6 +10,8 @@ use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Va
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::kind::{Happening, known, neutral};
+use super::raw::{NAME_BYTES, Text, flag, label, number, text};
 use crate::config::EndpointConfig;
 use crate::provider::{Arrival, Call, Malformed, Reading, bounded, nests_within_limit, object};
 
@@ -17,15 +19,8 @@ use crate::provider::{Arrival, Call, Malformed, Reading, bounded, nests_within_l
 const EVENTS: usize = 100;
 /// Records merged into one by one event. A person merges two; imports of merges stay far below.
 const MERGED: usize = 1_000;
-/// Longest id, name or label taken over.
-const NAME_BYTES: usize = 512;
 /// What HubSpot sends instead of a sensitive value.
 const REDACTED: &str = "REDACTED";
-
-/// Text that borrows from the body unless it holds an escape.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// One event as it stands in the body.
 #[derive(Deserialize)]
@@ -82,19 +77,6 @@ struct Event<'a> {
     is_primary_association: Option<&'a RawValue>,
 }
 
-/// What happened, by the last part of the event's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Happening {
-    Creation,
-    Deletion,
-    Merge,
-    Restore,
-    PropertyChange,
-    AssociationChange,
-    PrivacyDeletion,
-    NewMessage,
-}
-
 /// Reads the whole body.
 pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Timestamp) -> Result<Reading, Malformed> {
     if !nests_within_limit(call.body) {
@@ -123,45 +105,6 @@ pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Time
         reading.changes.push(event.change(&arrival, index, name, family, happening, portal)?);
     }
     Ok(reading)
-}
-
-/// Splits a name we know into its family and what happened.
-fn known(name: &str) -> Option<(&str, Happening)> {
-    let (family, suffix) = name.split_once('.')?;
-    let happening = match suffix {
-        "creation" => Happening::Creation,
-        "deletion" => Happening::Deletion,
-        "merge" => Happening::Merge,
-        "restore" => Happening::Restore,
-        "propertyChange" => Happening::PropertyChange,
-        "associationChange" => Happening::AssociationChange,
-        "privacyDeletion" => Happening::PrivacyDeletion,
-        "newMessage" => Happening::NewMessage,
-        _ => return None,
-    };
-    let listed = match family {
-        "contact" => happening != Happening::NewMessage,
-        "company" | "deal" | "ticket" | "line_item" | "object" => {
-            !matches!(happening, Happening::NewMessage | Happening::PrivacyDeletion)
-        }
-        "product" => {
-            !matches!(happening, Happening::NewMessage | Happening::PrivacyDeletion | Happening::AssociationChange)
-        }
-        "conversation" => !matches!(happening, Happening::Merge | Happening::Restore | Happening::AssociationChange),
-        _ => false,
-    };
-    listed.then_some((family, happening))
-}
-
-/// The neutral type behind an object type id; a custom object keeps its id.
-fn neutral(object_type_id: &str) -> ObjectType {
-    match object_type_id {
-        "0-1" => ObjectType::CONTACT,
-        "0-2" => ObjectType::COMPANY,
-        "0-3" => ObjectType::DEAL,
-        "0-5" => ObjectType::new("ticket"),
-        other => ObjectType::new(other),
-    }
 }
 
 impl<'a> Event<'a> {
@@ -321,80 +264,5 @@ impl<'a> Event<'a> {
             label: label.map(|l| bounded(&l, NAME_BYTES)),
             primary: flag(self.is_primary_association)?,
         })
-    }
-}
-
-/// A whole number as its digits, however many; text of digits counts as one.
-fn number(raw: Option<&RawValue>) -> Result<Option<&str>, Malformed> {
-    let Some(raw) = raw.map(RawValue::get).filter(|r| *r != "null") else { return Ok(None) };
-    let digits = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"')).unwrap_or(raw);
-    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
-    if unsigned.is_empty() || unsigned.len() > 40 || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Malformed("an id or a time is not a whole number"));
-    }
-    Ok(Some(digits))
-}
-
-fn text<'a>(raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Malformed> {
-    let Some(raw) = raw.filter(|r| r.get() != "null") else { return Ok(None) };
-    let text: Text<'a> = serde_json::from_str(raw.get()).map_err(|_| Malformed("a name or label is not text"))?;
-    if text.0.len() > NAME_BYTES {
-        return Err(Malformed("a name or label is too long"));
-    }
-    Ok(Some(text.0))
-}
-
-fn label(raw: Option<&RawValue>) -> Result<Option<String>, Malformed> {
-    Ok(text(raw)?.filter(|t| !t.is_empty()).map(Cow::into_owned))
-}
-
-fn flag(raw: Option<&RawValue>) -> Result<Option<bool>, Malformed> {
-    match raw.map(RawValue::get) {
-        None | Some("null") => Ok(None),
-        Some("true") => Ok(Some(true)),
-        Some("false") => Ok(Some(false)),
-        Some(_) => Err(Malformed("a flag is neither true nor false")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_event_names_of_the_documentation_are_known_and_no_other() {
-        let six = ["creation", "deletion", "merge", "restore", "propertyChange", "associationChange"];
-        let families = ["contact", "company", "deal", "ticket", "line_item", "object"];
-        let mut known_names: Vec<String> =
-            families.iter().flat_map(|f| six.iter().map(move |s| format!("{f}.{s}"))).collect();
-        known_names.extend(six[..5].iter().map(|s| format!("product.{s}")));
-        known_names.push("contact.privacyDeletion".to_owned());
-        for s in ["creation", "deletion", "privacyDeletion", "propertyChange", "newMessage"] {
-            known_names.push(format!("conversation.{s}"));
-        }
-        assert_eq!(known_names.len(), 47);
-        for name in &known_names {
-            assert!(known(name).is_some(), "{name}");
-        }
-        for name in ["", "contact", "contact.", "Contact.creation", "event.completed", "product.associationChange"] {
-            assert_eq!(known(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn numbers_keep_every_digit() {
-        let raw = |s: &str| RawValue::from_string(s.to_owned()).unwrap();
-        for (json, expected) in [
-            ("7001", Ok(Some("7001"))),
-            ("123456789012345678901234567890", Ok(Some("123456789012345678901234567890"))),
-            (r#""42""#, Ok(Some("42"))),
-            ("null", Ok(None)),
-            ("1.5", Err(Malformed("an id or a time is not a whole number"))),
-            ("1e3", Err(Malformed("an id or a time is not a whole number"))),
-            (r#""4 2""#, Err(Malformed("an id or a time is not a whole number"))),
-            ("true", Err(Malformed("an id or a time is not a whole number"))),
-        ] {
-            assert_eq!(number(Some(&raw(json))), expected, "{json}");
-        }
     }
 }

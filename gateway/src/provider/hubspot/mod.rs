@@ -18,6 +18,8 @@ use crate::config::Credential;
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
 mod event;
+mod kind;
+mod raw;
 
 const SIGNATURE: &str = "x-hubspot-signature";
 const SIGNATURE_VERSION: &str = "x-hubspot-signature-version";
