@@ -19,9 +19,12 @@ mod http;
 pub mod hubspot;
 pub mod log;
 pub mod salesforce;
+mod simulate;
 mod soql;
 
 use std::net::SocketAddr;
+
+pub use simulate::{Running, SimulateOptions, simulate};
 
 /// A model could not start.
 #[derive(Debug, thiserror::Error)]
