@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,7 @@ struct State {
     working: AtomicBool,
     connections: Mutex<HashMap<String, u32>>,
     totals: Mutex<crate::engine::Totals>,
+    read_to: AtomicU64,
 }
 
 /// The engine cannot take commands now.
@@ -86,6 +87,11 @@ impl Handle {
     /// Name and number of every connection.
     pub fn connections(&self) -> HashMap<String, u32> {
         self.state.connections.lock().clone()
+    }
+
+    /// The highest offset taken from the stream, plus one; 0 before the first.
+    pub fn read_to(&self) -> u64 {
+        self.state.read_to.load(Ordering::Relaxed)
     }
 
     /// Sums of the accounting as of the last tick.
@@ -269,6 +275,8 @@ impl Thread {
             }
             engine.measure(now);
             *self.state.totals.lock() = engine.totals();
+            let read_to = engine.positions().iter().map(|p| p.offset).max().unwrap_or(0);
+            self.state.read_to.store(read_to, Ordering::Relaxed);
             if owed && !engine.is_full(now) {
                 owed = false;
                 self.credit.add_permits(1);

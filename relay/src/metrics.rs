@@ -118,8 +118,6 @@ pub struct Metrics {
     pub waiting: Family<Connection, Gauge>,
     /// Age of the oldest waiting pair.
     pub oldest: FloatGauge,
-    /// Changes in the stream not yet taken.
-    pub lag: Gauge,
     /// Calls open.
     pub inflight: Family<Crm, Gauge>,
     /// From call to answer of writes.
@@ -169,7 +167,6 @@ impl Metrics {
             seconds.clone(),
             m.oldest.clone(),
         );
-        registry.register("relay_lag_events", "Changes in the stream not yet taken", m.lag.clone());
         registry.register("relay_inflight", "Calls open", m.inflight.clone());
         registry.register_with_unit(
             "relay_write_duration",
@@ -213,7 +210,6 @@ impl Metrics {
             difference: Gauge::default(),
             waiting: Family::default(),
             oldest: FloatGauge::default(),
-            lag: Gauge::default(),
             inflight: Family::default(),
             write_duration: Family::new_with_constructor(latency),
             writes: Family::default(),

@@ -1,6 +1,7 @@
 //! The program `headgate`: reads the command line and the environment once, runs one command, turns its end into an
 //! exit code. Everything else is a part that this file does not know.
 
+mod admin;
 mod admin_client;
 mod cli;
 mod command;
@@ -8,7 +9,9 @@ mod config;
 mod exit;
 mod logging;
 mod output;
+mod process;
 mod report;
+mod signals;
 
 use std::io::{Write as _, stderr};
 use std::process::ExitCode;

@@ -319,3 +319,31 @@ fn completion_for_every_shell() {
         assert!(out(&output).contains("deadletter"), "{shell}");
     }
 }
+
+#[test]
+fn simulate_says_where_the_models_are_and_takes_only_its_token_when_strict() {
+    let (folder, _) =
+        folder_with("headgate.toml", &file("http://127.0.0.1:9").replacen("127.0.0.1:0", "127.0.0.1:9", 1));
+    let mut child = headgate(folder.path())
+        .args(["simulate", "--hubspot", "127.0.0.1:0", "--salesforce", "127.0.0.1:0"])
+        .args(["--hooks", "headgate.toml", "--strict-auth"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let models: Vec<&str> = ready.trim_end().split(' ').collect();
+    assert!(
+        matches!(models[..], ["ready", h, s] if h.starts_with("hubspot=http://127.0.0.1:") && s.starts_with("salesforce=http://127.0.0.1:")),
+        "{ready}"
+    );
+    let address = models[1].trim_start_matches("hubspot=http://");
+    for (token, expected) in [("token-1", "200"), ("other", "401")] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET /crm/v3/objects/contacts HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n").unwrap();
+        let status = head(&mut stream);
+        assert_eq!(status.split(' ').nth(1), Some(expected), "{token}: {status}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -42,13 +42,16 @@ pub(crate) async fn follow(State(admin): State<Admin>, Query(from): Query<From>)
     .await
     .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request was cut off; try again"))?
     .map_err(Refusal::problem)?;
-    let lines = stream::unfold(source, |mut source| async move {
-        let records = source.next(PAGE).await.ok()?;
+    let lines = stream::unfold((source, admin.shutdown), |(mut source, shutdown)| async move {
+        let records = tokio::select! {
+            () = shutdown.stopped() => return None,
+            records = source.next(PAGE) => records.ok()?,
+        };
         let mut page = Vec::with_capacity(records.len() * 1024);
         for record in &records {
             line(record, &mut page);
         }
-        Some((Ok::<_, Infallible>(Bytes::from(page)), source))
+        Some((Ok::<_, Infallible>(Bytes::from(page)), (source, shutdown)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }

@@ -13,6 +13,7 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Source, StreamError};
 use serde::Serialize;
 
@@ -27,10 +28,11 @@ pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, StreamError> + Sen
 pub(crate) struct Admin {
     relay: Relay,
     source: OpenSource,
+    shutdown: Shutdown,
 }
 
-/// The routes under `/v1`.
-pub fn router(relay: Relay, source: OpenSource) -> Router {
+/// The routes under `/v1`. Answers that go on for ever end with `shutdown`.
+pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{system}/{object}/{id}", get(records::show))
@@ -40,7 +42,7 @@ pub fn router(relay: Relay, source: OpenSource) -> Router {
         .route("/v1/deadletters/{id}/retry", post(letters::retry))
         .route("/v1/deadletters/{id}/skip", post(letters::skip))
         .route("/v1/changes", get(changes::follow))
-        .with_state(Admin { relay, source })
+        .with_state(Admin { relay, source, shutdown })
 }
 
 impl Admin {

@@ -1,0 +1,139 @@
+//! The admin listener: signs of life, metrics, and the relay's API. It is for people and their tools on this machine;
+//! an address off loopback is refused by the configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use headgate_gateway::Gateway;
+use headgate_relay::Handle;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::embedded::Embedded;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::exit::Failure;
+
+/// What tells whether the process is well.
+#[derive(Clone)]
+pub(crate) struct Signs(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    gateway: Gateway,
+    relay: Handle,
+    stream: Arc<Embedded>,
+    gauges: Gauges,
+}
+
+/// Numbers that are read when somebody asks.
+#[derive(Default)]
+struct Gauges {
+    segments: Gauge,
+    bytes: Gauge,
+    queue: Gauge,
+    lag: Gauge,
+    memory: Gauge,
+}
+
+impl Signs {
+    /// Takes over the registry.
+    pub(crate) fn new(mut registry: Registry, gateway: Gateway, relay: Handle, stream: Arc<Embedded>) -> Self {
+        let gauges = Gauges::default();
+        registry.register("stream_segments", "Segment files of the log", gauges.segments.clone());
+        registry.register("stream_bytes", "Bytes of the log on disk", gauges.bytes.clone());
+        registry.register("stream_queue_bytes", "Bytes waiting for a commit", gauges.queue.clone());
+        registry.register("relay_lag_events", "Changes in the stream that the relay has not taken", gauges.lag.clone());
+        registry.register("process_resident_memory_bytes", "Resident memory", gauges.memory.clone());
+        let build = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", option_env!("HEADGATE_COMMIT").unwrap_or("unknown").to_owned()),
+        ];
+        registry.register("build", "What runs", Info::new(build));
+        Self(Arc::new(Inner { registry, gateway, relay, stream, gauges }))
+    }
+
+    fn measure(&self) {
+        let (gauges, stats) = (&self.0.gauges, self.0.stream.stats());
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        gauges.segments.set(whole(stats.segments as u64));
+        gauges.bytes.set(whole(stats.bytes));
+        gauges.queue.set(whole(stats.queued_bytes as u64));
+        let read_to = self.0.relay.read_to().max(stats.first_offset);
+        gauges.lag.set(whole(stats.end_offset.saturating_sub(read_to)));
+        gauges.memory.set(resident_bytes().unwrap_or(0));
+    }
+}
+
+/// Resident memory as the system tells it; `None` where it does not.
+fn resident_bytes() -> Option<i64> {
+    const PAGE: i64 = 4_096;
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    text.split(' ').nth(1)?.parse::<i64>().ok().map(|pages| pages * PAGE)
+}
+
+/// Listens and answers until the shutdown. Returns the real address.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    api: Router,
+    signs: Signs,
+    shutdown: &Shutdown,
+) -> Result<SocketAddr, Failure> {
+    let refused =
+        |error| Failure::failed(format!("admin: cannot listen on {listen}: {error}; is another program using it?"));
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let local = listener.local_addr().map_err(refused)?;
+    let life = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(signs);
+    let stop = shutdown.clone();
+    shutdown.spawn("admin", async move {
+        let server = axum::serve(listener, life.merge(api)).with_graceful_shutdown(async move { stop.stopped().await });
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    Ok(local)
+}
+
+/// Ready means that the gateway accepts, whatever the targets do.
+async fn ready(State(signs): State<Signs>) -> impl IntoResponse {
+    if signs.0.gateway.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if signs.0.gateway.ready() && signs.0.stream.stats().writable {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the stream takes no changes; see the log\n")
+    }
+}
+
+async fn metrics(State(signs): State<Signs>) -> impl IntoResponse {
+    signs.measure();
+    let mut text = String::new();
+    match encode(&mut text, &signs.0.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text)
+        }
+        Err(_) => {
+            let kind = "text/plain; charset=utf-8";
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                [(header::CONTENT_TYPE, kind)],
+                "the metrics cannot be written\n".to_owned(),
+            )
+        }
+    }
+}
