@@ -206,7 +206,9 @@ impl Event<'_> {
         let name: String = serde_json::from_str(self.name?.get()).ok()?;
         let (object, verb) = name.rsplit_once('.')?;
         let kind = ChangeKind::ALL.into_iter().find(|kind| kind.as_str() == verb)?;
-        (!object.is_empty()).then(|| (object.to_owned(), kind))
+        // The object becomes part of an event type; what cannot stand there is none of ours.
+        let plain = !object.is_empty() && object.bytes().all(|b| b.is_ascii_graphic());
+        plain.then(|| (object.to_owned(), kind))
     }
 
     fn change(

@@ -87,13 +87,19 @@ async fn what_we_do_not_want_is_a_success_without_effect() {
     ] {
         assert_eq!(bench.send(hubspot(body)).await.status, 204, "{body}");
     }
-    for body in [r#"{"test":1}"#, r#"{"type":"contact.exploded"}"#, r#"{"type":7}"#, r#"{"type":".created"}"#] {
+    for body in [
+        r#"{"test":1}"#,
+        r#"{"type":"contact.exploded"}"#,
+        r#"{"type":7}"#,
+        r#"{"type":".created"}"#,
+        r#"{"type":"a b.created"}"#,
+    ] {
         assert_eq!(bench.send(native("msg_2", body)).await.status, 204, "{body}");
     }
     assert_eq!(bench.sink.appends(), 0);
     assert_eq!(bench.metric(r#"gw_events_ignored_total{source="hubspot",reason="unknown_kind"}"#), 2);
     assert_eq!(bench.metric(r#"gw_events_ignored_total{source="hubspot",reason="unrouted"}"#), 1);
-    assert_eq!(bench.metric(r#"gw_events_ignored_total{source="native",reason="unknown_kind"}"#), 4);
+    assert_eq!(bench.metric(r#"gw_events_ignored_total{source="native",reason="unknown_kind"}"#), 5);
 }
 
 #[tokio::test]

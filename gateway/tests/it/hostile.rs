@@ -151,6 +151,8 @@ async fn a_valid_signature_over_malformed_events_is_400() {
         &BODY.replace("\"objectId\":7001,", ""),
         &BODY.replace("\"portalId\":5550123,", ""),
         &BODY.replace("1767268798500", "\"yesterday\""),
+        &BODY.replace("contact.", "object."),
+        &BODY.replace("contact.", "object.").replace("\"appId\"", "\"objectTypeId\":\"0 1\",\"appId\""),
         &BODY.replace("\"objectId\":7001", "\"objectId\":7001,\"objectId\":7002"),
     ] {
         let reply = bench.send(hubspot(body)).await;

@@ -121,7 +121,8 @@ impl<'a> Event<'a> {
         let occurred = number(self.occurred_at)?.ok_or(Malformed("an event has no occurredAt"))?;
         let occurred_ms: i64 = occurred.parse().map_err(|_| Malformed("occurredAt is not a time in milliseconds"))?;
         let type_id = text(self.object_type_id)?;
-        if family == "object" && type_id.is_none() {
+        let plain = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
+        if family == "object" && !type_id.as_deref().is_some_and(plain) {
             return Err(Malformed("a generic event has no objectTypeId"));
         }
         let (subject, record, detail) = self.subject(family, type_id.as_deref(), happening)?;
