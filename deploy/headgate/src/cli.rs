@@ -110,11 +110,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) changes: Option<u64>,
     /// Changes per second
-    #[arg(long, value_name = "R", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "R", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
-    /// How long to send, if no number of changes is given
-    #[arg(long, value_name = "S", default_value_t = 10, conflicts_with = "changes", value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(crate) seconds: u32,
+    /// Longest time to send [default: 10, or until the given number of changes is sent]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: Option<u32>,
     /// Seed of everything random
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub(crate) seed: u64,
