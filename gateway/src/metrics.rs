@@ -116,7 +116,7 @@ impl Metrics {
     }
 
     fn register_pipeline(&self, r: &mut Registry) {
-        r.register("gw_events", "Changes read from accepted requests", self.events.clone());
+        r.register("gw_events", "Changes read from verified requests, repeats included", self.events.clone());
         r.register("gw_events_ignored", "Events acknowledged without effect", self.ignored.clone());
         r.register("gw_dedup", "Changes by what deduplication found", self.dedup.clone());
         r.register("gw_dedup_keys", "Published changes remembered", self.dedup_keys.clone());

@@ -118,7 +118,7 @@ impl Publisher {
         let mut groups: indexmap::IndexMap<String, Vec<Offered<Pending>>, ahash::RandomState> =
             indexmap::IndexMap::default();
         for offered in pending {
-            // Looked up first: most requests hold one record many times or many records once.
+            // Looked up by reference first, so that a record's key is copied once.
             match groups.get_mut(&offered.item.record.key) {
                 Some(group) => group.push(offered),
                 None => {

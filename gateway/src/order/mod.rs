@@ -5,8 +5,8 @@
 //!
 //! The first event of a record goes out at once. While the record has traffic, what follows waits up to the window for
 //! stragglers. The surprising thing: an event older than one already out is not held back, it goes out at once and is
-//! marked late; order is a service to readers, never a reason to lose or delay. What was released counts as out even if
-//! the stream then refuses it, so a repeat may carry the mark without need: it asks to look twice, never to drop.
+//! marked late; order is a service to readers, never a reason to lose or delay. What was released counts as out even
+//! if the stream then refuses it, so a repeat may carry the mark without need: it asks to look twice, never to drop.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
