@@ -48,7 +48,12 @@ pub const PAIRINGS: [Pairing; 3] = [
     Pairing {
         source: "companies",
         target: "Account",
-        fields: &[("name", "Name"), ("phone", "Phone"), ("city", "BillingCity"), ("numberofemployees", "NumberOfEmployees")],
+        fields: &[
+            ("name", "Name"),
+            ("phone", "Phone"),
+            ("city", "BillingCity"),
+            ("numberofemployees", "NumberOfEmployees"),
+        ],
     },
     Pairing { source: "deals", target: "Opportunity", fields: &[("dealname", "Name"), ("amount", "Amount")] },
 ];
@@ -108,6 +113,8 @@ struct CellState {
 struct ChangeState {
     cells: Vec<Cell>,
     open: usize,
+    /// Latest of the writes that covered its cells.
+    latest: Timestamp,
     covered: Option<Timestamp>,
     posted: Option<Timestamp>,
     accepted: bool,
@@ -239,8 +246,9 @@ impl Checker {
     fn cover(&mut self, seq: u64, at: Timestamp) {
         let Some(change) = self.changes.get_mut(&seq) else { return };
         change.open = change.open.saturating_sub(1);
+        change.latest = change.latest.max(at);
         if change.open == 0 {
-            change.covered = Some(at);
+            change.covered = Some(change.latest);
             self.covered += 1;
             self.measure(seq);
         }

@@ -2,8 +2,6 @@
 //!
 //! Printing is the program's business; this file only makes text.
 
-use std::fmt::Write as _;
-
 use crate::check::Verdict;
 
 /// The counts and latencies of a run, one per line, names left and figures right.
@@ -20,7 +18,7 @@ pub fn table(verdict: &Verdict) -> String {
     ];
     let mut out = String::new();
     for (name, count) in counts {
-        let _ = writeln!(out, "{name:<28}{count:>12}");
+        out += &format!("{name:<28}{count:>12}\n");
     }
     let times = [
         ("p50, first byte to written", verdict.p50_ms),
@@ -29,10 +27,9 @@ pub fn table(verdict: &Verdict) -> String {
         ("generator behind schedule", verdict.schedule_lag_ms),
     ];
     for (name, ms) in times {
-        let _ = writeln!(out, "{name:<28}{ms:>9.1} ms");
+        out += &format!("{name:<28}{ms:>9.1} ms\n");
     }
-    let _ = writeln!(out, "{:<28}{:>10.2} %", "within the budget", verdict.within_budget * 100.0);
-    out
+    out + &format!("{:<28}{:>10.2} %\n", "within the budget", verdict.within_budget * 100.0)
 }
 
 #[cfg(test)]

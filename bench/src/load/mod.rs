@@ -80,7 +80,13 @@ struct Sender {
 
 impl Load {
     /// A load on a HubSpot account; the checker hears of every change before it is made.
-    pub fn new(hubspot: &Hubspot, endpoint: Endpoint, checker: Arc<Mutex<Checker>>, in_flight: usize, shutdown: &Shutdown) -> Self {
+    pub fn new(
+        hubspot: &Hubspot,
+        endpoint: Endpoint,
+        checker: Arc<Mutex<Checker>>,
+        in_flight: usize,
+        shutdown: &Shutdown,
+    ) -> Self {
         let sender = Sender {
             endpoint,
             poster: Poster::new(),
@@ -166,7 +172,8 @@ impl Load {
         };
         let edited = self.hubspot.edit(change)?;
         self.ids.insert(edit.record, edited.id);
-        let nothing = || EditRefused { status: 200, category: "NO_EVENT".into(), message: "the change made no event".into() };
+        let nothing =
+            || EditRefused { status: 200, category: "NO_EVENT".into(), message: "the change made no event".into() };
         edited.events.into_iter().next().ok_or_else(nothing)
     }
 

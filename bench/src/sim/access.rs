@@ -150,7 +150,12 @@ mod tests {
             rotate: true,
         };
         let mut access = Access::new(AccessOptions { token: None, app: Some(app) });
-        let ask = form(&[("grant_type", "refresh_token"), ("client_id", "c"), ("client_secret", "s"), ("refresh_token", "r")]);
+        let ask = form(&[
+            ("grant_type", "refresh_token"),
+            ("client_id", "c"),
+            ("client_secret", "s"),
+            ("refresh_token", "r"),
+        ]);
         let at = Timestamp::from_secs(100);
         let first = access.issue(&ask, at).expect("the refresh token is live");
         assert_eq!(first.refresh_token.as_deref(), Some("r-1"));

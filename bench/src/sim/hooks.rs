@@ -19,6 +19,7 @@ use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -138,8 +139,18 @@ pub fn hubspot_signature(secret: &str, method: &str, url: &str, body: &[u8], tim
 
 fn decoded(url: &str) -> String {
     const ESCAPES: [(&str, char); 12] = [
-        ("3A", ':'), ("2F", '/'), ("3F", '?'), ("40", '@'), ("21", '!'), ("24", '$'), ("27", '\''), ("28", '('),
-        ("29", ')'), ("2A", '*'), ("2C", ','), ("3B", ';'),
+        ("3A", ':'),
+        ("2F", '/'),
+        ("3F", '?'),
+        ("40", '@'),
+        ("21", '!'),
+        ("24", '$'),
+        ("27", '\''),
+        ("28", '('),
+        ("29", ')'),
+        ("2A", '*'),
+        ("2C", ','),
+        ("3B", ';'),
     ];
     let mut out = String::with_capacity(url.len());
     let mut rest = url;
@@ -232,35 +243,46 @@ pub(crate) fn check_url(url: &str) -> Result<(), SimError> {
 /// Delivers HubSpot's events to every hook.
 #[derive(Debug)]
 pub(crate) struct EventHooks {
-    queues: Vec<mpsc::Sender<WebhookEvent>>,
+    queues: Mutex<Vec<mpsc::Sender<WebhookEvent>>>,
     counters: Arc<Counters>,
+    poster: Poster,
+    retry: RetryPlan,
+    shutdown: Shutdown,
 }
 
 impl EventHooks {
     pub(crate) fn start(hooks: &[Hook], retry: RetryPlan, shutdown: &Shutdown) -> Result<Self, SimError> {
-        let counters = Arc::new(Counters::default());
-        let poster = Poster::new();
-        let mut queues = Vec::new();
-        for hook in hooks.iter().filter(|h| h.provider == HookProvider::Hubspot) {
-            check_url(&hook.url)?;
-            let (queue, waiting) = mpsc::channel(QUEUE);
-            queues.push(queue);
-            let delivery = Arc::new(Delivery {
-                hook: hook.clone(),
-                poster: poster.clone(),
-                retry,
-                counters: Arc::clone(&counters),
-                slots: Semaphore::new(IN_FLIGHT),
-                waiting: Semaphore::new(WAITING),
-            });
-            let _task = shutdown.spawn("sim-hooks", dispatch(delivery, waiting, shutdown.clone()));
-        }
-        Ok(Self { queues, counters })
+        let started = Self {
+            queues: Mutex::new(Vec::new()),
+            counters: Arc::new(Counters::default()),
+            poster: Poster::new(),
+            retry,
+            shutdown: shutdown.clone(),
+        };
+        hooks.iter().filter(|h| h.provider == HookProvider::Hubspot).try_for_each(|h| started.attach(h))?;
+        Ok(started)
+    }
+
+    /// Delivers to one more address from now on.
+    pub(crate) fn attach(&self, hook: &Hook) -> Result<(), SimError> {
+        check_url(&hook.url)?;
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        self.queues.lock().push(queue);
+        let delivery = Arc::new(Delivery {
+            hook: hook.clone(),
+            poster: self.poster.clone(),
+            retry: self.retry,
+            counters: Arc::clone(&self.counters),
+            slots: Semaphore::new(IN_FLIGHT),
+            waiting: Semaphore::new(WAITING),
+        });
+        let _task = self.shutdown.spawn("sim-hooks", dispatch(delivery, waiting, self.shutdown.clone()));
+        Ok(())
     }
 
     /// Hands events over for delivery; never waits.
     pub(crate) fn send(&self, events: &[WebhookEvent]) {
-        for queue in &self.queues {
+        for queue in self.queues.lock().iter() {
             let dropped = events.iter().filter(|e| queue.try_send((*e).clone()).is_err()).count();
             Counters::add(&self.counters.dropped, dropped);
         }
@@ -332,7 +354,8 @@ mod tests {
     #[test]
     fn the_signature_is_the_one_computed_by_an_independent_tool() {
         // printf '%s' 'POSThttps://hooks.example.com/in/hubspot/a[]1767268800000' | openssl dgst -sha256 -hmac s3cret -binary | base64
-        let signature = hubspot_signature("s3cret", "POST", "https://hooks.example.com/in/hubspot/a", b"[]", 1_767_268_800_000);
+        let signature =
+            hubspot_signature("s3cret", "POST", "https://hooks.example.com/in/hubspot/a", b"[]", 1_767_268_800_000);
         assert_eq!(signature, "MMNob2plGe5qPK7iDkED56i3rGt8fhO6jYJ54il2x8E=");
     }
 

@@ -85,7 +85,8 @@ impl Call {
 /// A path segment with a digit that is neither a version nor a date nor a type id is taken for an id.
 fn is_id(segment: &str) -> bool {
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
-    let fixed = segment.starts_with('v') || segment.starts_with("20") && segment.len() == 7 || segment.starts_with("0-");
+    let fixed =
+        segment.starts_with('v') || segment.starts_with("20") && segment.len() == 7 || segment.starts_with("0-");
     digits > 0 && !fixed && segment != "oauth2"
 }
 
@@ -170,7 +171,9 @@ pub(crate) fn serve<M: Model>(listener: TcpListener, model: Arc<M>, shutdown: &S
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            let _ = stream.set_nodelay(true);
+            if stream.set_nodelay(true).is_err() {
+                continue;
+            }
             let (model, watch) = (Arc::clone(&model), stop.clone());
             let _connection = stop.spawn("sim-connection", async move {
                 connection(TokioIo::new(stream), model, watch).await;
@@ -194,7 +197,7 @@ async fn connection<M: Model>(io: TokioIo<tokio::net::TcpStream>, model: Arc<M>,
         _ = serving.as_mut() => {}
         () = watch.stopped() => {
             serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
+            drop(serving.await);
         }
     }
 }
@@ -245,7 +248,6 @@ async fn pause(wait: Duration, stop: &Shutdown) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +266,10 @@ mod tests {
     fn labels_keep_versions_and_hide_ids() {
         let label = |target: &str| Call::new(Method::GET, target, HeaderMap::new(), Bytes::new()).label();
         assert_eq!(label("/crm/objects/2026-09/contacts/1001"), "GET /crm/objects/2026-09/contacts/{id}");
-        assert_eq!(label("/services/data/v62.0/sobjects/Contact/0035g00000AbCdEAAV"), "GET /services/data/v62.0/sobjects/Contact/{id}");
+        assert_eq!(
+            label("/services/data/v62.0/sobjects/Contact/0035g00000AbCdEAAV"),
+            "GET /services/data/v62.0/sobjects/Contact/{id}"
+        );
         assert_eq!(label("/services/oauth2/token"), "GET /services/oauth2/token");
     }
 }

@@ -69,7 +69,8 @@ impl WriteLog {
     }
 
     pub(crate) fn count_call(&mut self, label: String) {
-        let label = if self.calls.len() < COUNTED_PATHS || self.calls.contains_key(&label) { label } else { "other".into() };
+        let label =
+            if self.calls.len() < COUNTED_PATHS || self.calls.contains_key(&label) { label } else { "other".into() };
         *self.calls.entry(label).or_insert(0) += 1;
     }
 

@@ -101,7 +101,14 @@ pub(super) fn connect(
 }
 
 /// Answers `associations/{from}/{to}/batch/…`.
-pub(super) fn answer(portal: &mut Portal, call: &Call, by: &By, from: &str, to: &str, verb: &[&str]) -> Result<Answer, Problem> {
+pub(super) fn answer(
+    portal: &mut Portal,
+    call: &Call,
+    by: &By,
+    from: &str,
+    to: &str,
+    verb: &[&str],
+) -> Result<Answer, Problem> {
     let tables = (portal.table(from)?, portal.table(to)?);
     if call.method != hyper::Method::POST {
         return Err(Problem::new(405, "VALIDATION_ERROR", "Method not allowed"));
@@ -124,7 +131,9 @@ pub(super) fn answer(portal: &mut Portal, call: &Call, by: &By, from: &str, to: 
         ["archive"] => {
             for fan in sized(body::<Inputs<Fan>>(call)?.inputs, 2_000)? {
                 for to in &fan.to {
-                    if let (Ok(from), Ok(to)) = (endpoint(portal, tables.0, &fan.from.id), endpoint(portal, tables.1, &to.id)) {
+                    if let (Ok(from), Ok(to)) =
+                        (endpoint(portal, tables.0, &fan.from.id), endpoint(portal, tables.1, &to.id))
+                    {
                         portal.link(from, to, 0, true, by);
                     }
                 }
@@ -143,7 +152,13 @@ fn sized<T>(inputs: Vec<T>, most: usize) -> Result<Vec<T>, Problem> {
     Ok(inputs)
 }
 
-fn write(portal: &mut Portal, tables: (usize, usize), pairs: Vec<(String, String, Vec<u64>)>, by: &By, status: u16) -> Answer {
+fn write(
+    portal: &mut Portal,
+    tables: (usize, usize),
+    pairs: Vec<(String, String, Vec<u64>)>,
+    by: &By,
+    status: u16,
+) -> Answer {
     let (mut results, mut errors) = (Vec::new(), Vec::new());
     for (from, to, kinds) in pairs {
         match endpoint(portal, tables.0, &from).and_then(|f| Ok((f, endpoint(portal, tables.1, &to)?))) {

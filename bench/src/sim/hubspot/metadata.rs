@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::objects::body;
 use super::portal::Portal;
 use super::problem::Problem;
-use super::schema::{DEAL_STAGES, Property, PropertyKind, TICKET_STAGES};
+use super::schema::{Property, PropertyKind};
+use super::types::{DEAL_STAGES, TICKET_STAGES};
 use crate::sim::http::{Answer, Call};
 
 /// A user who can own records.
@@ -52,8 +53,18 @@ struct NewOption {
 }
 
 const FIELD_TYPES: [&str; 12] = [
-    "booleancheckbox", "calculation_equation", "checkbox", "date", "file", "html", "number", "phonenumber", "radio",
-    "select", "text", "textarea",
+    "booleancheckbox",
+    "calculation_equation",
+    "checkbox",
+    "date",
+    "file",
+    "html",
+    "number",
+    "phonenumber",
+    "radio",
+    "select",
+    "text",
+    "textarea",
 ];
 
 /// Answers `properties/{type}` and `properties/{type}/{name}`.
@@ -104,9 +115,7 @@ fn new_property(input: NewProperty) -> Result<Property, Problem> {
 
 /// Answers `pipelines/{type}`.
 pub(super) fn pipelines(portal: &Portal, table: usize) -> Answer {
-    let stage = |(id, label, metadata): (&str, &str, Value), order: usize| {
-        json!({"id": id, "label": label, "displayOrder": order, "metadata": metadata, "archived": false})
-    };
+    let stage = |(id, label, metadata): (&str, &str, Value), order: usize| json!({"id": id, "label": label, "displayOrder": order, "metadata": metadata, "archived": false});
     let results = match portal.tables[table].spec.name.as_str() {
         "deals" => {
             let meta = |p: &str, c: bool| json!({"probability": p, "isClosed": c.to_string()});

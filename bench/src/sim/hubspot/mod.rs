@@ -9,10 +9,12 @@ mod event;
 mod links;
 mod metadata;
 mod objects;
+mod options;
 mod portal;
 mod problem;
 mod schema;
 mod search;
+mod types;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -26,165 +28,21 @@ use serde_json::{Value, json};
 
 pub use event::{Author, WebhookEvent};
 pub use metadata::Owner;
+pub use options::{EditRefused, Edited, HubspotEdit, HubspotOptions};
 use portal::{By, Portal, Traits};
 use problem::Problem;
-pub use schema::{Property, PropertyKind, TypeSpec};
+pub use schema::{Property, PropertyKind};
+pub use types::TypeSpec;
 
 use super::SimError;
-use super::access::{Access, AccessOptions, Denied};
+use super::access::{Access, Denied};
 use super::fault::{CallClass, Faults, Refusal};
-use super::hooks::{EventHooks, Hook, HookStats, RetryPlan};
+use super::hooks::{EventHooks, Hook, HookProvider, HookStats};
 use super::http::{self, Answer, Call, Model};
 use super::log::{Write, WriteLog};
 
 /// Length of the window of the burst limit.
 const WINDOW: Duration = Duration::from_secs(10);
-
-/// How a HubSpot account is set up.
-#[derive(Clone, Debug)]
-pub struct HubspotOptions {
-    /// Where to listen; port 0 takes a free one.
-    pub addr: SocketAddr,
-    /// The account's id, as webhooks carry it.
-    pub portal_id: u64,
-    /// The app that writes over the API and gets the webhooks.
-    pub app_id: u64,
-    /// Which tokens are good.
-    pub access: AccessOptions,
-    /// Calls per 10 seconds; `None` sets no limit. 190 is that of a private app on the professional plan.
-    pub burst: Option<u32>,
-    /// Calls per day.
-    pub daily: u64,
-    /// Seed by which batch results are put into another order; `None` keeps the order of the inputs.
-    pub shuffle: Option<u64>,
-    /// Post `object.*` names with a type id instead of `contact.*`.
-    pub generic_events: bool,
-    /// A merge makes a new record instead of keeping the primary one.
-    pub merge_makes_new: bool,
-    /// A creation also posts one property change per value.
-    pub creation_values: bool,
-    /// Custom object types.
-    pub custom_types: Vec<TypeSpec>,
-    /// Users who can own records.
-    pub owners: Vec<Owner>,
-    /// Addresses that get the webhooks; those of other providers are passed over.
-    pub hooks: Vec<Hook>,
-    /// When failed webhooks are tried again.
-    pub retry: RetryPlan,
-    /// Entries the write log keeps.
-    pub write_log: usize,
-}
-
-impl Default for HubspotOptions {
-    fn default() -> Self {
-        Self {
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            portal_id: 5_550_123,
-            app_id: 70_077,
-            access: AccessOptions::default(),
-            burst: Some(190),
-            daily: 650_000,
-            shuffle: None,
-            generic_events: false,
-            merge_makes_new: false,
-            creation_values: false,
-            custom_types: Vec::new(),
-            owners: vec![Owner { id: 41, user_id: 31, email: "owner@example.com".into() }],
-            hooks: Vec::new(),
-            retry: RetryPlan::default(),
-            write_log: 2_000_000,
-        }
-    }
-}
-
-/// Something a user does in the account.
-#[derive(Clone, Debug)]
-pub enum HubspotEdit {
-    /// Makes a record; `id` fixes its id.
-    Create {
-        /// Object type, as `contacts`.
-        object: String,
-        /// Native id, for tests that need a certain one.
-        id: Option<u64>,
-        /// Property values.
-        values: BTreeMap<String, String>,
-    },
-    /// Changes properties.
-    Update {
-        /// Object type.
-        object: String,
-        /// Native id.
-        id: u64,
-        /// Property values; the empty text clears.
-        values: BTreeMap<String, String>,
-    },
-    /// Moves a record to the bin.
-    Delete {
-        /// Object type.
-        object: String,
-        /// Native id.
-        id: u64,
-    },
-    /// Brings a record back.
-    Restore {
-        /// Object type.
-        object: String,
-        /// Native id.
-        id: u64,
-    },
-    /// Erases a record for privacy.
-    Erase {
-        /// Object type.
-        object: String,
-        /// Native id.
-        id: u64,
-    },
-    /// Merges one record into another.
-    Merge {
-        /// Object type.
-        object: String,
-        /// The record that survives.
-        primary: u64,
-        /// The record that goes.
-        merged: u64,
-    },
-    /// Links two records, or takes the link away.
-    Link {
-        /// Object type and id of one side.
-        from: (String, u64),
-        /// Object type and id of the other side.
-        to: (String, u64),
-        /// Take the link away.
-        remove: bool,
-    },
-}
-
-/// The account refused an edit, in its own words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the account refused the edit with {status} {category}: {message}")]
-pub struct EditRefused {
-    /// HTTP status the API would have answered.
-    pub status: u16,
-    /// HubSpot's category.
-    pub category: String,
-    /// HubSpot's message.
-    pub message: String,
-}
-
-impl From<Problem> for EditRefused {
-    fn from(p: Problem) -> Self {
-        Self { status: p.status, category: p.category.into(), message: p.message }
-    }
-}
-
-/// What an edit left behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edited {
-    /// The record that was made or changed; after a merge the one that stands for both.
-    pub id: u64,
-    /// The events HubSpot posts for it, not posted yet.
-    pub events: Vec<WebhookEvent>,
-}
 
 /// A running account. Clones share it; it ends with the shutdown it was started with.
 #[derive(Clone, Debug)]
@@ -220,7 +78,7 @@ impl Hubspot {
     pub async fn start(options: HubspotOptions, shutdown: &Shutdown) -> Result<Self, SimError> {
         let (listener, bound) = http::bind(options.addr).await?;
         let hooks = EventHooks::start(&options.hooks, options.retry, shutdown)?;
-        let specs = schema::standard().into_iter().chain(options.custom_types.clone()).collect();
+        let specs = types::standard().into_iter().chain(options.custom_types.clone()).collect();
         let traits = Traits {
             portal_id: options.portal_id,
             app_id: options.app_id,
@@ -313,6 +171,14 @@ impl Hubspot {
     /// Ends every issued access token.
     pub fn revoke_tokens(&self) {
         self.inner.portal.lock().access.revoke();
+    }
+
+    /// Sends webhooks to one more address from now on; a hook of another provider is passed over.
+    ///
+    /// # Errors
+    /// When the address is not an `http://` address.
+    pub fn attach(&self, hook: &Hook) -> Result<(), SimError> {
+        if hook.provider == HookProvider::Hubspot { self.inner.hooks.attach(hook) } else { Ok(()) }
     }
 
     /// How deliveries to the hooks went.
@@ -412,7 +278,8 @@ impl Inner {
             ["crm", "v3", "objects", name, rest @ ..] | ["crm", "objects", "2026-03" | "2026-09", name, rest @ ..] => {
                 let table = desk.portal.table(name)?;
                 let Desk { portal, shuffle, .. } = desk;
-                objects::Objects { portal, faults: &self.faults, call, by: &by, table, shuffle: shuffle.as_mut() }.answer(rest)
+                objects::Objects { portal, faults: &self.faults, call, by: &by, table, shuffle: shuffle.as_mut() }
+                    .answer(rest)
             }
             ["crm", "v4", "associations", from, to, "batch", verb @ ..]
             | ["crm", "associations", "2026-03" | "2026-09", from, to, "batch", verb @ ..] => {
@@ -425,7 +292,9 @@ impl Inner {
             ["crm", "v3", "pipelines", name] if call.method == hyper::Method::GET => {
                 Ok(metadata::pipelines(&desk.portal, desk.portal.table(name)?))
             }
-            ["crm", "v3", "owners"] if call.method == hyper::Method::GET => Ok(metadata::owners(&self.options.owners, call)),
+            ["crm", "v3", "owners"] if call.method == hyper::Method::GET => {
+                Ok(metadata::owners(&self.options.owners, call))
+            }
             ["crm", "v3", "schemas"] | ["crm-object-schemas", "2026-03" | "2026-09", "schemas"] => {
                 Ok(metadata::schemas(&desk.portal))
             }
@@ -474,7 +343,9 @@ fn denied(denied: Denied) -> Problem {
     match denied {
         Denied::Missing => Problem::new(401, "INVALID_AUTHENTICATION", "Authentication credentials not found."),
         Denied::Invalid => Problem::new(401, "INVALID_AUTHENTICATION", "Authentication credentials are invalid."),
-        Denied::Expired => Problem::new(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call is expired."),
+        Denied::Expired => {
+            Problem::new(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call is expired.")
+        }
     }
 }
 
@@ -491,9 +362,12 @@ fn token(access: &mut Access, call: &Call, now: Timestamp) -> Answer {
             }
             Answer::json(200, &body)
         }
-        Err(refused) => Answer::json(400, &json!({
-            "status": "error", "category": "BAD_AUTH", "error": refused.0, "message": "missing or invalid credentials",
-            "correlationId": "00000000-0000-4000-8000-000000000000",
-        })),
+        Err(refused) => Answer::json(
+            400,
+            &json!({
+                "status": "error", "category": "BAD_AUTH", "error": refused.0, "message": "missing or invalid credentials",
+                "correlationId": "00000000-0000-4000-8000-000000000000",
+            }),
+        ),
     }
 }

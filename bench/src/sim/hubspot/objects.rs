@@ -93,9 +93,8 @@ pub(super) struct Objects<'a> {
 
 /// Reads a JSON body strictly.
 pub(super) fn body<'de, T: Deserialize<'de>>(call: &'de Call) -> Result<T, Problem> {
-    serde_json::from_slice(&call.body).map_err(|e| {
-        Problem::invalid(format!("Invalid input JSON on line {}, column {}: {e}", e.line(), e.column()))
-    })
+    serde_json::from_slice(&call.body)
+        .map_err(|e| Problem::invalid(format!("Invalid input JSON on line {}, column {}: {e}", e.line(), e.column())))
 }
 
 fn sized<T>(inputs: Vec<T>, most: usize) -> Result<Vec<T>, Problem> {
@@ -153,7 +152,8 @@ impl Objects<'_> {
 
     fn view(&self, id: u64, values: &Values, trace: Option<&str>) -> Value {
         let shown = self.portal.tables[self.table].spec.shown.iter().chain(values.keys()).cloned().collect::<Vec<_>>();
-        let mut body = self.portal.live(self.table, id).map_or(Value::Null, |r| self.portal.show(self.table, r, &shown, &[]));
+        let mut body =
+            self.portal.live(self.table, id).map_or(Value::Null, |r| self.portal.show(self.table, r, &shown, &[]));
         if let Some(trace) = trace {
             body["objectWriteTraceId"] = trace.into();
         }
@@ -173,7 +173,12 @@ impl Objects<'_> {
                 found.and_then(|id| self.portal.live(self.table, id))
             };
             match record {
-                Some(r) => outcome.results.push(self.portal.show(self.table, r, &read.properties, &read.properties_with_history)),
+                Some(r) => outcome.results.push(self.portal.show(
+                    self.table,
+                    r,
+                    &read.properties,
+                    &read.properties_with_history,
+                )),
                 None => missing.push(id),
             }
         }
@@ -236,7 +241,11 @@ impl Objects<'_> {
             match self.update(&input, upsert) {
                 Ok(result) => outcome.results.push(result),
                 Err(problem) => {
-                    let problem = if problem.context.contains_key("ids") { problem } else { problem.about("ids", Some(&input.id)) };
+                    let problem = if problem.context.contains_key("ids") {
+                        problem
+                    } else {
+                        problem.about("ids", Some(&input.id))
+                    };
                     outcome.problems.push(problem.about("objectWriteTraceId", input.object_write_trace_id.as_deref()));
                 }
             }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::event::{Author, Happened, WebhookEvent};
 use super::problem::{Detail, Problem};
-use super::schema::{DEAL_STAGES, TypeSpec, iso_ms};
+use super::schema::iso_ms;
+use super::types::{DEAL_STAGES, TypeSpec};
 use crate::sim::log::{Write, WriteLog};
 
 /// Values of one property that are kept as history; HubSpot keeps a bounded number too.
@@ -171,7 +172,13 @@ impl Portal {
     }
 
     /// Changes properties of a live record.
-    pub(super) fn update(&mut self, table: usize, id: u64, values: &BTreeMap<String, String>, by: &By) -> Result<(), Problem> {
+    pub(super) fn update(
+        &mut self,
+        table: usize,
+        id: u64,
+        values: &BTreeMap<String, String>,
+        by: &By,
+    ) -> Result<(), Problem> {
         let values = self.accepted(table, values, Some(id))?;
         self.set(table, id, values, by, false);
         Ok(())
@@ -214,12 +221,14 @@ impl Portal {
     /// Merges `merged` into `primary`; answers the id that stands for both afterwards.
     pub(super) fn merge(&mut self, table: usize, primary: u64, merged: u64, by: &By) -> Result<u64, Problem> {
         let spec = &self.tables[table].spec;
-        let record = |id: u64| self.live(table, id).ok_or_else(|| Problem::missing(&spec.singular, vec![id.to_string()]));
+        let record =
+            |id: u64| self.live(table, id).ok_or_else(|| Problem::missing(&spec.singular, vec![id.to_string()]));
         let (winner, loser) = (record(primary)?.clone(), record(merged)?.clone());
         if winner.id == loser.id {
             return Err(Problem::invalid("A record cannot be merged with itself."));
         }
-        let filled = |r: &Record| r.properties.clone().into_iter().filter(|(_, v)| !v.is_empty()).collect::<BTreeMap<_, _>>();
+        let filled =
+            |r: &Record| r.properties.clone().into_iter().filter(|(_, v)| !v.is_empty()).collect::<BTreeMap<_, _>>();
         let mut values = filled(&loser);
         let kept = filled(&winner);
         let moved = values.keys().filter(|k| !kept.contains_key(*k)).count() as u64;

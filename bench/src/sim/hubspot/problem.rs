@@ -75,7 +75,8 @@ impl Problem {
     /// 404 for records that are not there.
     pub(super) fn missing(singular: &str, ids: Vec<String>) -> Self {
         let kind = singular.to_uppercase();
-        let text = format!("Could not get some {kind} objects, they may be deleted or not exist. Check that ids are valid.");
+        let text =
+            format!("Could not get some {kind} objects, they may be deleted or not exist. Check that ids are valid.");
         let mut problem = Self::new(404, "OBJECT_NOT_FOUND", text);
         problem.context.insert("ids".into(), ids);
         problem

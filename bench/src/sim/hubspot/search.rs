@@ -87,7 +87,9 @@ impl Sort {
     fn parts(&self) -> (&str, Direction) {
         match self {
             Self::Full { property, direction } => (property, *direction),
-            Self::Name(name) => name.strip_prefix('-').map_or((name, Direction::Ascending), |n| (n, Direction::Descending)),
+            Self::Name(name) => {
+                name.strip_prefix('-').map_or((name, Direction::Ascending), |n| (n, Direction::Descending))
+            }
         }
     }
 }
@@ -142,9 +144,13 @@ fn check(portal: &Portal, table: usize, search: &Search) -> Result<usize, Proble
             Operator::HasProperty | Operator::NotHasProperty | Operator::In | Operator::NotIn
         );
         if !portal.tables[table].spec.properties.contains_key(&filter.property_name) {
-            return Err(Problem::invalid(format!("There was a problem with the request: no property {}", filter.property_name)));
+            return Err(Problem::invalid(format!(
+                "There was a problem with the request: no property {}",
+                filter.property_name
+            )));
         }
-        if needs_value && filter.value.is_none() || filter.operator == Operator::Between && filter.high_value.is_none() {
+        if needs_value && filter.value.is_none() || filter.operator == Operator::Between && filter.high_value.is_none()
+        {
             return Err(Problem::invalid(format!("The filter on {} has no value", filter.property_name)));
         }
     }
@@ -165,7 +171,10 @@ fn text(portal: &Portal, table: usize, record: &Record, name: &str) -> Option<St
 fn holds(portal: &Portal, table: usize, record: &Record, filter: &Filter) -> bool {
     let kind = kind(portal, table, &filter.property_name);
     let Some(have) = text(portal, table, record, &filter.property_name) else {
-        return matches!(filter.operator, Operator::NotHasProperty | Operator::Neq | Operator::NotIn | Operator::NotContainsToken);
+        return matches!(
+            filter.operator,
+            Operator::NotHasProperty | Operator::Neq | Operator::NotIn | Operator::NotContainsToken
+        );
     };
     let value = filter.value.as_deref().unwrap_or_default();
     let order = || compare(kind, &have, value);

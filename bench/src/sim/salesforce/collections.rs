@@ -84,7 +84,10 @@ impl Session<'_> {
             session.rejected(&call.path, &entry.values)?;
             if !update {
                 return match entry.id {
-                    Some(_) => Err(Problem::new("INVALID_FIELD_FOR_INSERT_UPDATE", "cannot specify Id in an insert call").field("Id")),
+                    Some(_) => {
+                        Err(Problem::new("INVALID_FIELD_FOR_INSERT_UPDATE", "cannot specify Id in an insert call")
+                            .field("Id"))
+                    }
                     None => Ok((session.org.create(entry.table, entry.values, &session.by)?, None)),
                 };
             }
@@ -118,13 +121,19 @@ impl Session<'_> {
             let missing = || Problem::new("MISSING_ARGUMENT", format!("{key} not specified")).field(&key);
             let value = entry.values.get(&key).and_then(Value::as_str).ok_or_else(missing)?.to_owned();
             if !seen.insert(value.to_lowercase()) {
-                return Err(Problem::new("DUPLICATE_VALUE", format!("Duplicate external id specified: {value}")).field(&key));
+                return Err(
+                    Problem::new("DUPLICATE_VALUE", format!("Duplicate external id specified: {value}")).field(&key)
+                );
             }
             let found = session.org.by_key(table, &key, &value);
             match found.as_slice() {
                 [] => Ok((session.org.create(table, entry.values, &session.by)?, Some(true))),
                 [id] => Ok((session.org.update(table, id, entry.values, &session.by)?, Some(false))),
-                _ => Err(Problem::new("DUPLICATE_EXTERNAL_ID", format!("{key}: more than one record found for external id field")).field(&key)),
+                _ => Err(Problem::new(
+                    "DUPLICATE_EXTERNAL_ID",
+                    format!("{key}: more than one record found for external id field"),
+                )
+                .field(&key)),
             }
         });
         Ok(results)
@@ -149,12 +158,18 @@ impl Session<'_> {
     }
 
     /// Saves each entry; with `all_or_none` one failure takes all others back.
-    fn each(&mut self, all_or_none: bool, entries: Vec<Entry>, mut save: impl FnMut(&mut Self, Entry) -> Saved) -> Answer {
+    fn each(
+        &mut self,
+        all_or_none: bool,
+        entries: Vec<Entry>,
+        mut save: impl FnMut(&mut Self, Entry) -> Saved,
+    ) -> Answer {
         let mark = self.org.mark();
         let mut results: Vec<Saved> = entries.into_iter().map(|e| save(self, e)).collect();
         if all_or_none && results.iter().any(Result::is_err) {
             self.org.roll_back(mark);
-            let text = "Record rolled back because not all records were valid and the request was using AllOrNone header";
+            let text =
+                "Record rolled back because not all records were valid and the request was using AllOrNone header";
             for result in results.iter_mut().filter(|r| r.is_ok()) {
                 *result = Err(Problem::new("ALL_OR_NONE_OPERATION_ROLLED_BACK", text));
             }

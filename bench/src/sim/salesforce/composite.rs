@@ -112,17 +112,23 @@ fn check(parts: &[Part]) -> Result<(), Refused> {
     if names.len() < parts.len() || !names.iter().all(plain) {
         return refuse("Reference ids must be unique and hold letters, digits and underscores only".into());
     }
-    let known = |p: &Part| ["GET", "POST", "PATCH", "PUT", "DELETE"].contains(&p.method.as_str()) && p.url.starts_with("/services/data/v");
-    if parts.iter().all(known) { Ok(()) } else { refuse("A sub-request has an unknown method or an address outside /services/data".into()) }
+    let known = |p: &Part| {
+        ["GET", "POST", "PATCH", "PUT", "DELETE"].contains(&p.method.as_str()) && p.url.starts_with("/services/data/v")
+    };
+    if parts.iter().all(known) {
+        Ok(())
+    } else {
+        refuse("A sub-request has an unknown method or an address outside /services/data".into())
+    }
 }
 
 fn fill_value(value: &Value, answers: &HashMap<String, Option<Value>>) -> Result<Value, Refused> {
     Ok(match value {
         Value::String(text) => Value::String(fill(text, answers)?),
         Value::Array(all) => Value::Array(all.iter().map(|v| fill_value(v, answers)).collect::<Result<_, _>>()?),
-        Value::Object(all) => {
-            Value::Object(all.iter().map(|(k, v)| Ok((k.clone(), fill_value(v, answers)?))).collect::<Result<_, Refused>>()?)
-        }
+        Value::Object(all) => Value::Object(
+            all.iter().map(|(k, v)| Ok((k.clone(), fill_value(v, answers)?))).collect::<Result<_, Refused>>()?,
+        ),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     })
 }
@@ -141,7 +147,8 @@ fn fill(text: &str, answers: &HashMap<String, Option<Value>>) -> Result<String, 
             Refused::new(400, Problem::new("PROCESSING_HALTED", text))
         };
         let answer = answers.get(name).ok_or_else(invalid)?.as_ref().ok_or_else(halted)?;
-        let pointer = path.split(['.', '[']).map(|step| step.trim_end_matches(']')).fold(String::new(), |p, s| p + "/" + s);
+        let pointer =
+            path.split(['.', '[']).map(|step| step.trim_end_matches(']')).fold(String::new(), |p, s| p + "/" + s);
         out.push_str(&super::org::text(answer.pointer(&pointer)).ok_or_else(invalid)?);
         rest = tail;
     }

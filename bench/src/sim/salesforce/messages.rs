@@ -4,13 +4,12 @@
 //! delivery, not as it was when the message was queued, so intermediate states are lost, and a row that was deleted
 //! meanwhile yields a notification with its id only.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use headgate_schemas::shutdown::Shutdown;
-use serde_json::Value;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::id::make;
@@ -34,11 +33,20 @@ struct Notification {
 }
 
 /// Posts outbound messages to every hook.
-#[derive(Debug)]
 pub(super) struct Messages {
-    queues: Vec<mpsc::Sender<Notification>>,
+    queues: Mutex<Vec<mpsc::Sender<Notification>>>,
     counters: Arc<Counters>,
     made: AtomicU64,
+    poster: Poster,
+    retry: RetryPlan,
+    peek: Peek,
+    shutdown: Shutdown,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 /// Reads rows at delivery.
@@ -54,29 +62,40 @@ struct Delivery {
 }
 
 impl Messages {
-    pub(super) fn start(hooks: &[Hook], retry: RetryPlan, peek: &Peek, shutdown: &Shutdown) -> Result<Self, SimError> {
-        let counters = Arc::new(Counters::default());
-        let (poster, mut queues) = (Poster::new(), Vec::new());
-        for hook in hooks.iter().filter(|h| h.provider == HookProvider::Salesforce) {
-            check_url(&hook.url)?;
-            let (queue, waiting) = mpsc::channel(QUEUE);
-            queues.push(queue);
-            let delivery = Arc::new(Delivery {
-                hook: hook.clone(),
-                poster: poster.clone(),
-                retry,
-                counters: Arc::clone(&counters),
-                open: Arc::new(Semaphore::new(OPEN)),
-                peek: Arc::clone(peek),
-            });
-            let _task = shutdown.spawn("sim-messages", dispatch(delivery, waiting, shutdown.clone()));
-        }
-        Ok(Self { queues, counters, made: AtomicU64::new(0) })
+    pub(super) fn start(hooks: &[Hook], retry: RetryPlan, peek: Peek, shutdown: &Shutdown) -> Result<Self, SimError> {
+        let started = Self {
+            queues: Mutex::new(Vec::new()),
+            counters: Arc::new(Counters::default()),
+            made: AtomicU64::new(0),
+            poster: Poster::new(),
+            retry,
+            peek,
+            shutdown: shutdown.clone(),
+        };
+        hooks.iter().filter(|h| h.provider == HookProvider::Salesforce).try_for_each(|h| started.attach(h))?;
+        Ok(started)
+    }
+
+    /// Delivers to one more address from now on.
+    pub(super) fn attach(&self, hook: &Hook) -> Result<(), SimError> {
+        check_url(&hook.url)?;
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        self.queues.lock().push(queue);
+        let delivery = Arc::new(Delivery {
+            hook: hook.clone(),
+            poster: self.poster.clone(),
+            retry: self.retry,
+            counters: Arc::clone(&self.counters),
+            open: Arc::new(Semaphore::new(OPEN)),
+            peek: Arc::clone(&self.peek),
+        });
+        let _task = self.shutdown.spawn("sim-messages", dispatch(delivery, waiting, self.shutdown.clone()));
+        Ok(())
     }
 
     /// Queues a notification per changed row; never waits.
     pub(super) fn send(&self, changed: &[Changed]) {
-        for queue in &self.queues {
+        for queue in self.queues.lock().iter() {
             for changed in changed {
                 let number = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                 let notification = Notification { id: make("04l", number), changed: changed.clone() };
@@ -148,7 +167,8 @@ fn envelope(org: &Org, organization: &str, group: &[Notification]) -> String {
     let action = group.first().map_or_else(String::new, |n| make("04k", n.changed.table as u64 + 1));
     let mut notifications = String::new();
     for notification in group {
-        let _ = write!(notifications, "<Notification><Id>{}</Id>{}</Notification>", notification.id, object(org, &notification.changed));
+        let body = object(org, &notification.changed);
+        notifications += &format!("<Notification><Id>{}</Id>{body}</Notification>", notification.id);
     }
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
@@ -175,11 +195,10 @@ fn object(org: &Org, changed: &Changed) -> String {
             continue;
         }
         let value = row.value(&field.name);
-        let _ = match text(Some(&value)) {
-            Some(text) => write!(out, "<sf:{0}>{1}</sf:{0}>", field.name, escaped(&soap(field.kind, &text))),
-            None => write!(out, "<sf:{} xsi:nil=\"true\"/>", field.name),
+        out += &match text(Some(&value)) {
+            Some(text) => format!("<sf:{0}>{1}</sf:{0}>", field.name, escaped(&soap(field.kind, &text))),
+            None => format!("<sf:{} xsi:nil=\"true\"/>", field.name),
         };
-        debug_assert!(!matches!(value, Value::Array(_)), "rows hold plain values");
     }
     out + "</sObject>"
 }

@@ -87,10 +87,14 @@ pub(super) fn updated(org: &Org, name: &str, call: &Call, now: Timestamp) -> Res
 /// Answers `sobjects/{object}/deleted`.
 pub(super) fn deleted(org: &Org, name: &str, call: &Call, now: Timestamp) -> Result<Answer, Refused> {
     let (table, (start, end)) = (org.table(name)?, window(call)?);
-    let gone = org.tables[table].rows.values().filter_map(|r| Some((r, r.deleted.filter(|d| (start..end).contains(d))?)));
+    let gone =
+        org.tables[table].rows.values().filter_map(|r| Some((r, r.deleted.filter(|d| (start..end).contains(d))?)));
     let records: Vec<_> = gone.map(|(r, at)| json!({"id": r.id, "deletedDate": shown(at)})).collect();
-    Ok(Answer::json(200, &json!({
-        "deletedRecords": records, "earliestDateAvailable": shown(Timestamp::from_secs(0)),
-        "latestDateCovered": shown(end.min(now)),
-    })))
+    Ok(Answer::json(
+        200,
+        &json!({
+            "deletedRecords": records, "earliestDateAvailable": shown(Timestamp::from_secs(0)),
+            "latestDateCovered": shown(end.min(now)),
+        }),
+    ))
 }

@@ -10,6 +10,7 @@ mod composite;
 mod id;
 mod messages;
 mod metadata;
+mod objects;
 mod org;
 mod problem;
 mod query;
@@ -36,7 +37,7 @@ use session::{Session, client_tag};
 use super::SimError;
 use super::access::{Access, AccessOptions};
 use super::fault::{CallClass, Faults, Refusal};
-use super::hooks::{Hook, HookStats, RetryPlan};
+use super::hooks::{Hook, HookProvider, HookStats, RetryPlan};
 use super::http::{self, Answer, Call, Model};
 use super::log::{Write, WriteLog};
 
@@ -177,7 +178,7 @@ impl Salesforce {
     /// When the address cannot be bound or a hook's address is not an `http://` address.
     pub async fn start(options: SalesforceOptions, shutdown: &Shutdown) -> Result<Self, SimError> {
         let (listener, bound) = http::bind(options.addr).await?;
-        let mut specs = schema::standard(options.unique_external_id);
+        let mut specs = objects::standard(options.unique_external_id);
         for (object, field) in &options.custom_fields {
             let spec = specs.iter_mut().find(|s| s.name == object);
             spec.into_iter().for_each(|s| s.fields.push(field.clone()));
@@ -194,7 +195,7 @@ impl Salesforce {
         }));
         let shared = Arc::clone(&desk);
         let peek: Peek = Arc::new(move |read| read(&shared.lock().org));
-        let messages = Messages::start(&options.hooks, options.retry, &peek, shutdown)?;
+        let messages = Messages::start(&options.hooks, options.retry, peek, shutdown)?;
         let base_url = format!("http://{bound}");
         let faults = Faults::default();
         let inner = Arc::new(Inner { options, base_url, desk, faults, messages, integration_user, standard_user });
@@ -270,6 +271,14 @@ impl Salesforce {
         self.inner.desk.lock().access.revoke();
     }
 
+    /// Sends outbound messages to one more address from now on; a hook of another provider is passed over.
+    ///
+    /// # Errors
+    /// When the address is not an `http://` address.
+    pub fn attach(&self, hook: &Hook) -> Result<(), SimError> {
+        if hook.provider == HookProvider::Salesforce { self.inner.messages.attach(hook) } else { Ok(()) }
+    }
+
     /// How outbound messages went.
     pub fn hook_stats(&self) -> HookStats {
         self.inner.messages.stats()
@@ -280,7 +289,12 @@ impl Salesforce {
 fn user(org: &mut Org, email: &str) -> String {
     let by = By { now: Timestamp::from_secs(1_700_000_000), user: String::new(), client: "".into(), via: None };
     let text = |t: &str| Value::String(t.to_owned());
-    let values = [("Username", text(email)), ("Email", text(email)), ("LastName", text("User")), ("IsActive", Value::Bool(true))];
+    let values = [
+        ("Username", text(email)),
+        ("Email", text(email)),
+        ("LastName", text("User")),
+        ("IsActive", Value::Bool(true)),
+    ];
     let values = values.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let id = org.table("User").ok().and_then(|table| org.create(table, values, &by).ok());
     org.commit();

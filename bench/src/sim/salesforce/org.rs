@@ -11,8 +11,9 @@ use headgate_schemas::Timestamp;
 use serde_json::{Map, Value};
 
 use super::id::{id18, make};
+use super::objects::{ObjectSpec, STAGES};
 use super::problem::{Problem, Refused};
-use super::schema::{Field, FieldKind, ObjectSpec, STAGES, instant, missing};
+use super::schema::{Field, FieldKind, instant, missing};
 use crate::sim::log::{Write, WriteLog};
 
 /// Rows of one organisation; beyond it creations are refused.
@@ -167,7 +168,12 @@ impl Org {
     }
 
     /// Creates a row from shaped values.
-    pub(super) fn create(&mut self, table: usize, mut values: BTreeMap<String, Value>, by: &By) -> Result<String, Problem> {
+    pub(super) fn create(
+        &mut self,
+        table: usize,
+        mut values: BTreeMap<String, Value>,
+        by: &By,
+    ) -> Result<String, Problem> {
         let needed = self.tables[table].spec.fields.iter().filter(|f| f.required);
         let empty: Vec<String> =
             needed.filter(|f| values.get(&f.name).is_none_or(Value::is_null)).map(|f| f.name.clone()).collect();
@@ -178,13 +184,14 @@ impl Org {
         if self.tables.iter().map(|t| t.rows.len()).sum::<usize>() >= ROWS {
             return Err(Problem::new("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded"));
         }
-        if self.tables[table].spec.field("OwnerId").is_some() {
-            values.entry("OwnerId".into()).or_insert_with(|| Value::String(by.user.clone()));
-        }
         let Table { spec, serial, .. } = &mut self.tables[table];
         *serial += 1;
         let id = make(spec.prefix, *serial);
         self.note(table, &id, &values, by, true);
+        // Defaults come after the note: the log holds what the caller sent, not what the organisation added.
+        if self.tables[table].spec.field("OwnerId").is_some() {
+            values.entry("OwnerId".into()).or_insert_with(|| Value::String(by.user.clone()));
+        }
         self.journal.push((table, id.clone(), None));
         let mut fields = values;
         derive(spec_of(&self.tables, table), &mut fields);
@@ -204,7 +211,13 @@ impl Org {
     }
 
     /// Changes a live row with shaped values.
-    pub(super) fn update(&mut self, table: usize, id: &str, values: BTreeMap<String, Value>, by: &By) -> Result<String, Problem> {
+    pub(super) fn update(
+        &mut self,
+        table: usize,
+        id: &str,
+        values: BTreeMap<String, Value>,
+        by: &By,
+    ) -> Result<String, Problem> {
         let before = self.row(table, id)?.clone();
         self.accept(table, &values, Some(&before.id))?;
         self.note(table, &before.id, &values, by, false);
@@ -227,7 +240,13 @@ impl Org {
     }
 
     /// Moves a live row to the bin; `master` is the row it was merged into.
-    pub(super) fn delete(&mut self, table: usize, id: &str, by: &By, master: Option<String>) -> Result<String, Problem> {
+    pub(super) fn delete(
+        &mut self,
+        table: usize,
+        id: &str,
+        by: &By,
+        master: Option<String>,
+    ) -> Result<String, Problem> {
         let before = self.row(table, id)?.clone();
         let id = before.id.clone();
         self.unkey(table, &id);
@@ -269,7 +288,9 @@ impl Org {
         for (name, value) in values {
             let Some(field) = spec.field(name) else { continue };
             if !field.writable {
-                let text = format!("Unable to create/update fields: {name}. Please check the security settings of this field and verify that it is read/write for your profile or permission set.");
+                let text = format!(
+                    "Unable to create/update fields: {name}. Please check the security settings of this field and verify that it is read/write for your profile or permission set."
+                );
                 return Err(Problem::new("INVALID_FIELD_FOR_INSERT_UPDATE", text).field(name));
             }
             field.check(value)?;
@@ -395,7 +416,8 @@ fn derive(spec: &ObjectSpec, fields: &mut BTreeMap<String, Value>) {
 impl Row {
     /// A field's value as the API shows it.
     pub(super) fn value(&self, name: &str) -> Value {
-        let at = |t: Timestamp| jiff::Timestamp::from_microsecond(t.micros()).map_or(Value::Null, |t| instant(t).into());
+        let at =
+            |t: Timestamp| jiff::Timestamp::from_microsecond(t.micros()).map_or(Value::Null, |t| instant(t).into());
         match name {
             "Id" => self.id.as_str().into(),
             "CreatedDate" => at(self.created),

@@ -27,7 +27,13 @@ pub(super) struct Cursors {
 }
 
 /// Answers `query?q=` and `queryAll?q=`.
-pub(super) fn answer(org: &Org, cursors: &mut Cursors, call: &Call, version: &str, all: bool) -> Result<Answer, Refused> {
+pub(super) fn answer(
+    org: &Org,
+    cursors: &mut Cursors,
+    call: &Call,
+    version: &str,
+    all: bool,
+) -> Result<Answer, Refused> {
     let text = call.param("q").ok_or_else(|| refused("MALFORMED_QUERY", "The query parameter q is missing"))?;
     let query = soql::parse(text).map_err(|e| refused("MALFORMED_QUERY", &e.to_string()))?;
     let table = org.table(&query.from);
@@ -80,7 +86,12 @@ fn page_size(call: &Call) -> usize {
 /// Spells every field as the object does and checks that literals fit their fields.
 fn resolve(table: &Table, mut query: Query) -> Result<Query, Refused> {
     let spell = |name: &str| {
-        let text = || format!("No such column '{name}' on entity '{}'. If you are attempting to use a custom field, be sure to append the '__c' after the custom field name.", table.spec.name);
+        let text = || {
+            format!(
+                "No such column '{name}' on entity '{}'. If you are attempting to use a custom field, be sure to append the '__c' after the custom field name.",
+                table.spec.name
+            )
+        };
         table.spec.field(name).map(|f| f.name.clone()).ok_or_else(|| refused("INVALID_FIELD", &text()))
     };
     query.fields = query.fields.iter().map(|f| spell(f)).collect::<Result<_, _>>()?;
@@ -102,7 +113,10 @@ fn resolve(table: &Table, mut query: Query) -> Result<Query, Refused> {
         };
         if !fits {
             let quotes = if literal.is_quoted() { "should not" } else { "should" };
-            let text = format!("value of filter criterion for field '{name}' must be of type {} and {quotes} be enclosed in quotes", kind.name());
+            let text = format!(
+                "value of filter criterion for field '{name}' must be of type {} and {quotes} be enclosed in quotes",
+                kind.name()
+            );
             return Err(refused("INVALID_FIELD", &text));
         }
         if let (FieldKind::Id | FieldKind::Reference, Literal::Text(id)) = (kind, literal) {

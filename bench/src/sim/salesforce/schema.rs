@@ -1,7 +1,6 @@
-//! Objects and fields of the Salesforce model, and what a field accepts.
+//! Fields of the Salesforce model, and what a field accepts.
 //!
-//! Names, lengths and pick lists are those of the standard objects in Salesforce's object reference. The surprising
-//! thing: numbers of type double come back with a fraction (`5` is stored, `5.0` is read), and text is trimmed.
+//! Pure; which objects have which fields is none of its business. The surprising thing: numbers of type double come back with a fraction (`5` is stored, `5.0` is read), and text is trimmed.
 
 use serde_json::{Number, Value, json};
 
@@ -131,22 +130,22 @@ impl Field {
         self
     }
 
-    fn required(mut self) -> Self {
+    pub(super) fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    fn read_only(mut self) -> Self {
+    pub(super) fn read_only(mut self) -> Self {
         self.writable = false;
         self
     }
 
-    fn values(mut self, values: &[&str]) -> Self {
+    pub(super) fn values(mut self, values: &[&str]) -> Self {
         self.values = values.iter().map(|v| (*v).to_owned()).collect();
         self
     }
 
-    fn refers(mut self, objects: &[&str]) -> Self {
+    pub(super) fn refers(mut self, objects: &[&str]) -> Self {
         self.refers = objects.iter().map(|v| (*v).to_owned()).collect();
         self
     }
@@ -266,136 +265,6 @@ fn is_email(text: &str) -> bool {
     plain(local) && plain(host) && host.contains('.') && host.split('.').all(|label| !label.is_empty())
 }
 
-/// One object with its key prefix.
-#[derive(Clone, Debug)]
-pub(super) struct ObjectSpec {
-    pub(super) name: &'static str,
-    pub(super) prefix: &'static str,
-    pub(super) fields: Vec<Field>,
-}
-
-impl ObjectSpec {
-    /// The field with this name; names are compared without case, as Salesforce does.
-    pub(super) fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name))
-    }
-}
-
-/// Stages of an opportunity: name, probability, closed, won.
-pub(super) const STAGES: [(&str, u8, bool, bool); 10] = [
-    ("Prospecting", 10, false, false),
-    ("Qualification", 10, false, false),
-    ("Needs Analysis", 20, false, false),
-    ("Value Proposition", 50, false, false),
-    ("Id. Decision Makers", 60, false, false),
-    ("Perception Analysis", 70, false, false),
-    ("Proposal/Price Quote", 75, false, false),
-    ("Negotiation/Review", 90, false, false),
-    ("Closed Won", 100, true, true),
-    ("Closed Lost", 0, true, false),
-];
-
-const LEAD_SOURCES: [&str; 5] = ["Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other"];
-
-fn with(kind: FieldKind, names: &[(&str, usize)]) -> Vec<Field> {
-    names.iter().map(|(n, length)| Field::new(n, kind).length(*length)).collect()
-}
-
-fn address(prefix: &str) -> Vec<Field> {
-    let parts = [("Street", 255), ("City", 40), ("State", 80), ("PostalCode", 20), ("Country", 80)];
-    parts.iter().map(|(n, l)| Field::new(&format!("{prefix}{n}"), FieldKind::Text).length(*l)).collect()
-}
-
-fn object(name: &'static str, prefix: &'static str, keyed: Option<bool>, own: Vec<Vec<Field>>) -> ObjectSpec {
-    let mut fields = vec![Field::new("Id", FieldKind::Id).read_only()];
-    fields.extend(own.into_iter().flatten());
-    for (name, kind) in [
-        ("CreatedDate", FieldKind::DateTime),
-        ("LastModifiedDate", FieldKind::DateTime),
-        ("SystemModstamp", FieldKind::DateTime),
-        ("CreatedById", FieldKind::Reference),
-        ("LastModifiedById", FieldKind::Reference),
-        ("IsDeleted", FieldKind::Bool),
-        ("MasterRecordId", FieldKind::Reference),
-    ] {
-        fields.push(Field::new(name, kind).read_only());
-    }
-    if name != "User" {
-        fields.push(Field::new("OwnerId", FieldKind::Reference).refers(&["User"]));
-    }
-    fields.extend(keyed.map(|unique| Field::external_id("Relay_Id__c", unique)));
-    ObjectSpec { name, prefix, fields }
-}
-
-fn person(own: Vec<Field>, company: Field) -> Vec<Vec<Field>> {
-    use FieldKind::{Bool, Choice, DateTime, Email, Phone, Text};
-    vec![
-        with(Text, &[("FirstName", 40), ("Title", 128)]),
-        vec![Field::new("LastName", Text).length(80).required(), Field::new("Name", Text).length(121).read_only()],
-        vec![Field::new("Email", Email), company, Field::new("Description", FieldKind::Area)],
-        with(Phone, &[("Phone", 40), ("MobilePhone", 40)]),
-        vec![
-            Field::new("LeadSource", Choice).values(&LEAD_SOURCES),
-            Field::new("HasOptedOutOfEmail", Bool),
-            Field::new("EmailBouncedDate", DateTime).read_only(),
-        ],
-        own,
-    ]
-}
-
-/// The standard objects of the model; `unique` says whether the external id has unique values.
-pub(super) fn standard(unique: bool) -> Vec<ObjectSpec> {
-    use FieldKind::{Area, Bool, Choice, Currency, Date, DateTime, Email, Int, Percent, Phone, Reference, Restricted, Text, Url};
-    let account = || Field::new("AccountId", Reference).refers(&["Account"]);
-    let stages: Vec<&str> = STAGES.iter().map(|s| s.0).collect();
-    let parties = || {
-        vec![
-            Field::new("WhoId", Reference).refers(&["Contact", "Lead"]),
-            Field::new("WhatId", Reference).refers(&["Account", "Opportunity"]),
-            Field::new("Description", Area),
-        ]
-    };
-    let lead = vec![
-        Field::new("Status", Choice).values(&["Open - Not Contacted", "Working - Contacted", "Closed - Converted", "Closed - Not Converted"]),
-        Field::new("Rating", Choice).values(&["Hot", "Warm", "Cold"]),
-        Field::new("Website", Url),
-    ];
-    vec![
-        object("Contact", "003", Some(unique), person(address("Mailing"), account())),
-        object("Lead", "00Q", Some(unique), person([address(""), lead].concat(), Field::new("Company", Text).required())),
-        object("Account", "001", Some(unique), vec![
-            vec![Field::new("Name", Text).required(), Field::new("Website", Url), Field::new("Phone", Phone)],
-            vec![Field::new("Industry", Choice), Field::new("NumberOfEmployees", Int), Field::new("AnnualRevenue", Currency)],
-            vec![Field::new("ParentId", Reference).refers(&["Account"]), Field::new("Description", Area)],
-            address("Billing"),
-        ]),
-        object("Opportunity", "006", Some(unique), vec![
-            vec![Field::new("Name", Text).length(120).required(), Field::new("Amount", Currency), Field::new("Probability", Percent)],
-            vec![Field::new("StageName", Restricted).required().values(&stages), Field::new("CloseDate", Date).required()],
-            vec![Field::new("IsClosed", Bool).read_only(), Field::new("IsWon", Bool).read_only(), account()],
-            vec![Field::new("Type", Choice), Field::new("Description", Area), Field::new("LeadSource", Choice).values(&LEAD_SOURCES)],
-        ]),
-        object("Task", "00T", Some(unique), vec![parties(), vec![
-            Field::new("Subject", Text),
-            Field::new("Status", Choice).values(&["Not Started", "In Progress", "Completed"]),
-            Field::new("Priority", Choice).values(&["High", "Normal", "Low"]),
-            Field::new("ActivityDate", Date),
-            Field::new("TaskSubtype", Choice).values(&["Task", "Email", "Call"]),
-        ]]),
-        object("Event", "00U", Some(unique), vec![parties(), vec![
-            Field::new("Subject", Text),
-            Field::new("StartDateTime", DateTime).required(),
-            Field::new("EndDateTime", DateTime).required(),
-        ]]),
-        object("User", "005", None, vec![vec![
-            Field::new("Username", Text).length(80).required(),
-            Field::new("Email", Email).required(),
-            Field::new("LastName", Text).length(80).required(),
-            Field::new("IsActive", Bool),
-        ]]),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,7 +277,10 @@ mod tests {
         assert_eq!(stored(FieldKind::Currency, json!(500)).as_deref(), Some("500.0"));
         assert_eq!(stored(FieldKind::Text, json!("  a ")).as_deref(), Some("\"a\""));
         assert_eq!(stored(FieldKind::Text, json!("")).as_deref(), Some("null"));
-        assert_eq!(stored(FieldKind::DateTime, json!("2026-01-01T10:00:00.9+01:00")).as_deref(), Some("\"2026-01-01T09:00:00.000+0000\""));
+        assert_eq!(
+            stored(FieldKind::DateTime, json!("2026-01-01T10:00:00.9+01:00")).as_deref(),
+            Some("\"2026-01-01T09:00:00.000+0000\"")
+        );
         assert_eq!(stored(FieldKind::Text, json!(5)), None);
         assert_eq!(stored(FieldKind::Int, json!("5")), None);
         assert_eq!(stored(FieldKind::Date, json!("01.02.2026")), None);
@@ -422,6 +294,9 @@ mod tests {
         assert_eq!(code(Field::new("Email", FieldKind::Email), json!("a@b.c")), Ok(()));
         let stage = Field::new("StageName", FieldKind::Restricted).values(&["Prospecting"]);
         assert_eq!(code(stage, json!("prospecting")), Err("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"));
-        assert_eq!(code(Field::new("LastName", FieldKind::Text).required(), Value::Null), Err("REQUIRED_FIELD_MISSING"));
+        assert_eq!(
+            code(Field::new("LastName", FieldKind::Text).required(), Value::Null),
+            Err("REQUIRED_FIELD_MISSING")
+        );
     }
 }

@@ -58,7 +58,9 @@ impl Session<'_> {
             ["composite", "sobjects", name, field] if call.method == Method::PATCH => {
                 self.collection_upsert(call, name, field)
             }
-            ["limits" | "query" | "queryAll" | "sobjects" | "composite", ..] => Err(Refused::method(call.method.as_str())),
+            ["limits" | "query" | "queryAll" | "sobjects" | "composite", ..] => {
+                Err(Refused::method(call.method.as_str()))
+            }
             _ => Err(Refused::not_found()),
         }
     }
@@ -81,7 +83,8 @@ impl Session<'_> {
     fn record(&self, call: &Call, table: usize) -> Result<BTreeMap<String, Value>, Refused> {
         let body: Map<String, Value> =
             serde_json::from_slice(&call.body).map_err(|e| Refused::json(format!("Unexpected input: {e}")))?;
-        let forbidden = body.keys().find(|k| k.eq_ignore_ascii_case("id") || self.options.contract && *k == "attributes");
+        let forbidden =
+            body.keys().find(|k| k.eq_ignore_ascii_case("id") || self.options.contract && *k == "attributes");
         if let Some(name) = forbidden {
             let text = format!("The {name} field should not be specified in the sobject data.");
             return Err(Refused::new(400, Problem::new("INVALID_FIELD", text).field(name)));
@@ -131,7 +134,9 @@ impl Session<'_> {
     fn read_row(&self, call: &Call, table: usize, id: &str, version: &str) -> Result<Answer, Refused> {
         let row = self.org.row(table, id).map_err(lost)?;
         let spec = &self.org.tables[table].spec;
-        let unknown = |n: &String| Problem::new("INVALID_FIELD", format!("No such column '{n}' on sobject of type {}", spec.name));
+        let unknown = |n: &String| {
+            Problem::new("INVALID_FIELD", format!("No such column '{n}' on sobject of type {}", spec.name))
+        };
         let asked = call.list("fields");
         let asked = asked.iter().map(|n| spec.field(n).map(|f| f.name.clone()).ok_or_else(|| unknown(n)));
         let mut fields: Vec<String> = asked.collect::<Result<_, _>>()?;
@@ -173,7 +178,8 @@ impl Session<'_> {
         let key = key.ok_or_else(unusable)?;
         let found = self.org.by_key(table, &key, value);
         if found.len() > 1 {
-            let urls: Vec<_> = found.iter().map(|id| format!("/services/data/{version}/sobjects/{name}/{id}")).collect();
+            let urls: Vec<_> =
+                found.iter().map(|id| format!("/services/data/{version}/sobjects/{name}/{id}")).collect();
             return Ok(Answer::json(300, &urls));
         }
         let id = found.into_iter().next();
@@ -189,7 +195,13 @@ impl Session<'_> {
         }
     }
 
-    fn upsert_row(&mut self, call: &Call, table: usize, key: (&str, &str), id: Option<String>) -> Result<Answer, Refused> {
+    fn upsert_row(
+        &mut self,
+        call: &Call,
+        table: usize,
+        key: (&str, &str),
+        id: Option<String>,
+    ) -> Result<Answer, Refused> {
         self.writing(call)?;
         let mut values = self.record(call, table)?;
         if values.contains_key(key.0) {
@@ -223,7 +235,8 @@ fn lost(problem: Problem) -> Refused {
 /// The client tag of the call, when it is well formed.
 pub(super) fn client_tag(call: &Call) -> Option<&str> {
     let (_, tag) = call.header("sforce-call-options")?.split_once("client=")?;
-    let end = tag.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '/' | '-')).unwrap_or(tag.len());
+    let end =
+        tag.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '/' | '-')).unwrap_or(tag.len());
     tag.get(..end).filter(|t| !t.is_empty())
 }
 
