@@ -250,3 +250,26 @@ async fn outbound_messages_carry_the_state_at_delivery_until_acknowledged() {
         message.answer(200, "<a:Ack xmlns:a=\"x\">true</a:Ack>");
     }
 }
+
+#[tokio::test]
+async fn a_row_deleted_before_delivery_yields_its_id_only_and_the_deletion_no_message() {
+    let stop = shutdown();
+    let (url, mut got) = receiver(&stop).await;
+    let retry = RetryPlan { first: Duration::from_millis(1), ..RetryPlan::default() };
+    let (salesforce, caller) = start(SalesforceOptions { retry, ..SalesforceOptions::default() }, &stop).await;
+    let hook = Hook { url, provider: HookProvider::Salesforce, secret: "00D5g000000ABCDEA4".into() };
+    salesforce.attach(&hook).expect("a good address");
+    let made = caller.call("POST", &format!("{DATA}/sobjects/Contact"), json!({"LastName": "L"})).await;
+    let id = made.body["id"].as_str().expect("text").to_owned();
+    let first = got.recv().await.expect("a message");
+    salesforce.edit(SalesforceEdit::Delete { object: "Contact".into(), id: id.clone() }).expect("live");
+    first.answer(500, "");
+    let second = got.recv().await.expect("a retry");
+    let text = String::from_utf8_lossy(&second.body).into_owned();
+    assert!(text.contains(&format!("<sf:Id>{id}</sf:Id></sObject>")), "{text}");
+    second.answer(200, "<Ack>true</Ack>");
+    salesforce.edit(contact(json!({"LastName": "Next"}))).expect("good");
+    let third = got.recv().await.expect("a message");
+    assert!(String::from_utf8_lossy(&third.body).contains("<sf:LastName>Next</sf:LastName>"));
+    third.answer(200, "<Ack>true</Ack>");
+}

@@ -208,6 +208,9 @@ fn apply(portal: &mut Portal, edit: HubspotEdit, by: &By) -> Result<u64, Problem
         HubspotEdit::Merge { object, primary, merged } => portal.merge(portal.table(&object)?, primary, merged, by),
         HubspotEdit::Link { from, to, remove } => {
             let ends = ((portal.table(&from.0)?, from.1), (portal.table(&to.0)?, to.1));
+            for ((table, id), (object, _)) in [(ends.0, &from), (ends.1, &to)] {
+                portal.live(table, id).ok_or_else(|| Problem::missing(object, vec![id.to_string()]))?;
+            }
             portal.link(ends.0, ends.1, 1_000, remove, by);
             Ok(from.1)
         }

@@ -164,10 +164,10 @@ impl Portal {
 
     /// Takes back a creation that was only tried: no trace of it stays.
     pub(super) fn discard(&mut self, table: usize, id: u64) {
-        let Table { records, unique, .. } = &mut self.tables[table];
-        if records.remove(&id).is_some() {
-            self.total -= 1;
-            unique.retain(|_, holder| *holder != id);
+        let Some(record) = self.tables[table].records.remove(&id) else { return };
+        self.total -= 1;
+        for key in self.unique_values(table, &record.properties) {
+            self.tables[table].unique.remove(&key);
         }
     }
 

@@ -84,12 +84,16 @@ impl Org {
         self.tables.iter().position(|t| t.spec.name.eq_ignore_ascii_case(name)).ok_or_else(Refused::not_found)
     }
 
-    /// Keeps everything since the last commit; answers the rows that changed.
+    /// Keeps everything since the last commit; answers the live rows that changed, because a deletion triggers no
+    /// message.
     pub(super) fn commit(&mut self) -> Vec<Changed> {
         for write in self.pending.drain(..) {
             self.log.push(write);
         }
-        self.journal.drain(..).map(|(table, id, _)| Changed { table, id }).collect()
+        let tables = &self.tables;
+        let live = |table: usize, id: &str| tables[table].rows.get(id).is_some_and(|r| r.deleted.is_none());
+        let changed = self.journal.drain(..).filter(|(table, id, _)| live(*table, id));
+        changed.map(|(table, id, _)| Changed { table, id }).collect()
     }
 
     /// The present place in the journal.

@@ -162,7 +162,7 @@ impl Session<'_> {
         let wanted = call.header("if-match").filter(|_| account);
         if limit.is_some_and(|l| modified > l) || wanted.is_some_and(|w| w != "*" && w != etag(modified)) {
             let text = "The requested resource has been modified";
-            return Err(Refused::new(412, Problem::new("ENTITY_IS_LOCKED", text)));
+            return Err(Refused::new(412, Problem::new("PRECONDITION_FAILED", text)));
         }
         Ok(())
     }
