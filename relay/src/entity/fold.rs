@@ -8,7 +8,8 @@ use super::{Author, Cell, Clock, Entity, Event, MemberState, NO_REV, Seen, Timin
 use crate::conflict::{self, By, Side, Verdict};
 use crate::mapping::{FieldPlan, Link};
 
-/// Rules that can be switched off, to show in tests that each one is needed. Production has them all.
+/// Rules that can be switched off, to show in tests that each one is needed. Production has them all. That part of a
+/// group only asks for a read is no switch: the mapping has no way to hand in half a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rule {
@@ -28,8 +29,6 @@ pub enum Rule {
     Horizon,
     /// A full state is an edit only of the fields that differ.
     StateDiff,
-    /// Part of a group only asks for a read.
-    GroupRead,
     /// Ten flips in a day are a fight, too.
     SlowFight,
     /// An author mark "user" refutes our ledger.
@@ -366,8 +365,10 @@ impl Entity {
             return Learned::Agreed;
         }
         if let Some(held) = &mut field.held {
-            held.retain(|(by, _)| *by != me);
-            held.push((me, canonical));
+            match held.iter_mut().find(|(by, _)| *by == me) {
+                Some((_, candidate)) => *candidate = canonical,
+                None => held.push((me, canonical)),
+            }
             return Learned::Held;
         }
         let read_now = sight.seen == Seen::Read && cx.has(Rule::ReadIsNow);
@@ -413,8 +414,13 @@ impl super::Field {
         self.stamp = if stamp.after(self.stamp) { stamp } else { self.stamp.shifted(1) };
     }
 
+    /// A person is to decide; each side has one candidate, the one in force first.
     fn hold(&mut self, by: By, value: Value) {
-        self.held = Some(vec![(self.by, self.value.clone()), (by, value)]);
+        let mut candidates = vec![(self.by, self.value.clone()), (by, value)];
+        if self.by == by {
+            candidates.remove(0);
+        }
+        self.held = Some(candidates);
     }
 
     /// The value returns to what it was, by another member: more than 3 times in 10 minutes or 10 times in a day.
