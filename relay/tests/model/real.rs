@@ -1,0 +1,172 @@
+//! The model's words in the product's types: values, times, the link of a scenario and the entity after its import.
+//!
+//! Shared by the lockstep and by the engine's schedules, which count time in different units. It decides nothing. The
+//! surprising thing: a pick list is a table of the connection in the product, so the canonical value of `P` is `a`
+//! only there; no other CRM of the model ever shows a `P`.
+
+use headgate_relay::conflict::{By, Policy};
+use headgate_relay::entity::{Cell, Entity, Field, Member, MemberState};
+use headgate_relay::mapping::{FieldMap, FieldPlan, Form, Kind, Link, Table};
+use headgate_schemas::{ObjectType, Span, Value};
+use uuid::Uuid;
+
+use crate::reference::crm::Crm;
+use crate::reference::scenario::{self, Guard, Scenario};
+use crate::reference::value as model;
+use crate::reference::world::OUTSIDE;
+
+/// The tenant of every run.
+pub const TENANT: &str = "acme";
+/// The type of the one record; it has no match key, so nothing joins it.
+pub const OBJECT: &str = "specimen";
+
+/// How the model's milliseconds are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Ruler {
+    /// Units per millisecond.
+    pub per_ms: i64,
+    /// What the model calls zero, in units.
+    pub zero: i64,
+}
+
+impl Ruler {
+    /// A moment.
+    pub const fn at(self, ms: i64) -> i64 {
+        self.zero + ms * self.per_ms
+    }
+
+    /// A length.
+    pub const fn long(self, ms: i64) -> i64 {
+        ms * self.per_ms
+    }
+
+    /// An interval.
+    pub const fn span(self, span: model::Span) -> Span {
+        Span::new(self.at(span.lo), self.at(span.hi))
+    }
+}
+
+/// The connection of a CRM of the model.
+pub fn connection(member: usize) -> u32 {
+    u32::try_from(member).unwrap_or(u32::MAX - 1) + 1
+}
+
+/// Whoever set a value.
+pub fn by(member: usize) -> By {
+    if member == OUTSIDE { By::Person } else { By::Member(connection(member)) }
+}
+
+/// The record's id in a CRM.
+pub fn native_id(member: usize) -> String {
+    format!("r{member}")
+}
+
+/// A field's neutral name.
+pub const fn name(field: model::Field) -> &'static str {
+    match field {
+        model::Field::X => "x",
+        model::Field::Y => "y",
+        model::Field::G => "g",
+    }
+}
+
+/// A field's names in a CRM.
+pub const fn parts(field: model::Field) -> &'static [&'static str] {
+    match field {
+        model::Field::X => &["x"],
+        model::Field::Y => &["y"],
+        model::Field::G => &["g_first", "g_second"],
+    }
+}
+
+/// A value.
+pub fn value(value: model::Value) -> Value {
+    let text = |c: char| Value::text(c.to_string());
+    match value {
+        model::Value::Text(a) => text(a),
+        model::Value::Pair(a, b) => Value::List(vec![text(a), text(b)]),
+    }
+}
+
+/// A value of the product in the model's words; the model has single letters and pairs of them only.
+pub fn letters(value: &Value) -> model::Value {
+    let letter = |value: &Value| match value.as_text().and_then(|text| text.chars().next()) {
+        Some(letter) => letter,
+        None => panic!("{value:?} is no value of the model"),
+    };
+    match value {
+        Value::List(pair) => match pair.as_slice() {
+            [first, second] => model::Value::Pair(letter(first), letter(second)),
+            _ => panic!("{value:?} is no pair of the model"),
+        },
+        plain => model::Value::Text(letter(plain)),
+    }
+}
+
+/// The mapped fields, in the model's order.
+pub fn fields(scenario: &Scenario) -> Vec<model::Field> {
+    let mut fields = scenario.fields.to_vec();
+    fields.sort_unstable();
+    fields
+}
+
+/// The link of a scenario.
+pub fn link(scenario: &Scenario) -> Link {
+    let members = (0..scenario.crms.len()).map(|member| (connection(member), true)).collect();
+    let plans = fields(scenario).into_iter().map(|field| plan(scenario, field)).collect();
+    Link::new("records", TENANT, ObjectType::new(OBJECT), scenario.guard != Guard::None, members, plans)
+}
+
+fn plan(scenario: &Scenario, field: model::Field) -> FieldPlan {
+    let maps = (0..scenario.crms.len()).map(|member| FieldMap {
+        connection: connection(member),
+        parts: parts(field).iter().map(|&part| part.into()).collect(),
+        form: Form::Json,
+        write: true,
+        required: None,
+        table: table(scenario, member, field),
+        optional: false,
+    });
+    FieldPlan::new(name(field), Kind::Choice, policy(scenario, field), maps.collect())
+}
+
+fn table(scenario: &Scenario, member: usize, field: model::Field) -> Option<Table> {
+    let listed = scenario.mapped && scenario.crms[member].form == scenario::Form::PickList;
+    let pairs = || ['a', 'b', 'c'].map(model::Value::Text).map(|v| (value(v), value(v.to_pick_list()))).to_vec();
+    (listed && field != model::Field::G).then(|| Table { pairs: pairs(), closed: false })
+}
+
+fn policy(scenario: &Scenario, field: model::Field) -> Policy {
+    match scenario.policy {
+        scenario::Policy::LastWrite => Policy::LastWrite,
+        scenario::Policy::Ours => Policy::Ours,
+        scenario::Policy::Theirs => Policy::Theirs,
+        scenario::Policy::Manual => Policy::Manual,
+        scenario::Policy::FieldPriority => {
+            let mut order: Vec<usize> = (0..scenario.crms.len()).collect();
+            order.sort_by_key(|&member| std::cmp::Reverse(scenario.preference(member, field)));
+            Policy::FieldPriority(order.into_iter().map(connection).collect())
+        }
+    }
+}
+
+/// The entity after every member was imported.
+pub fn entity(scenario: &Scenario, crms: &[Crm], ruler: Ruler) -> Entity {
+    let object = ObjectType::new(OBJECT);
+    let id = Uuid::from_u128(1);
+    let mut entity = Entity::heard(id, TENANT, object, connection(0), &native_id(0), ruler.at(0));
+    entity.members = (0..crms.len())
+        .map(|member| Member::new(connection(member), Some(&native_id(member)), MemberState::Live))
+        .collect();
+    let stamp = Span::new(ruler.at(-model::HOUR), ruler.at(-model::HOUR + 1));
+    for field in fields(scenario) {
+        let first = value(model::Value::initial(field));
+        let mut imported = Field::first(name(field), first, stamp, By::Person, crms.len());
+        for (cell, crm) in imported.cells.iter_mut().zip(crms) {
+            let (_, version) = crm.state();
+            *cell = Some(Cell::first(value(crm.value(field)), ruler.span(version), 0));
+        }
+        entity.fields.push(imported);
+    }
+    entity
+}
