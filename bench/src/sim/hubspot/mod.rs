@@ -7,6 +7,7 @@
 
 mod event;
 mod links;
+mod merge;
 mod metadata;
 mod objects;
 mod options;
@@ -15,6 +16,7 @@ mod problem;
 mod schema;
 mod search;
 mod types;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use headgate_schemas::Timestamp;
-use serde_json::{Value, json};
 
 use super::event::{Author, Happened, WebhookEvent};
 use super::problem::{Detail, Problem};
-use super::schema::iso_ms;
 use super::types::{DEAL_STAGES, TypeSpec};
 use crate::sim::log::{Write, WriteLog};
 
@@ -23,10 +21,10 @@ const RECORDS: usize = 5_000_000;
 
 /// One earlier or present value of a property.
 #[derive(Clone, Debug)]
-struct Version {
-    value: String,
-    at_ms: i64,
-    author: Author,
+pub(super) struct Version {
+    pub(super) value: String,
+    pub(super) at_ms: i64,
+    pub(super) author: Author,
 }
 
 /// One record.
@@ -38,7 +36,7 @@ pub(super) struct Record {
     pub(super) updated_ms: i64,
     pub(super) archived_ms: Option<i64>,
     merged_into: Option<u64>,
-    history: BTreeMap<String, VecDeque<Version>>,
+    pub(super) history: BTreeMap<String, VecDeque<Version>>,
 }
 
 /// All records of one type.
@@ -75,10 +73,10 @@ pub(super) struct Portal {
     pub(super) links: BTreeMap<(u64, u64), BTreeSet<u64>>,
     pub(super) outbox: Vec<WebhookEvent>,
     pub(super) log: WriteLog,
-    traits: Traits,
-    next_id: u64,
+    pub(super) traits: Traits,
+    pub(super) next_id: u64,
     next_event: u64,
-    total: usize,
+    pub(super) total: usize,
 }
 
 impl Portal {
@@ -218,44 +216,6 @@ impl Portal {
         Ok(())
     }
 
-    /// Merges `merged` into `primary`; answers the id that stands for both afterwards.
-    pub(super) fn merge(&mut self, table: usize, primary: u64, merged: u64, by: &By) -> Result<u64, Problem> {
-        let spec = &self.tables[table].spec;
-        let record =
-            |id: u64| self.live(table, id).ok_or_else(|| Problem::missing(&spec.singular, vec![id.to_string()]));
-        let (winner, loser) = (record(primary)?.clone(), record(merged)?.clone());
-        if winner.id == loser.id {
-            return Err(Problem::invalid("A record cannot be merged with itself."));
-        }
-        let filled =
-            |r: &Record| r.properties.clone().into_iter().filter(|(_, v)| !v.is_empty()).collect::<BTreeMap<_, _>>();
-        let mut values = filled(&loser);
-        let kept = filled(&winner);
-        let moved = values.keys().filter(|k| !kept.contains_key(*k)).count() as u64;
-        values.extend(kept);
-        values.insert("hs_merged_object_ids".into(), merged_ids(&winner, &loser));
-        let new = if self.traits.merge_makes_new { self.heir(table, &winner, by) } else { winner.id };
-        self.retire(table, loser.id, by, Some(new));
-        if new != winner.id {
-            self.retire(table, winner.id, by, Some(new));
-        }
-        self.put(table, new, values, by);
-        let happened = Happened::Merged { primary: winner.id, merged: loser.id, new, moved };
-        self.happened(table, winner.id, happened, by);
-        Ok(new)
-    }
-
-    fn heir(&mut self, table: usize, winner: &Record, by: &By) -> u64 {
-        self.next_id += 1;
-        self.total += 1;
-        let mut heir = winner.clone();
-        heir.id = self.next_id;
-        heir.updated_ms = by.now.millis();
-        heir.properties.clear();
-        self.tables[table].records.insert(heir.id, heir);
-        self.next_id
-    }
-
     /// Links two records both ways, or takes the link away.
     pub(super) fn link(&mut self, from: (usize, u64), to: (usize, u64), type_id: u64, remove: bool, by: &By) -> bool {
         let links = self.links.entry((from.1, to.1)).or_default();
@@ -371,7 +331,7 @@ impl Portal {
     }
 
     /// Puts values into a record without asking whether they differ.
-    fn put(&mut self, table: usize, id: u64, values: BTreeMap<String, String>, by: &By) {
+    pub(super) fn put(&mut self, table: usize, id: u64, values: BTreeMap<String, String>, by: &By) {
         let Table { spec, records, unique } = &mut self.tables[table];
         let Some(record) = records.get_mut(&id) else { return };
         let at_ms = by.now.millis();
@@ -396,7 +356,7 @@ impl Portal {
     }
 
     /// Takes a record out of sight and frees its unique values.
-    fn retire(&mut self, table: usize, id: u64, by: &By, heir: Option<u64>) {
+    pub(super) fn retire(&mut self, table: usize, id: u64, by: &By, heir: Option<u64>) {
         let Some(record) = self.tables[table].records.get(&id) else { return };
         for key in self.unique_values(table, &record.properties) {
             self.tables[table].unique.remove(&key);
@@ -425,7 +385,7 @@ impl Portal {
         Ok(())
     }
 
-    fn happened(&mut self, table: usize, record: u64, what: Happened, by: &By) {
+    pub(super) fn happened(&mut self, table: usize, record: u64, what: Happened, by: &By) {
         let spec = &self.tables[table].spec;
         let (suffix, subscription_id) = what.suffix();
         let generic = self.traits.generic_events && !matches!(what, Happened::Erased);
@@ -460,60 +420,10 @@ impl Portal {
     }
 }
 
-impl Portal {
-    /// A record as the API shows it. Properties that were asked for and are empty show as null.
-    pub(super) fn show(&self, table: usize, record: &Record, wanted: &[String], history: &[String]) -> Value {
-        let spec = &self.tables[table].spec;
-        let always = ["hs_object_id", "createdate", spec.modified()].map(str::to_owned);
-        let names = always.iter().chain(wanted).chain(history).filter(|n| spec.properties.contains_key(*n));
-        let properties: serde_json::Map<_, _> = names.map(|n| (n.clone(), self.value(table, record, n))).collect();
-        let mut body = json!({
-            "id": record.id.to_string(), "properties": properties, "archived": record.archived_ms.is_some(),
-            "createdAt": iso_ms(record.created_ms), "updatedAt": iso_ms(record.updated_ms),
-        });
-        if let Some(at) = record.archived_ms {
-            body["archivedAt"] = iso_ms(at).into();
-        }
-        if !history.is_empty() {
-            body["propertiesWithHistory"] = history.iter().map(|n| (n.clone(), record.past(n))).collect();
-        }
-        body
-    }
-
-    /// A property's value as the API shows it.
-    pub(super) fn value(&self, table: usize, record: &Record, name: &str) -> Value {
-        match name {
-            "hs_object_id" => record.id.to_string().into(),
-            "createdate" => iso_ms(record.created_ms).into(),
-            n if n == self.tables[table].spec.modified() => iso_ms(record.updated_ms).into(),
-            n => record.properties.get(n).filter(|v| !v.is_empty()).map_or(Value::Null, |v| v.as_str().into()),
-        }
-    }
-}
-
-impl Record {
-    fn past(&self, name: &str) -> Value {
-        let versions = self.history.get(name).into_iter().flatten();
-        versions
-            .map(|v| {
-                json!({
-                    "value": v.value, "timestamp": iso_ms(v.at_ms), "sourceType": v.author.source, "sourceId": v.author.id,
-                })
-            })
-            .collect()
-    }
-}
-
 /// E-mail addresses are compared without case; other values exactly.
 fn unique_key(name: &str, value: &str) -> (String, String) {
     let value = value.trim();
     (name.to_owned(), if name == "email" { value.to_lowercase() } else { value.to_owned() })
-}
-
-fn merged_ids(winner: &Record, loser: &Record) -> String {
-    let earlier = [winner, loser].map(|r| r.properties.get("hs_merged_object_ids").cloned().unwrap_or_default());
-    let own = [loser.id.to_string()];
-    own.into_iter().chain(earlier).filter(|t| !t.is_empty()).collect::<Vec<_>>().join(";")
 }
 
 fn derive_stage(stage: &str, properties: &mut BTreeMap<String, String>) {
