@@ -211,6 +211,31 @@ impl Engine {
     /// # Errors
     /// When the store fails, or belongs to another stream.
     pub fn open(parts: Parts<'_>, now: Timestamp) -> Result<Self, StoreError> {
+        let (config, targets) = (parts.config, parts.targets);
+        let writable = |system| {
+            config
+                .connections
+                .iter()
+                .filter(|c| c.system == system)
+                .any(|c| targets.get(&c.name).is_some_and(|t| t.writable()))
+        };
+        let compile = |number: &dyn Fn(&str) -> u32| {
+            config.links.iter().map(|l| mapping::compile(l, &config.connections, number, &writable)).collect()
+        };
+        Self::open_linked(parts, compile, now)
+    }
+
+    /// [`Engine::open`] with links that were not compiled from the configuration; `links` is told the number of each
+    /// connection. For tests whose fields no CRM has.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    #[doc(hidden)]
+    pub fn open_linked(
+        parts: Parts<'_>,
+        compile: impl FnOnce(&dyn Fn(&str) -> u32) -> Vec<Link>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
         let Parts { config, targets, mut store, topic, vault, metrics, seed } = parts;
         let start = store.start(&topic.id)?;
         let names: Vec<&str> = config.connections.iter().map(|c| c.name.as_str()).collect();
@@ -224,15 +249,8 @@ impl Engine {
                 lines.insert(n, Line::new(n, connection, target.pack(), &config.limits));
             }
         }
-        let writable = |system| {
-            config
-                .connections
-                .iter()
-                .filter(|c| c.system == system)
-                .any(|c| targets.get(&c.name).is_some_and(|t| t.writable()))
-        };
         let mut links = vec![Link::new("", "", ObjectType::new(""), false, Vec::new(), Vec::new())];
-        links.extend(config.links.iter().map(|l| mapping::compile(l, &config.connections, &number, &writable)));
+        links.extend(compile(&number));
         let peers = lines.iter().map(|(n, l)| (*n, l.peer())).collect();
         let timing = Timing { ledger: micros(config.limits.ledger), ..Timing::MICROS };
         let mut engine = Self {
@@ -279,6 +297,40 @@ impl Engine {
         self.finish(now)?;
         self.store.commit(&self.tick.unit)?;
         Ok(self.committed())
+    }
+
+    /// Takes over an entity whose records were read elsewhere, as if it had been built here. For tests that start in the
+    /// middle of a record's life.
+    ///
+    /// # Errors
+    /// When the store fails; the engine must then be dropped, as after [`Engine::tick`].
+    #[doc(hidden)]
+    pub fn adopt(&mut self, entity: Entity, now: Timestamp) -> Result<EntityId, StoreError> {
+        let id = self.next_entity;
+        self.next_entity += 1;
+        for member in &entity.members {
+            if let Some(native) = &member.native {
+                let key = crate::store::member_key(member.connection, entity.object.as_str(), native);
+                self.tick.unit.members.push((key, id));
+            }
+        }
+        let link = link_of(&self.links, &entity.tenant, &entity.object);
+        self.cache.insert(id, entity, link);
+        self.with(id, now, |_, _, _| ())?;
+        self.finish(now)?;
+        self.store.commit(&self.tick.unit)?;
+        self.committed();
+        Ok(id)
+    }
+
+    /// An entity as it stands, for tests.
+    ///
+    /// # Errors
+    /// When the store fails.
+    #[doc(hidden)]
+    pub fn entity(&mut self, id: EntityId) -> Result<Option<Entity>, StoreError> {
+        self.load(id)?;
+        Ok(self.cache.get_mut(id).map(|loaded| loaded.entity.clone()))
     }
 
     /// Where to read the stream on; partitions that were never read are missing.

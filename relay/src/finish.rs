@@ -299,7 +299,8 @@ impl Entity {
         self.revive(m);
         let read = self.members[m].next_read();
         let now = match self.members[m].state {
-            MemberState::Live => !self.dirty(m, cx).is_empty(),
+            // A read that came too early is waited for: what it shows decides what is to be written.
+            MemberState::Live => self.members[m].stale == 0 && !self.dirty(m, cx).is_empty(),
             MemberState::Absent => self.wants_create(m),
             MemberState::Heard | MemberState::Gone | MemberState::Refused => false,
         };

@@ -267,7 +267,7 @@ impl Entity {
             MemberState::Absent if self.wants_create(m) && !read_due => Some(Step::Create),
             MemberState::Absent => read_due.then_some(Step::Lookup),
             MemberState::Live if read_due => Some(Step::Read),
-            MemberState::Live if self.dirty(m, cx).is_empty() => None,
+            MemberState::Live if self.members[m].stale > 0 || self.dirty(m, cx).is_empty() => None,
             MemberState::Live if cx.link.guard_read => Some(Step::Read),
             MemberState::Live => Some(Step::Update),
         }

@@ -134,7 +134,7 @@ impl Engine {
                 entity.settle_fold(m, event.change, event.came, folded, cx);
             }
             let due = entity.members[m].next_read().is_some_and(|t| t <= cx.now);
-            let write = !due && cx.link.guard_read && flight.step == Step::Read && !entity.dirty(m, cx).is_empty();
+            let write = !again && !due && cx.link.guard_read && flight.step == Step::Read && !entity.dirty(m, cx).is_empty();
             Some((attached, closed, refolded, write))
         })?;
         let Some((attached, closed, refolded, write)) = read.flatten() else { return Ok(false) };

@@ -181,6 +181,8 @@ pub struct Write {
     pub rev: i32,
     /// Version, or `[sent, answered]`, by the member's clock.
     pub at: Span,
+    /// What was known of the cell when the write was opened; `None` once it settled.
+    pub basis: Option<Span>,
     /// Where it stands.
     pub state: WriteState,
     /// The version is exact and the answer did not tell the value: a read of that very version is ours.

@@ -120,6 +120,7 @@ impl Entity {
                 native: value.clone(),
                 rev: field.rev,
                 at: Span::point(sent),
+                basis: Some(cell.seen),
                 state: WriteState::Open,
                 exact: false,
             });
@@ -182,12 +183,15 @@ impl Entity {
                     };
                     let native = stored.as_ref().and_then(|s| s.iter().find(|(x, _)| *x == f)).map(|(_, v)| v.clone());
                     let row = &mut cell.ledger[i];
+                    // Nothing was learnt since the write was opened: it is newer than all that is known, however
+                    // coarse the clock of the version that it was opened on.
+                    let next = row.basis.take() == Some(cell.seen);
                     row.state = WriteState::Settled;
                     row.exact = *exact && version.is_some() && stored.is_none();
                     row.at = at;
                     row.native = native.unwrap_or_else(|| row.value.clone());
                     let row = row.clone();
-                    if at.after(cell.seen) || (at.lo >= cell.seen.lo && !cx.rules.has(Rule::Window)) {
+                    if next || at.after(cell.seen) || (at.lo >= cell.seen.lo && !cx.rules.has(Rule::Window)) {
                         cell.kept = plan.inbound(connection, &row.native) != plan.inbound(connection, &row.value);
                         cell.shown = row.native;
                         cell.seen = at;

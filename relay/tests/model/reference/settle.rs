@@ -58,6 +58,7 @@ impl State {
                 native: value,
                 rev,
                 at: Span { lo: sent, hi: sent + 1 },
+                basis: cell.seen,
                 exact: false,
                 state: RowState::Open,
                 until: 0,
@@ -116,8 +117,9 @@ impl State {
         row.exact = told.is_none() && version.is_some_and(|version| version.hi - version.lo == 1);
         row.at = version.unwrap_or(Span { lo: if window { row.at.lo } else { end - 1 }, hi: end });
         row.native = told.unwrap_or(row.value);
-        let Write { value, native, rev, at, .. } = *row;
-        if at.after(cell.seen) || (at.lo >= cell.seen.lo && !window) {
+        let Write { value, native, rev, at, basis, .. } = *row;
+        // Nothing was learnt since it was opened: it is newer than all that is known, however coarse the clock.
+        if basis == cell.seen || at.after(cell.seen) || (at.lo >= cell.seen.lo && !window) {
             (cell.shown, cell.seen, cell.rev, cell.mine) = (native, at, Some(rev), true);
             cell.kept = native.inbound() != value.inbound();
         } else if at.ties(cell.seen) && native != cell.shown {

@@ -123,6 +123,8 @@ pub struct Write {
     pub rev: u32,
     /// Its version, or the span of the call.
     pub at: Span,
+    /// Version of the knowledge it was opened on.
+    pub basis: Span,
     /// Whether the version names this write and no other.
     pub exact: bool,
     /// How far it got.

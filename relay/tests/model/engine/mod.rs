@@ -1,0 +1,393 @@
+//! The real engine, played in the model's world: real changes over the real stream and store, calls carried out by the
+//! world with the fates it draws, virtual time, and a process that dies.
+//!
+//! The machine around the engine is what the driver is in production: it reads the stream on from the positions, gives
+//! every call an answer by its deadline and a late one after it, and opens the engine again over the same state when it
+//! died; answers to calls of an earlier life are lost. Death comes at any of the three places where it matters: instead
+//! of a commit, between a commit and its calls, and with calls under way. Nothing is drawn outside the world's dice.
+
+pub mod account;
+pub mod disk;
+pub mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt as _;
+use headgate_relay::config::RelayConfig;
+use headgate_relay::engine::{Call, CallId, Engine, Input, Parts, Reply, ReplyResult, Request};
+use headgate_relay::entity::Entity;
+use headgate_relay::metrics::Metrics;
+use headgate_relay::store::{EntityId, StoreError};
+use headgate_relay::target::Target;
+use headgate_relay::vault::Vault;
+use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
+use headgate_schemas::stream::{Position, Sink as _, Source as _};
+use headgate_schemas::{Change, contract};
+use prometheus_client::registry::Registry;
+
+use crate::real;
+use crate::reference::scenario::Scenario;
+use crate::reference::value::{self as model, Field, Snapshot, Value};
+use crate::reference::world::{DEADLINE, Relay, Standing, World};
+use account::Account;
+use disk::Disk;
+
+/// Records taken from the stream by one tick.
+const BATCH: usize = 4;
+/// One append in five enters the log twice.
+const REPEATED: Faults = Faults { repeat: 200, ..NO_FAULTS };
+const NO_FAULTS: Faults = Faults {
+    delay: 0,
+    delay_max: std::time::Duration::ZERO,
+    full: 0,
+    unavailable: 0,
+    indefinite: 0,
+    repeat: 0,
+};
+
+/// A call under way.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    life: u64,
+    call: CallId,
+    member: usize,
+    sent: i64,
+    /// Whether the engine was given a reply.
+    replied: bool,
+}
+
+/// What a wake-up is for.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Tick,
+    Deadline(u64),
+}
+
+impl Timer {
+    const fn token(self) -> u64 {
+        match self {
+            Self::Tick => 0,
+            Self::Deadline(flight) => flight + 1,
+        }
+    }
+
+    const fn of(token: u64) -> Self {
+        match token.checked_sub(1) {
+            None => Self::Tick,
+            Some(flight) => Self::Deadline(flight),
+        }
+    }
+}
+
+/// The real engine as a relay of the model.
+pub struct Played {
+    scenario: &'static Scenario,
+    config: RelayConfig,
+    targets: HashMap<String, Arc<dyn Target>>,
+    metrics: Metrics,
+    disk: Disk,
+    stream: Memory,
+    source: MemorySource,
+    engine: Engine,
+    entity: EntityId,
+    /// How often the process dies, per tick.
+    deaths: f64,
+    life: u64,
+    flights: BTreeMap<u64, Flight>,
+    inbox: Vec<(CallId, Reply)>,
+    /// When the next tick is due, if a wake-up for it is on its way.
+    tick_at: Option<i64>,
+    looks: u64,
+    account: Account,
+}
+
+impl Played {
+    /// An engine that has imported every member of a world. `deaths` is how often its process dies, per tick.
+    pub fn new(world: &mut World, deaths: f64, diary: bool) -> Result<Self, StoreError> {
+        let scenario = world.scenario;
+        let config = wire::config(scenario);
+        let names = config.connections.iter().map(|c| c.name.clone());
+        let targets = names.map(|name| (name, Arc::new(wire::Puppet) as Arc<dyn Target>)).collect();
+        let metrics = Metrics::register(&mut Registry::default());
+        let seed = world.below(usize::MAX) as u64;
+        let stream =
+            Memory::with(MemoryConfig { partitions: 2, seed, faults: REPEATED, ..MemoryConfig::default() });
+        let disk = Disk::new(diary)?;
+        let engine = open(scenario, &config, &targets, &metrics, &disk, &stream, 0)?;
+        let source = stream.source();
+        let account = Account::new(scenario);
+        let mut played = Self {
+            scenario,
+            config,
+            targets,
+            metrics,
+            disk,
+            stream,
+            source,
+            engine,
+            entity: 0,
+            deaths,
+            life: 0,
+            flights: BTreeMap::new(),
+            inbox: Vec::new(),
+            tick_at: None,
+            looks: 0,
+            account,
+        };
+        played.import(world)?;
+        Ok(played)
+    }
+
+    /// The entity stands in the state before the run. Where clocks are wrong every record is read once more, so that
+    /// the clocks are known as they are after any real import.
+    fn import(&mut self, world: &mut World) -> Result<(), StoreError> {
+        let mut entity = real::entity(world.scenario, &world.crms, wire::MICROS);
+        if self.scenario.crms.iter().any(|crm| crm.skew != 0) {
+            entity.members.iter_mut().for_each(|member| member.need_read(wire::MICROS.zero));
+        }
+        self.entity = self.engine.adopt(entity, wire::clock(0))?;
+        self.read_on();
+        self.schedule(world, 0);
+        Ok(())
+    }
+
+    /// What is wrong with the bookkeeping, first fault first.
+    pub fn fault(&mut self) -> Option<String> {
+        let entity = self.entity();
+        self.account.at_rest(&entity, &self.engine, &self.disk.ended());
+        self.account.fault().map(str::to_owned)
+    }
+
+    /// How often the process died.
+    pub const fn lives(&self) -> u64 {
+        self.life
+    }
+
+    fn entity(&mut self) -> Entity {
+        match self.engine.entity(self.entity) {
+            Ok(Some(entity)) => entity,
+            other => panic!("the entity is gone: {other:?}"),
+        }
+    }
+
+    /// Reads the stream from where the state stands.
+    fn read_on(&mut self) {
+        let known = self.engine.positions();
+        let start = |partition| Position { partition, offset: 0 };
+        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
+        let positions: Vec<_> = (0..2).map(|partition| at(partition).unwrap_or_else(|| start(partition))).collect();
+        let assigned = self.source.assign(&positions);
+        assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
+    }
+
+    fn publish(&mut self, change: &Change) {
+        let record = contract::encode(change);
+        let appended = record.map(|record| self.stream.append(vec![record]).now_or_never());
+        assert!(matches!(appended, Ok(Some(Ok(())))), "the stream refused a change: {appended:?}");
+        self.account.accepted(change.id, &change.source.connection);
+    }
+
+    fn schedule(&mut self, world: &mut World, at: i64) {
+        let at = at.max(world.now);
+        if self.tick_at.is_none_or(|due| due > at) {
+            self.tick_at = Some(at);
+            world.wake(at, Timer::Tick.token());
+        }
+    }
+
+    /// As the driver does: soon, and under load or with a machine that stutters much later.
+    fn schedule_soon(&mut self, world: &mut World) {
+        let delay = world.span(world.scenario.send_delay);
+        self.schedule(world, world.now + delay);
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        let now = wire::clock(world.now);
+        let records = match self.source.next(BATCH).now_or_never() {
+            Some(Ok(records)) => records,
+            None => Vec::new(),
+            Some(Err(error)) => panic!("the stream cannot be read: {error}"),
+        };
+        let more = records.len() == BATCH;
+        if world.chance(self.deaths / 3.0) {
+            self.disk.fail_next();
+        }
+        let replies = std::mem::take(&mut self.inbox);
+        let input = Input { replies, records, commands: Vec::new() };
+        let Ok(calls) = self.engine.tick(now, input) else { return self.die(world, "instead of a commit") };
+        for line in self.disk.diary() {
+            world.say(format_args!("engine: {line}"));
+        }
+        self.account.after_tick(&self.engine);
+        if world.chance(self.deaths / 3.0) {
+            return self.die(world, "before its calls");
+        }
+        for call in calls {
+            self.make(world, call);
+        }
+        if world.chance(self.deaths / 3.0) {
+            return self.die(world, "with calls under way");
+        }
+        if more {
+            self.schedule(world, world.now);
+        }
+        if let Some(at) = self.engine.next_tick(now) {
+            self.schedule(world, wire::moment(at));
+        }
+    }
+
+    fn make(&mut self, world: &mut World, call: Call) {
+        world.say(format_args!("engine: {call:?}"));
+        let member = call.connection as usize - 1;
+        let token = self.flights.len() as u64;
+        let (life, sent) = (self.life, world.now);
+        self.flights.insert(token, Flight { life, call: call.id, member, sent, replied: false });
+        match call.request {
+            Request::Read(_) => world.read(member, token),
+            Request::Write(write) => {
+                let values = wire::written(&write, self.scenario);
+                world.write(member, &values, None, token);
+                world.wake(world.now + DEADLINE, Timer::Deadline(token).token());
+            }
+        }
+    }
+
+    /// The process dies and another one opens the state. Opening may die, too.
+    fn die(&mut self, world: &mut World, when: &str) {
+        world.say(format_args!("engine: dies {when}"));
+        if world.chance(self.deaths) {
+            self.disk.fail_next();
+        }
+        let now = world.now;
+        loop {
+            self.life += 1;
+            let Self { scenario, config, targets, metrics, disk, stream, .. } = self;
+            match open(scenario, config, targets, metrics, disk, stream, now) {
+                Ok(engine) => {
+                    self.engine = engine;
+                    break;
+                }
+                Err(StoreError::Moved { entity: 0 }) => {}
+                Err(error) => panic!("the state cannot be opened again: {error}"),
+            }
+        }
+        for line in self.disk.diary() {
+            world.say(format_args!("engine: {line}"));
+        }
+        self.account.after_tick(&self.engine);
+        self.inbox.clear();
+        self.read_on();
+        self.schedule_soon(world);
+    }
+
+    /// Gives the engine a reply to a call of this life.
+    fn reply(&mut self, world: &mut World, token: u64, result: ReplyResult) {
+        let now = world.now;
+        let Some(flight) = self.flights.get_mut(&token).filter(|flight| flight.life == self.life) else { return };
+        flight.replied = true;
+        let reply = Reply { sent: wire::clock(flight.sent), answered: wire::clock(now), result };
+        self.inbox.push((flight.call, reply));
+        self.schedule_soon(world);
+    }
+}
+
+impl Relay for Played {
+    fn accept(&mut self, world: &mut World, change: &model::Change) {
+        self.publish(&wire::change(change, world.now));
+        self.schedule_soon(world);
+    }
+
+    fn wake(&mut self, world: &mut World, token: u64) {
+        match Timer::of(token) {
+            Timer::Tick if self.tick_at.is_some_and(|due| due <= world.now) => {
+                self.tick_at = None;
+                self.tick(world);
+            }
+            Timer::Tick => {}
+            Timer::Deadline(flight) => {
+                if self.flights.get(&flight).is_some_and(|flight| !flight.replied) {
+                    self.reply(world, flight, ReplyResult::Write(Err(wire::lost())));
+                }
+            }
+        }
+    }
+
+    fn read_answered(&mut self, world: &mut World, token: u64, answer: Option<&Snapshot>) {
+        let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
+        let result = match answer {
+            Some(snapshot) => wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked)),
+            None => ReplyResult::Read(Err(wire::lost())),
+        };
+        self.reply(world, token, result);
+    }
+
+    fn write_answered(&mut self, world: &mut World, token: u64, answer: &model::Answer) {
+        let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
+        let result = wire::answer(member, answer, wire::date(self.scenario, member, world.now));
+        self.reply(world, token, result);
+    }
+
+    fn reconcile(&mut self, world: &mut World, member: usize) {
+        self.looks += 1;
+        self.publish(&wire::look(member, self.looks, world.now));
+        self.schedule_soon(world);
+    }
+
+    /// Nobody is asked: the scenarios that are played have no policy that asks.
+    fn resolve(&mut self, _: &mut World, _: Field) {}
+
+    fn standing(&self, field: Field) -> Standing {
+        let entity = self.account.entity();
+        let known = entity.and_then(|entity| entity.fields.get(entity.field_named(real::name(field))?));
+        Standing {
+            value: known.map_or_else(|| Value::initial(field), |known| real::letters(&known.value)),
+            held: known.is_some_and(|known| known.held.is_some()),
+        }
+    }
+
+    fn kept(&self, member: usize, field: Field) -> Option<Value> {
+        let entity = self.account.entity()?;
+        let cell = entity.cell(entity.field_named(real::name(field))?, member)?;
+        cell.kept.then(|| real::letters(&cell.shown))
+    }
+
+    fn is_open(&self) -> bool {
+        self.account.is_open()
+    }
+}
+
+fn open(
+    scenario: &Scenario,
+    config: &RelayConfig,
+    targets: &HashMap<String, Arc<dyn Target>>,
+    metrics: &Metrics,
+    disk: &Disk,
+    stream: &Memory,
+    now: i64,
+) -> Result<Engine, StoreError> {
+    let parts = Parts {
+        config,
+        targets,
+        store: Box::new(disk.clone()),
+        topic: &stream.topic(),
+        vault: vault(),
+        metrics: metrics.clone(),
+        seed: 7,
+    };
+    Engine::open_linked(parts, |_| vec![real::link(scenario)], wire::clock(now))
+}
+
+/// One key for all runs; nothing that is judged is sealed.
+fn vault() -> Arc<Vault> {
+    static VAULT: OnceLock<Arc<Vault>> = OnceLock::new();
+    let make = || {
+        let folder = tempfile::tempdir().ok();
+        let vault = folder.and_then(|folder| Vault::open_or_create(&folder.path().join("key")).ok());
+        match vault {
+            Some(vault) => Arc::new(vault),
+            None => panic!("no key file can be made in the folder for temporary files"),
+        }
+    };
+    Arc::clone(VAULT.get_or_init(make))
+}

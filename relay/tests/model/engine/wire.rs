@@ -1,0 +1,239 @@
+//! What travels between the model's world and the real engine: changes as the gateway publishes them, calls, answers.
+//!
+//! Translation only. The surprising thing: a CRM's `Date` header has whole seconds, so clocks are told that way only
+//! where they are wrong at all; where the model's clocks agree no header is given and the engine takes them as equal.
+
+use std::time::Duration;
+
+use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, StoreConfig};
+use headgate_relay::engine::ReplyResult;
+use headgate_relay::target::{
+    Answered, Calling, Disposition, FieldInfo, Found, NativeValues, Pack, ReadCall, ReadItem, Target, TargetError,
+    Version, WriteCall, WriteItems, Written,
+};
+use headgate_schemas::change::{Object, Ours, Source};
+use headgate_schemas::contract::example;
+use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, System, Timestamp, Value};
+
+use crate::real::{self, OBJECT, Ruler, TENANT};
+use crate::reference::scenario::Scenario;
+use crate::reference::value::{self as model, Kind, Reported, SEC, Snapshot, Stored};
+use crate::reference::world::{LAG, LATEST};
+
+/// The model's zero: a whole second, so that its ticks are the engine's.
+const ZERO: i64 = 1_767_225_600_000;
+/// Microseconds.
+pub const MICROS: Ruler = Ruler { per_ms: 1_000, zero: ZERO * 1_000 };
+
+/// The engine's clock at a moment of the model.
+pub const fn clock(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ZERO + ms)
+}
+
+/// The first millisecond of the model that is not before a moment of the engine.
+pub fn moment(at: Timestamp) -> i64 {
+    (at.micros() - MICROS.zero + MICROS.per_ms - 1).div_euclid(MICROS.per_ms)
+}
+
+/// The settings of a relay between the CRMs of a scenario.
+pub fn config(scenario: &Scenario) -> RelayConfig {
+    let wait = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let connection = |member| ConnectionConfig {
+        name: connection_name(member),
+        tenant: TENANT.to_owned(),
+        system: System::Native,
+        account: account(member),
+        base_url: String::new(),
+        auth: Auth::Bearer(String::new().into()),
+        api_version: String::new(),
+        client: String::new(),
+        app_id: None,
+        external_id_field: String::new(),
+        read_lag: wait(LAG),
+        longest_run: wait(LATEST),
+    };
+    RelayConfig {
+        store: StoreConfig { path: "".into(), key_file: "".into() },
+        connections: (0..scenario.crms.len()).map(connection).collect(),
+        links: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+/// The name of the connection to a CRM.
+pub fn connection_name(member: usize) -> String {
+    format!("crm{member}")
+}
+
+fn account(member: usize) -> String {
+    format!("account{member}")
+}
+
+/// A CRM as far as the engine asks it anything by itself; calls go through the model's world.
+pub struct Puppet;
+
+impl Target for Puppet {
+    fn pack(&self) -> Pack {
+        Pack { read: 10, write: 10 }
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+
+    fn read<'a>(&'a self, _: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
+        Box::pin(async { Err(lost()) })
+    }
+
+    fn write<'a>(&'a self, _: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>> {
+        Box::pin(async { Err(lost()) })
+    }
+
+    fn describe<'a>(&'a self, _: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// A change as the gateway would publish it.
+pub fn change(change: &model::Change, now: i64) -> Change {
+    let mut published = plain(change.member, now);
+    published.id = id(change);
+    published.kind = if change.kind == Kind::Hint { ChangeKind::Touched } else { ChangeKind::Updated };
+    published.state = change.kind == Kind::State;
+    published.needs_fetch = change.kind == Kind::Hint;
+    published.occurred_at = Some(clock(change.time.lo));
+    published.occurred_at_resolution = resolution(change.time);
+    published.origin.ours = match change.author {
+        Some(model::Author::Us) => Ours::Yes,
+        Some(model::Author::User) => Ours::No,
+        None => Ours::Unknown,
+    };
+    for reported in &change.cells {
+        tell(reported, &mut published);
+    }
+    published
+}
+
+/// What the daily reconciler publishes: this record is to be looked at.
+pub fn look(member: usize, number: u64, now: i64) -> Change {
+    let mut published = plain(member, now);
+    published.id = ChangeId::derive(System::Native, &account(member), [b"look".as_slice(), &number.to_be_bytes()]);
+    published.kind = ChangeKind::Touched;
+    published.needs_fetch = true;
+    published.occurred_at = None;
+    published.occurred_at_resolution = Resolution::None;
+    published
+}
+
+/// The id of a change.
+pub fn id(change: &model::Change) -> ChangeId {
+    let parts = [change.id.number.to_be_bytes(), change.id.body.to_be_bytes()];
+    ChangeId::derive(System::Native, &account(change.member), parts.iter().map(<[u8; 8]>::as_slice))
+}
+
+fn plain(member: usize, now: i64) -> Change {
+    let source =
+        Source { system: System::Native, account: account(member), connection: connection_name(member) };
+    let kind = ObjectType::new(OBJECT);
+    let object = Object { kind, native_type: OBJECT.to_owned(), id: Some(real::native_id(member)) };
+    let mut change = example();
+    change.fields.clear();
+    Change { tenant: TENANT.to_owned(), source, object, received_at: clock(now), ..change }
+}
+
+fn tell(reported: &Reported, change: &mut Change) {
+    let cell = reported.cell;
+    let names = real::parts(cell.field);
+    let told: Vec<(&str, Value)> = match (reported.half, real::value(cell.value)) {
+        (Some(model::Half::First), value) => vec![(names[0], value)],
+        (Some(model::Half::Second), value) => vec![(names[1], value)],
+        (None, Value::List(values)) => names.iter().copied().zip(values).collect(),
+        (None, value) => vec![(names[0], value)],
+    };
+    for (name, value) in told {
+        change.fields.insert(name.to_owned(), headgate_schemas::change::FieldChange::to(value));
+    }
+}
+
+/// The values of the one record that a write names.
+pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, model::Value)> {
+    let values = match &call.items {
+        WriteItems::Update(items) => match items.as_slice() {
+            [item] => &item.values,
+            _ => panic!("one record is written at a time: {call:?}"),
+        },
+        WriteItems::Create(_) => panic!("every record is there, yet one was created: {call:?}"),
+    };
+    let mut fields = Vec::new();
+    for field in real::fields(scenario) {
+        let told: Vec<Value> = real::parts(field).iter().filter_map(|&part| values.get(part).cloned()).collect();
+        match told.as_slice() {
+            [] => {}
+            [value] => fields.push((field, real::letters(value))),
+            _ => fields.push((field, real::letters(&Value::List(told)))),
+        }
+    }
+    fields
+}
+
+/// The answer to a read. `date` is the CRM's clock, where it is told.
+pub fn read(member: usize, snapshot: &Snapshot, date: Option<Timestamp>) -> ReplyResult {
+    let found = Found {
+        id: real::native_id(member),
+        version: version(snapshot.version),
+        values: values(&snapshot.cells),
+    };
+    ReplyResult::Read(Ok(Answered { items: vec![ReadItem::Found(found)], date, quota: Vec::new() }))
+}
+
+/// The answer to a write.
+pub fn answer(member: usize, answer: &model::Answer, date: Option<Timestamp>) -> ReplyResult {
+    let item = match answer {
+        model::Answer::Refused => Err(TargetError::new("moved", "", Disposition::Conflict)),
+        model::Answer::Written { stored, version: told } => Ok(Written {
+            id: Some(real::native_id(member)),
+            created: None,
+            version: told.map(version),
+            stored: stored.as_ref().map(|stored| values(stored)),
+        }),
+    };
+    ReplyResult::Write(Ok(Answered { items: vec![item], date, quota: Vec::new() }))
+}
+
+/// No answer came.
+pub fn lost() -> TargetError {
+    TargetError::new("timeout", "no answer", Disposition::Unknown)
+}
+
+/// What the `Date` header says of a CRM whose clock is wrong; others do not say it.
+pub fn date(scenario: &Scenario, member: usize, now: i64) -> Option<Timestamp> {
+    let skew = scenario.crms[member].skew;
+    (skew != 0).then(|| clock((now + skew).div_euclid(SEC) * SEC))
+}
+
+fn version(span: model::Span) -> Version {
+    Version { at: clock(span.lo), resolution: resolution(span) }
+}
+
+fn resolution(span: model::Span) -> Resolution {
+    match span.hi - span.lo {
+        1 => Resolution::Ms,
+        SEC => Resolution::S,
+        length => panic!("no provider's clock has units of {length} ms"),
+    }
+}
+
+fn values(cells: &[Stored]) -> NativeValues {
+    let mut values = NativeValues::new();
+    for cell in cells {
+        match real::value(cell.value) {
+            Value::List(parts) => {
+                values.extend(real::parts(cell.field).iter().map(|&part| part.into()).zip(parts));
+            }
+            value => {
+                values.insert(real::parts(cell.field)[0].into(), value);
+            }
+        }
+    }
+    values
+}
