@@ -2,7 +2,7 @@
 //! change ends here when nothing has to be written for it.
 
 use headgate_schemas::stream::Delivered;
-use headgate_schemas::{Change, ChangeId, ChangeKind, Resolution, Span, Timestamp, contract};
+use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, contract};
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -268,10 +268,9 @@ fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
     if change.object.id.is_none() {
         return Meaning::Skip;
     }
-    let time = match change.occurred_at {
-        Some(at) => Span::of(at, change.occurred_at_resolution),
-        None => Span::of(change.received_at, Resolution::Us),
-    };
+    // Without a time of the CRM only a read can tell, and there is nothing that its answer could be too old for: our own
+    // clock is later than every version, so each read would be taken for a stale one.
+    let time = change.occurred_at.map_or(Span::point(NO_FLOOR), |at| Span::of(at, change.occurred_at_resolution));
     let mut event = Event {
         change: change.id,
         came,
