@@ -19,7 +19,7 @@ impl Engine {
         Ok(())
     }
 
-    fn review_entity(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) fn review_entity(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
         let needs = self.look(id, now, |entity, cx| {
             (0..entity.members.len())
                 .map(|m| (entity.members[m].connection, entity.next_due(m, cx)))

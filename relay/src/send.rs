@@ -95,7 +95,11 @@ impl Engine {
                 let m = e.member_of(connection)?;
                 e.next_step(m, cx).map(|step| (e.object.clone(), step))
             })?;
-            let Some((object, step)) = step.flatten() else { continue };
+            let Some((object, step)) = step.flatten() else {
+                // Its need went away while a call had it that then failed; left as it is, it would be due for ever.
+                self.review_entity(entity, now)?;
+                continue;
+            };
             let limit = match step {
                 Step::Read | Step::Lookup => pack.read,
                 Step::Create | Step::Update => pack.write,
