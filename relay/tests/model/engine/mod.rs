@@ -16,7 +16,6 @@ use std::sync::{Arc, OnceLock};
 use futures_util::FutureExt as _;
 use headgate_relay::config::RelayConfig;
 use headgate_relay::engine::{Call, CallId, Engine, Input, Parts, Reply, ReplyResult, Request};
-use headgate_relay::entity::Entity;
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{EntityId, StoreError};
 use headgate_relay::target::Target;
@@ -35,16 +34,8 @@ use disk::Disk;
 
 /// Records taken from the stream by one tick.
 const BATCH: usize = 4;
-/// One append in five enters the log twice.
-const REPEATED: Faults = Faults { repeat: 200, ..NO_FAULTS };
-const NO_FAULTS: Faults = Faults {
-    delay: 0,
-    delay_max: std::time::Duration::ZERO,
-    full: 0,
-    unavailable: 0,
-    indefinite: 0,
-    repeat: 0,
-};
+/// Of 1,000 appends so many enter the log twice.
+const REPEATED: u16 = 200;
 
 /// A call under way.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +102,8 @@ impl Played {
         let targets = names.map(|name| (name, Arc::new(wire::Puppet) as Arc<dyn Target>)).collect();
         let metrics = Metrics::register(&mut Registry::default());
         let seed = world.below(usize::MAX) as u64;
-        let stream =
-            Memory::with(MemoryConfig { partitions: 2, seed, faults: REPEATED, ..MemoryConfig::default() });
+        let faults = Faults { repeat: REPEATED, ..Faults::default() };
+        let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
         let disk = Disk::new(diary)?;
         let engine = open(scenario, &config, &targets, &metrics, &disk, &stream, 0)?;
         let source = stream.source();
@@ -154,21 +145,13 @@ impl Played {
 
     /// What is wrong with the bookkeeping, first fault first.
     pub fn fault(&mut self) -> Option<String> {
-        let entity = self.entity();
-        self.account.at_rest(&entity, &self.engine, &self.disk.ended());
+        self.account.at_rest(&self.engine, &self.disk.ended());
         self.account.fault().map(str::to_owned)
     }
 
     /// How often the process died.
     pub const fn lives(&self) -> u64 {
         self.life
-    }
-
-    fn entity(&mut self) -> Entity {
-        match self.engine.entity(self.entity) {
-            Ok(Some(entity)) => entity,
-            other => panic!("the entity is gone: {other:?}"),
-        }
     }
 
     /// Reads the stream from where the state stands.
@@ -219,7 +202,7 @@ impl Played {
         for line in self.disk.diary() {
             world.say(format_args!("engine: {line}"));
         }
-        self.account.after_tick(&self.engine);
+        self.account.after_tick(&mut self.engine, self.entity);
         if world.chance(self.deaths / 3.0) {
             return self.die(world, "before its calls");
         }
@@ -275,7 +258,7 @@ impl Played {
         for line in self.disk.diary() {
             world.say(format_args!("engine: {line}"));
         }
-        self.account.after_tick(&self.engine);
+        self.account.after_tick(&mut self.engine, self.entity);
         self.inbox.clear();
         self.read_on();
         self.schedule_soon(world);

@@ -132,8 +132,7 @@ pub fn id(change: &model::Change) -> ChangeId {
 }
 
 fn plain(member: usize, now: i64) -> Change {
-    let source =
-        Source { system: System::Native, account: account(member), connection: connection_name(member) };
+    let source = Source { system: System::Native, account: account(member), connection: connection_name(member) };
     let kind = ObjectType::new(OBJECT);
     let object = Object { kind, native_type: OBJECT.to_owned(), id: Some(real::native_id(member)) };
     let mut change = example();
@@ -178,11 +177,8 @@ pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, mode
 
 /// The answer to a read. `date` is the CRM's clock, where it is told.
 pub fn read(member: usize, snapshot: &Snapshot, date: Option<Timestamp>) -> ReplyResult {
-    let found = Found {
-        id: real::native_id(member),
-        version: version(snapshot.version),
-        values: values(&snapshot.cells),
-    };
+    let found =
+        Found { id: real::native_id(member), version: version(snapshot.version), values: values(&snapshot.cells) };
     ReplyResult::Read(Ok(Answered { items: vec![ReadItem::Found(found)], date, quota: Vec::new() }))
 }
 

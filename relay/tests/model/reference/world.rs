@@ -282,7 +282,8 @@ impl World {
         self.minted
     }
 
-    pub(super) fn chance(&mut self, share: f64) -> bool {
+    /// Whether something of this likelihood happens.
+    pub fn chance(&mut self, share: f64) -> bool {
         self.dice.f64() < share
     }
 }

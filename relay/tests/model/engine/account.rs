@@ -1,0 +1,127 @@
+//! The bookkeeping of a run, kept by hand: every accepted change has exactly one outcome per target, or is open for a
+//! reason that a person can see; the engine's own sums agree at every tick.
+//!
+//! It counts what was published and what was committed and believes no counter of the product.
+
+use std::collections::BTreeMap;
+
+use headgate_relay::engine::Engine;
+use headgate_relay::entity::{Entity, Member, Outcome};
+use headgate_relay::mapping::Link;
+use headgate_relay::store::EntityId;
+use headgate_schemas::ChangeId;
+
+use super::wire;
+use crate::real;
+use crate::reference::scenario::Scenario;
+
+/// What a run must add up to.
+pub struct Account {
+    link: Link,
+    /// Published changes with their source's connection.
+    accepted: BTreeMap<ChangeId, u32>,
+    entity: Option<Entity>,
+    fault: Option<String>,
+}
+
+impl Account {
+    /// Nothing was published yet.
+    pub fn new(scenario: &Scenario) -> Self {
+        Self { link: real::link(scenario), accepted: BTreeMap::new(), entity: None, fault: None }
+    }
+
+    /// The entity as of the last commit.
+    pub const fn entity(&self) -> Option<&Entity> {
+        self.entity.as_ref()
+    }
+
+    /// The first fault.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// A change entered the stream.
+    pub fn accepted(&mut self, change: ChangeId, connection: &str) {
+        let member = (0..self.link.members.len()).find(|&member| wire::connection_name(member) == connection);
+        self.accepted.insert(change, member.map_or(0, real::connection));
+    }
+
+    /// Checks the sums after a commit.
+    pub fn after_tick(&mut self, engine: &mut Engine, entity: EntityId) {
+        let totals = engine.totals();
+        self.expect(totals.difference() == 0, || format!("{totals:?} do not add up"));
+        match engine.entity(entity) {
+            Ok(entity) => self.entity = entity,
+            Err(error) => self.expect(false, || format!("the entity cannot be read: {error}")),
+        }
+        let Some(entity) = self.entity.take() else { return };
+        let open = entity.open_deliveries(&self.link);
+        self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
+        for member in 0..entity.members.len() {
+            let intents = entity.open_intents(member);
+            self.expect(intents.len() <= 1, || format!("writes {intents:?} to one pair are in flight"));
+        }
+        self.entity = Some(entity);
+    }
+
+    /// Whether a change waits though nothing more will happen: for anything but a person.
+    pub fn is_open(&self) -> bool {
+        let Some(entity) = &self.entity else { return !self.accepted.is_empty() };
+        let waits = |(place, member): (usize, &Member)| {
+            let undecided = !member.waiting.is_empty() || !member.asked.is_empty();
+            undecided
+                || !entity.open_intents(place).is_empty()
+                || member.pending.iter().any(|p| !is_held(entity, &p.parts))
+        };
+        entity.members.iter().enumerate().any(waits)
+    }
+
+    /// Checks, when nothing more will happen, that nothing vanished and nothing was counted twice.
+    pub fn at_rest(&mut self, engine: &Engine, ended: &[(ChangeId, u32, Outcome)]) {
+        let Some(entity) = self.entity.take() else { return };
+        let mut outcomes: BTreeMap<(ChangeId, u32), usize> = BTreeMap::new();
+        for &(change, target, _) in ended {
+            *outcomes.entry((change, target)).or_default() += 1;
+        }
+        for (&change, &source) in &self.accepted.clone() {
+            for target in self.link.targets(source).collect::<Vec<_>>() {
+                let closed = outcomes.remove(&(change, target)).unwrap_or(0);
+                let open = open_at(&entity, change, source, target);
+                self.expect(closed + open == 1, || {
+                    format!("change {change} has {closed} outcomes at {target} and is open there {open} times")
+                });
+            }
+        }
+        self.expect(outcomes.is_empty(), || format!("outcomes of nothing: {outcomes:?}"));
+        let held = entity.members.iter().filter(|member| !member.pending.is_empty()).count();
+        let pairs = engine.pairs();
+        self.expect(pairs == held, || format!("{pairs} pairs have work, {held} wait for a person"));
+        let calls = engine.calls_open();
+        self.expect(calls == 0, || format!("{calls} calls are open"));
+        self.entity = Some(entity);
+    }
+
+    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.fault.is_none() {
+            self.fault = Some(what());
+        }
+    }
+}
+
+/// How often a change is open at a target: among those on their way there, or undecided at its source.
+fn open_at(entity: &Entity, change: ChangeId, source: u32, target: u32) -> usize {
+    let of = |connection| entity.members.iter().filter(move |member| member.connection == connection);
+    let on_its_way: usize = of(target).map(|m| m.pending.iter().filter(|p| p.change == change).count()).sum();
+    let undecided: usize = of(source)
+        .map(|m| {
+            m.asked.iter().filter(|a| a.change == change).count()
+                + m.waiting.iter().filter(|e| e.change == change).count()
+        })
+        .sum();
+    on_its_way + undecided
+}
+
+/// A person is to decide about some part of it.
+fn is_held(entity: &Entity, parts: &[(u8, i32)]) -> bool {
+    parts.iter().any(|(field, _)| entity.fields.get(usize::from(*field)).is_some_and(|field| field.held.is_some()))
+}
