@@ -3,6 +3,7 @@
 //! Pure: no clock and no randomness of its own, so a run can be repeated exactly apart from its times. Every value
 //! carries the number of its change, so that a checker can recognise it anywhere.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::check::{PAIRINGS, Pairing};
@@ -102,10 +103,14 @@ impl Planner {
         size.min(most).min(self.options.changes - self.made)
     }
 
-    fn edit(&mut self) -> Edit {
+    /// One more edit, of a record that this step has not edited yet: edits of one step share a millisecond, and two of
+    /// one field in one millisecond have no order that anybody could tell.
+    fn edit(&mut self, edited: &mut HashSet<usize>) -> Edit {
         let seq = self.made;
         self.made += 1;
-        let create = self.records.is_empty() || self.choices.f64() < self.options.create_share;
+        let wanted = self.choices.usize(..self.records.len().max(1));
+        let rested = (wanted..self.records.len()).chain(0..wanted).find(|record| !edited.contains(record));
+        let create = rested.is_none() || self.choices.f64() < self.options.create_share;
         let (record, pairing) = if create {
             let pairing = match self.choices.f64() {
                 r if r < self.options.company_share => 1,
@@ -115,9 +120,10 @@ impl Planner {
             self.records.push(pairing);
             (self.records.len() - 1, pairing)
         } else {
-            let record = self.choices.usize(..self.records.len());
+            let record = rested.unwrap_or(wanted);
             (record, self.records[record])
         };
+        edited.insert(record);
         let Pairing { fields, .. } = PAIRINGS[pairing];
         let fields = if create { fields } else { std::slice::from_ref(&fields[self.choices.usize(..fields.len())]) };
         let values = fields.iter().map(|(property, _)| (*property, value(property, seq))).collect();
@@ -141,7 +147,8 @@ impl Iterator for Planner {
             return None;
         }
         let size = self.array();
-        let edits = (0..size).map(|_| self.edit()).collect();
+        let mut edited = HashSet::new();
+        let edits = (0..size).map(|_| self.edit(&mut edited)).collect();
         Some(Step { due, edits })
     }
 }
@@ -198,8 +205,16 @@ mod tests {
     }
 
     #[test]
+    fn a_step_edits_no_record_twice() {
+        for step in steps(7) {
+            let records: HashSet<usize> = step.edits.iter().map(|e| e.record).collect();
+            assert_eq!(records.len(), step.edits.len());
+        }
+    }
+
+    #[test]
     fn a_record_is_created_before_it_is_changed() {
-        let mut known = std::collections::HashSet::new();
+        let mut known = HashSet::new();
         for edit in steps(6).into_iter().flat_map(|s| s.edits) {
             assert_eq!(edit.create, known.insert(edit.record), "record {}", edit.record);
         }
