@@ -15,7 +15,7 @@ use headgate_schemas::{ObjectType, Timestamp};
 
 use crate::cache::Cache;
 use crate::config::{Limits, RelayConfig};
-use crate::entity::fold::{Context, Notes, Peer, Rules};
+use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
 use crate::entity::{Entity, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
@@ -321,6 +321,12 @@ impl Engine {
         self.store.commit(&self.tick.unit)?;
         self.committed();
         Ok(id)
+    }
+
+    /// Works on without one of the rules, to show in tests that it is needed.
+    #[doc(hidden)]
+    pub const fn forgo(&mut self, rule: Rule) {
+        self.rules = self.rules.without(rule);
     }
 
     /// An entity as it stands, for tests.
