@@ -101,7 +101,8 @@ impl Account {
         self.entity = Some(entity);
     }
 
-    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    /// Notes a fault unless something holds; the first one stays.
+    pub fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds && self.fault.is_none() {
             self.fault = Some(what());
         }
