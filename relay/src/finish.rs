@@ -5,7 +5,7 @@ use headgate_schemas::Timestamp;
 use crate::cache;
 use crate::engine::{Command, Engine, link_of};
 use crate::entity::pending::Closed;
-use crate::entity::{Entity, MemberState};
+use crate::entity::{Entity, MemberState, NO_REV};
 use crate::mapping::Kind;
 use crate::store::{EntityId, EntityWrite, StoreError, WorkKey, WorkRow, claim_key};
 use crate::work::{PARKED, Pair};
@@ -255,7 +255,7 @@ impl Engine {
             let Some(m) = e.member_of(target) else { return };
             for field in e.fields.iter_mut().filter(|f| fields.is_empty() || fields.iter().any(|n| **n == *f.name)) {
                 if let Some(cell) = &mut field.cells[m] {
-                    cell.refused = crate::entity::NO_REV;
+                    cell.refused = NO_REV;
                 }
             }
             if e.members[m].state == MemberState::Refused {
@@ -306,12 +306,12 @@ impl Entity {
         };
         let due = if now { Some(read.map_or(cx.now, |r| r.min(cx.now))) } else { read };
         let waits = !self.members[m].pending.is_empty() || !self.members[m].asked.is_empty();
-        due.or(waits.then_some(PARKED))
+        due.or_else(|| waits.then_some(PARKED))
     }
 
     /// A refused create is tried again as soon as the entity has a newer revision.
     fn revive(&mut self, m: usize) {
-        let newer = |f: &crate::entity::Field| f.cells[m].as_ref().is_some_and(|c| f.rev > c.refused);
+        let newer = |f: &crate::entity::Field| f.cells[m].as_ref().is_some_and(|c| c.refused != NO_REV && f.rev > c.refused);
         if self.members[m].state == MemberState::Refused && self.fields.iter().any(newer) {
             self.members[m].state = MemberState::Absent;
         }

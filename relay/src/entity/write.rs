@@ -129,19 +129,22 @@ impl Entity {
         Intent { number, items }
     }
 
-    /// Opens the intent that makes member `m`: the whole projected record. Fields that project to nothing have rows,
-    /// too, and are left out of the call.
+    /// Opens the intent that makes member `m`: the whole projected record. A field that projects to nothing is left out
+    /// of the call; what stands there afterwards is the CRM's own default, which the next read tells.
     pub fn intend_create(&mut self, m: usize, cx: &Context<'_>) -> Intent {
         let connection = self.members[m].connection;
         let long_ago = Span::point(NO_FLOOR);
         let mut fields = Vec::with_capacity(self.fields.len());
         for (f, field) in self.fields.iter_mut().enumerate() {
             let plan = cx.link.field(&field.name);
-            if plan.maps(connection) {
-                field.cells[m].get_or_insert_with(|| Cell::first(Value::Null, long_ago, NO_REV));
+            if !plan.maps(connection) {
+                continue;
             }
-            if plan.project(connection, &field.value, self.created, cx.timing).is_some() {
-                fields.push(f);
+            let cell = field.cells[m].get_or_insert_with(|| Cell::first(Value::Null, long_ago, NO_REV));
+            match plan.project(connection, &field.value, self.created, cx.timing) {
+                Some(value) if value.is_empty() => cell.rev = field.rev,
+                Some(_) => fields.push(f),
+                None => {}
             }
         }
         let intent = self.intend(m, &fields, cx);
@@ -213,6 +216,9 @@ impl Entity {
             member.create = None;
             if matches!(answer, Answer::Rejected { .. }) {
                 member.state = MemberState::Refused;
+                for cell in self.fields.iter_mut().filter_map(|f| f.cells[m].as_mut()) {
+                    cell.refused = cell.refused.max(cell.rev);
+                }
             }
         }
         self.refold(m, cx, notes)
