@@ -81,7 +81,7 @@ impl Cache {
             return;
         }
         let mut used: Vec<u64> = self.entities.values().map(|l| l.used).collect();
-        let keep = self.limit - self.limit / 8;
+        let keep = (self.limit - self.limit / 8).max(1);
         let place = used.len() - keep;
         let (_, oldest_kept, _) = used.select_nth_unstable(place);
         let oldest_kept = *oldest_kept;
@@ -108,5 +108,29 @@ pub(crate) fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, StoreError> {
     match doc.split_first() {
         Some((&DOCUMENT, rest)) => postcard::from_bytes(rest).map_err(damaged),
         Some(_) | None => Err(damaged(postcard::Error::DeserializeBadVarint)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headgate_schemas::ObjectType;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_go_first_and_the_smallest_limits_hold() {
+        for (limit, left) in [(0, vec![3]), (1, vec![3]), (2, vec![2, 3]), (3, vec![1, 2, 3])] {
+            let mut cache = Cache::new(limit);
+            for id in 1..=3 {
+                let entity = Entity::heard(Uuid::nil(), "acme", ObjectType::CONTACT, 1, "7", 0);
+                cache.insert(id, entity, 0);
+                cache.round += 1;
+            }
+            cache.end_round();
+            let mut ids: Vec<_> = cache.entities.keys().copied().collect();
+            ids.sort_unstable();
+            assert_eq!(ids, left, "limit {limit}");
+        }
     }
 }
