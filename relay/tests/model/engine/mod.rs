@@ -323,7 +323,7 @@ impl Relay for Played {
         let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
         let result = match answer {
             Some(snapshot) => wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked)),
-            None => ReplyResult::Read(Err(wire::lost())),
+            None => ReplyResult::Read(Err(wire::failed(world.below(3)))),
         };
         self.reply(world, token, result);
     }

@@ -201,6 +201,15 @@ pub fn lost() -> TargetError {
     TargetError::new("timeout", "no answer", Disposition::Unknown)
 }
 
+/// One of the ways in which a read fails.
+pub fn failed(way: usize) -> TargetError {
+    match way {
+        0 => TargetError::new("unavailable", "try again", Disposition::Retry),
+        1 => TargetError::new("limit", "too many calls", Disposition::Rate { wait: Duration::from_secs(7) }),
+        _ => lost(),
+    }
+}
+
 /// What the `Date` header says of a CRM whose clock is wrong; others do not say it.
 pub fn date(scenario: &Scenario, member: usize, now: i64) -> Option<Timestamp> {
     let skew = scenario.crms[member].skew;
