@@ -4,6 +4,7 @@
 //! the stream cannot bring such a row back.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use headgate_schemas::stream::Position;
@@ -63,6 +64,8 @@ impl Sqlite {
             }
             Err(std::fs::TryLockError::Error(source)) => return Err(file(source)),
         }
+        // It holds contacts' fields: nobody else on this machine reads it. SQLite gives its side files the same mode.
+        File::options().create(true).append(true).mode(0o600).open(path).map_err(file)?;
         let db = Connection::open(path)?;
         Self::prepare(db, Some(lock))
     }
