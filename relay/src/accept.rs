@@ -1,6 +1,8 @@
 //! Accept: one batch of the stream folded into its entities, without any network. A repeat is counted as such; a
 //! change ends here when nothing has to be written for it.
 
+use std::collections::BTreeSet;
+
 use headgate_schemas::stream::Delivered;
 use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, contract};
 use uuid::Uuid;
@@ -28,9 +30,8 @@ impl Engine {
             }
             self.positions.insert(delivered.partition, delivered.offset + 1);
         }
-        if !records.is_empty() {
-            self.tick.unit.positions = self.positions();
-        }
+        let read: BTreeSet<u32> = records.iter().map(|r| r.partition).collect();
+        self.tick.unit.positions.extend(self.positions().into_iter().filter(|p| read.contains(&p.partition)));
         Ok(())
     }
 

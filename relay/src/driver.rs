@@ -29,6 +29,8 @@ use crate::vault::Vault;
 const INBOX: usize = 4_096;
 /// Longest sleep of the engine thread: metrics and expiry are looked after at least so often.
 const IDLE: Duration = Duration::from_millis(500);
+/// Between two looks at all that waits, for the metrics.
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
 /// Between two rounds of expiry.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait before the state is opened again after a failure.
@@ -260,8 +262,8 @@ impl Thread {
 
     fn serve(&mut self, mut engine: Engine) -> Result<(), StoreError> {
         self.state.working.store(true, Ordering::Relaxed);
-        let mut last_tick = Instant::now() - self.driver.config.limits.tick;
-        let mut last_expiry = Instant::now();
+        let mut last_tick = Instant::now();
+        let (mut last_expiry, mut last_measure) = (Instant::now(), None::<Instant>);
         let mut owed = false;
         loop {
             let (input, stop) = self.gather(&engine, last_tick);
@@ -273,7 +275,10 @@ impl Thread {
             for call in calls {
                 self.make(call);
             }
-            engine.measure(now);
+            if last_measure.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
+                last_measure = Some(Instant::now());
+                engine.measure(now);
+            }
             *self.state.totals.lock() = engine.totals();
             let read_to = engine.positions().iter().map(|p| p.offset).max().unwrap_or(0);
             self.state.read_to.store(read_to, Ordering::Relaxed);
