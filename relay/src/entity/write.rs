@@ -197,7 +197,10 @@ impl Entity {
                     if next || at.after(cell.seen) || (at.lo >= cell.seen.lo && !cx.rules.has(Rule::Window)) {
                         cell.kept = plan.inbound(connection, &row.native) != plan.inbound(connection, &row.value);
                         cell.shown = row.native;
-                        cell.seen = at;
+                        // A span that the call's times give may begin before what was known, where clocks differ.
+                        if at.lo >= cell.seen.lo {
+                            cell.seen = at;
+                        }
                         cell.rev = row.rev;
                         cell.mine = true;
                     } else if at.ties(cell.seen) && !plan.same(connection, &row.native, &cell.shown) {

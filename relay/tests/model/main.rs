@@ -332,7 +332,7 @@ fn broken_invariant<M: Mind>(scenario: &'static Scenario, seed: u64, mind: impl 
 #[test]
 fn every_step_keeps_the_invariants() {
     for scenario in catalogue::ALL {
-        for seed in 0..50 {
+        for seed in 0..500 {
             let broken = broken_invariant(scenario, seed, |world| Reference::new(world, Rules::all()));
             assert_eq!(broken, None, "scenario {}, seed {seed}", scenario.name);
         }

@@ -120,7 +120,11 @@ impl State {
         let Write { value, native, rev, at, basis, .. } = *row;
         // Nothing was learnt since it was opened: it is newer than all that is known, however coarse the clock.
         if basis == cell.seen || at.after(cell.seen) || (at.lo >= cell.seen.lo && !window) {
-            (cell.shown, cell.seen, cell.rev, cell.mine) = (native, at, Some(rev), true);
+            (cell.shown, cell.rev, cell.mine) = (native, Some(rev), true);
+            // A span that the call's times give may begin before what was known, where clocks differ.
+            if at.lo >= cell.seen.lo {
+                cell.seen = at;
+            }
             cell.kept = native.inbound() != value.inbound();
         } else if at.ties(cell.seen) && native != cell.shown {
             let delay = at.hi.max(cell.seen.hi) - here + LAG;
