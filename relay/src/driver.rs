@@ -267,6 +267,9 @@ impl Thread {
         let mut owed = false;
         loop {
             let (input, stop) = self.gather(&engine, last_tick);
+            if stop || self.driver.shutdown.is_stopped() {
+                engine.drain();
+            }
             owed |= !input.records.is_empty();
             last_tick = Instant::now();
             let now = time::now();
@@ -289,15 +292,10 @@ impl Thread {
             if last_expiry.elapsed() > EXPIRE_EVERY && !engine.expire(now)? {
                 last_expiry = Instant::now();
             }
-            if (stop || self.driver.shutdown.is_stopped()) && self.drained(&engine) {
+            if engine.is_drained() {
                 return Ok(());
             }
         }
-    }
-
-    /// Nothing more is to be waited for: every call answered, or none will.
-    fn drained(&self, engine: &Engine) -> bool {
-        engine.calls_open() == 0
     }
 
     /// Waits for messages and takes all there are. An idle engine ticks on the first one; a busy one lets them gather.

@@ -152,6 +152,7 @@ pub struct Engine {
     pub(crate) metrics: Metrics,
     pub(crate) positions: BTreeMap<u32, u64>,
     pub(crate) totals: Totals,
+    pub(crate) draining: bool,
     /// What this tick changed.
     pub(crate) tick: Tick,
 }
@@ -272,6 +273,7 @@ impl Engine {
             metrics,
             positions: start.positions.iter().map(|p| (p.partition, p.offset)).collect(),
             totals: totals(&start.counters),
+            draining: false,
             tick: Tick::default(),
             numbers,
         };
@@ -366,9 +368,19 @@ impl Engine {
         self.totals
     }
 
+    /// From now on no call is opened: what is under way is settled, the rest waits for the next start.
+    pub const fn drain(&mut self) {
+        self.draining = true;
+    }
+
     /// Calls under way.
     pub fn calls_open(&self) -> usize {
         self.flights.values().filter(|f| !f.given_up).count()
+    }
+
+    /// Draining, and every call answered.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.calls_open() == 0
     }
 
     /// Pairs that wait for anything, parked ones included.

@@ -311,7 +311,8 @@ impl Entity {
 
     /// A refused create is tried again as soon as the entity has a newer revision.
     fn revive(&mut self, m: usize) {
-        let newer = |f: &crate::entity::Field| f.cells[m].as_ref().is_some_and(|c| c.refused != NO_REV && f.rev > c.refused);
+        let newer =
+            |f: &crate::entity::Field| f.cells[m].as_ref().is_some_and(|c| c.refused != NO_REV && f.rev > c.refused);
         if self.members[m].state == MemberState::Refused && self.fields.iter().any(newer) {
             self.members[m].state = MemberState::Absent;
         }

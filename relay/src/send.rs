@@ -29,6 +29,9 @@ struct Group {
 
 impl Engine {
     pub(crate) fn send(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.draining {
+            return Ok(());
+        }
         let connections: Vec<u32> = self.lines.keys().copied().collect();
         // Another connection is first each time, so that none is always last.
         let turn = usize::try_from(self.next_call).unwrap_or(0) % connections.len().max(1);

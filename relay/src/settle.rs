@@ -95,6 +95,9 @@ impl Engine {
         }
         // Guarded by this very read: the write follows at once and the pairs are not let go in between.
         let pack = self.lines.get(&flight.connection).map_or(1, |l| l.pack.write).max(1);
+        if self.draining {
+            onward.clear();
+        }
         for chunk in onward.chunks(pack) {
             self.open_call(flight.connection, &flight.object, Step::Update, chunk, now)?;
         }
@@ -134,7 +137,8 @@ impl Engine {
                 entity.settle_fold(m, event.change, event.came, folded, cx);
             }
             let due = entity.members[m].next_read().is_some_and(|t| t <= cx.now);
-            let write = !again && !due && cx.link.guard_read && flight.step == Step::Read && !entity.dirty(m, cx).is_empty();
+            let write =
+                !again && !due && cx.link.guard_read && flight.step == Step::Read && !entity.dirty(m, cx).is_empty();
             Some((attached, closed, refolded, write))
         })?;
         let Some((attached, closed, refolded, write)) = read.flatten() else { return Ok(false) };
