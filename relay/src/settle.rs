@@ -208,22 +208,14 @@ impl Engine {
 
     fn missing(&mut self, id: EntityId, flight: &Flight, sent: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let connection = flight.connection;
-        let gone = self.with(id, now, |entity, _, _| {
+        let gone = self.with(id, now, |entity, cx, _| {
             let m = entity.member_of(connection)?;
-            entity.forget_absent(m, sent.micros());
-            let member = &mut entity.members[m];
-            member.reads.retain(|t| *t > sent.micros());
-            member.stale = 0;
             if flight.step == Step::Lookup {
-                member.create = None;
+                entity.on_absent(m, sent.micros());
                 return Some(Vec::new());
             }
-            member.state = MemberState::Gone;
-            let waiting =
-                std::mem::take(&mut member.waiting).into_iter().map(|e| Asked { change: e.change, came: e.came });
-            let mut asked = std::mem::take(&mut member.asked);
-            asked.extend(waiting);
-            Some(asked.into_iter().map(|a| (a, Outcome::Skipped)).collect())
+            let gone = entity.on_missing(m, sent.micros(), cx);
+            Some(gone.into_iter().map(|a| (a, Outcome::Skipped)).collect())
         })?;
         self.close_source(id, connection, &gone.flatten().unwrap_or_default(), now)
     }

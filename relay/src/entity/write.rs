@@ -3,7 +3,7 @@
 use headgate_schemas::{Span, Value};
 
 use super::fold::{Context, Folded, Learned, Notes, Rule, Sight};
-use super::{Author, Cell, Create, Entity, Event, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
+use super::{Asked, Author, Cell, Create, Entity, Event, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
 
 /// Reads that came too early or too old are repeated so often, then left to the reconciler.
 const READ_RETRIES: u8 = 6;
@@ -42,6 +42,9 @@ pub enum Answer {
 
 /// An event that had waited and what became of it.
 pub type Refolded = (Event, Folded);
+
+/// Further looks, 1, 2 and 4 seconds apart, before a record that is not found counts as gone.
+const MISSING_LOOKS: u8 = 3;
 
 /// What a read came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,6 +317,35 @@ impl Entity {
         ReadOutcome::Folded { taken, learned: weightiest }
     }
 
+    /// A look-up by our own id found nothing: a create that was sent has not landed yet, and may be sent again.
+    pub fn on_absent(&mut self, m: usize, asked_at: i64) {
+        self.forget_absent(m, asked_at);
+        let member = &mut self.members[m];
+        member.reads.retain(|t| *t > asked_at);
+        member.stale = 0;
+        member.create = None;
+    }
+
+    /// A read by native id found nothing. The record may be so new that the answering replica has not heard of it, so
+    /// it is looked for again; then it counts as gone, and the changes that waited for it are returned.
+    pub fn on_missing(&mut self, m: usize, asked_at: i64, cx: &Context<'_>) -> Vec<Asked> {
+        self.forget_absent(m, asked_at);
+        let member = &mut self.members[m];
+        member.reads.retain(|t| *t > asked_at);
+        if member.stale < MISSING_LOOKS {
+            member.need_read(cx.now + (cx.timing.second << member.stale));
+            member.stale += 1;
+            return Vec::new();
+        }
+        member.stale = 0;
+        member.floor = NO_FLOOR;
+        member.state = MemberState::Gone;
+        let waiting = std::mem::take(&mut member.waiting).into_iter().map(|e| Asked { change: e.change, came: e.came });
+        let mut gone = std::mem::take(&mut member.asked);
+        gone.extend(waiting);
+        gone
+    }
+
     /// Unknown writes that can no longer land, as of a read made at `asked_at`, did not.
     pub fn forget_absent(&mut self, m: usize, asked_at: i64) {
         for field in &mut self.fields {
@@ -334,5 +366,38 @@ impl Entity {
         field.by = crate::conflict::By::Person;
         field.held = None;
         field.stamp = Span::point(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headgate_schemas::{ChangeId, ObjectType};
+    use uuid::Uuid;
+
+    use super::super::fold::{Peer, Rules};
+    use super::super::{Came, Timing};
+    use super::*;
+    use crate::mapping::Link;
+
+    #[test]
+    fn a_record_is_looked_for_four_times_before_it_is_gone() {
+        let link = Link::new("l", "t", ObjectType::CONTACT, true, vec![(1, false), (2, true)], Vec::new());
+        let peers = |_| Peer::default();
+        let mut entity = Entity::heard(Uuid::nil(), "t", ObjectType::CONTACT, 1, "7001", 0);
+        let change = ChangeId::from_bytes([1; 16]);
+        entity.members[0].asked.push(Asked { change, came: Came { received: 0, accepted: 0 } });
+        let second = Timing::MICROS.second;
+        let mut now = 0;
+        for wait in [1, 2, 4] {
+            let cx = Context { link: &link, peers: &peers, now, timing: Timing::MICROS, rules: Rules::ALL };
+            assert!(entity.on_missing(0, now, &cx).is_empty(), "not given up after a wait of {wait} s yet");
+            assert_eq!(entity.members[0].reads, [now + wait * second]);
+            assert_eq!(entity.members[0].state, MemberState::Heard);
+            now += wait * second;
+        }
+        let cx = Context { link: &link, peers: &peers, now, timing: Timing::MICROS, rules: Rules::ALL };
+        assert_eq!(entity.on_missing(0, now, &cx).len(), 1, "its change ends");
+        assert_eq!(entity.members[0].state, MemberState::Gone);
+        assert!(entity.members[0].reads.is_empty());
     }
 }
