@@ -22,6 +22,7 @@ pub mod delivery;
 mod driver;
 pub mod engine;
 pub mod entity;
+mod failed;
 mod finish;
 pub mod http;
 mod line;

@@ -1,24 +1,15 @@
 //! Settle: what the CRMs answered, item by item. A failure of a whole call is a failure of each of its items.
 
-use std::time::Duration;
-
 use headgate_schemas::{Span, Timestamp};
 
-use crate::delivery::backoff;
 use crate::engine::{CallId, Engine, Flight, Reply, ReplyResult, Step};
 use crate::entity::fold::{Context, Learned};
 use crate::entity::join::ReadValues;
 use crate::entity::write::{Answer, ReadOutcome, Refolded};
 use crate::entity::{Asked, Came, Entity, Member, MemberState, Outcome};
 use crate::metrics;
-use crate::store::{DeadLetter, EntityId, StoreError, WorkKey, member_key};
+use crate::store::{EntityId, StoreError, WorkKey, member_key};
 use crate::target::{Answered, Disposition, Found, ReadItem, TargetError, Version, Written};
-use crate::work::Pair;
-
-/// A call that says that the whole of it can never succeed is tried again so late when it cannot be split further.
-const BLOCKED: Duration = Duration::from_secs(300);
-/// Conflicts of one write in a row before it counts as refused for good.
-const CONFLICT_ROUNDS: u32 = 3;
 
 impl Engine {
     pub(crate) fn settle(&mut self, id: CallId, reply: Reply, now: Timestamp) -> Result<(), StoreError> {
@@ -206,7 +197,13 @@ impl Engine {
         Ok(())
     }
 
-    fn missing(&mut self, id: EntityId, flight: &Flight, sent: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) fn missing(
+        &mut self,
+        id: EntityId,
+        flight: &Flight,
+        sent: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let connection = flight.connection;
         let gone = self.with(id, now, |entity, cx, _| {
             let m = entity.member_of(connection)?;
@@ -289,245 +286,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// The whole call failed.
-    fn settle_failed(
-        &mut self,
-        id: CallId,
-        mut flight: Flight,
-        error: &TargetError,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.line_failed(flight.connection, error, now);
-        let split = matches!(error.disposition(), Disposition::Permanent | Disposition::Gone | Disposition::Conflict);
-        if split && flight.pairs.len() > 1 {
-            let pack = flight.pairs.len().div_ceil(2);
-            for (entity, intent) in flight.pairs.clone() {
-                let key = WorkKey { target: flight.connection, entity };
-                self.free(key, now, |pair| Pair { pack, due: now.micros(), ..pair });
-                self.answer(entity, &flight, intent, &Answer::NotApplied, now)?;
-            }
-            return Ok(());
-        }
-        for (entity, intent) in flight.pairs.clone() {
-            let key = WorkKey { target: flight.connection, entity };
-            self.item_failed(key, &flight, intent, error, now)?;
-        }
-        if *error.disposition() == Disposition::Unknown && matches!(flight.step, Step::Create | Step::Update) {
-            flight.given_up = true;
-            self.flights.insert(id, flight);
-        }
-        Ok(())
-    }
-
-    fn line_failed(&mut self, connection: u32, error: &TargetError, now: Timestamp) {
-        let Some(line) = self.lines.get_mut(&connection) else { return };
-        match error.disposition() {
-            Disposition::Retry | Disposition::Unknown => {
-                if line.on_failure(now) {
-                    tracing::warn!(connection = line.name, code = error.code, "the CRM fails; calls are held back");
-                }
-            }
-            Disposition::Rate { wait } => line.on_rate(now, *wait),
-            Disposition::Reauthorise => {
-                if line.on_unauthorised(now) {
-                    tracing::error!(
-                        connection = line.name,
-                        code = error.code,
-                        "the CRM refuses the credentials; the connection is parked until they work"
-                    );
-                }
-            }
-            Disposition::Conflict | Disposition::Gone | Disposition::Permanent => {
-                line.on_success(now);
-            }
-        }
-    }
-
-    /// One item failed, or the whole call for it.
-    fn item_failed(
-        &mut self,
-        key: WorkKey,
-        flight: &Flight,
-        intent: u32,
-        error: &TargetError,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.count_retry(flight.connection, error);
-        let writes = matches!(flight.step, Step::Create | Step::Update);
-        match error.disposition() {
-            Disposition::Retry | Disposition::Rate { .. } | Disposition::Reauthorise => {
-                let counts = *error.disposition() == Disposition::Retry;
-                self.again(key, counts, now);
-                self.answer(key.entity, flight, intent, &Answer::NotApplied, now)
-            }
-            Disposition::Unknown if writes => {
-                self.again(key, true, now);
-                self.give_up(key.entity, flight, intent, now)
-            }
-            Disposition::Unknown => {
-                self.again(key, true, now);
-                Ok(())
-            }
-            Disposition::Conflict if flight.step == Step::Update => {
-                let rounds = self.work.get(key).map_or(0, |p| p.conflicts);
-                if rounds >= CONFLICT_ROUNDS {
-                    return self.reject(key, flight, intent, error, now);
-                }
-                self.free(key, now, |pair| Pair { conflicts: pair.conflicts + 1, due: now.micros(), ..pair });
-                self.answer(key.entity, flight, intent, &Answer::Refused, now)
-            }
-            Disposition::Gone if flight.step == Step::Update => {
-                // A read decides whether it is gone.
-                self.again(key, true, now);
-                self.answer(key.entity, flight, intent, &Answer::Refused, now)
-            }
-            Disposition::Gone if flight.step == Step::Read => {
-                self.succeeded(key, now);
-                self.missing(key.entity, flight, now, now)
-            }
-            Disposition::Conflict | Disposition::Gone | Disposition::Permanent if writes => {
-                self.reject(key, flight, intent, error, now)
-            }
-            Disposition::Conflict | Disposition::Gone | Disposition::Permanent => {
-                tracing::error!(
-                    connection = flight.connection,
-                    code = error.code,
-                    "a record cannot be read; it is tried again later"
-                );
-                let due = (now + BLOCKED).micros();
-                self.free(key, now, |pair| Pair { attempts: pair.attempts + 1, due, ..pair });
-                Ok(())
-            }
-        }
-    }
-
-    /// The target refused it for good: the fields it names (or all) are left at this revision, the rest goes on.
-    fn reject(
-        &mut self,
-        key: WorkKey,
-        flight: &Flight,
-        intent: u32,
-        error: &TargetError,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.succeeded(key, now);
-        self.count_write(flight.connection, "rejected");
-        let connection = flight.connection;
-        let named = self.with(key.entity, now, |entity, cx, _| {
-            let of = |native: &String| {
-                let found = cx.link.fields().find(|p| p.names(connection, native))?;
-                entity.field_named(found.name())
-            };
-            let fields: Vec<usize> = error.fields.iter().filter_map(of).collect();
-            let names = fields.iter().map(|f| entity.fields[*f].name.to_string()).collect::<Vec<_>>();
-            (fields, names)
-        })?;
-        let (fields, names) = named.unwrap_or_default();
-        let fields = if flight.step == Step::Create { Vec::new() } else { fields };
-        let message = self.seal(&error.message);
-        self.tick.unit.dead_letters.push(DeadLetter {
-            entity: key.entity,
-            target: connection,
-            at: now.micros(),
-            code: error.code.clone(),
-            message,
-            fields: names,
-        });
-        self.metrics.dead_letters.get_or_create(&metrics::Outcome { outcome: "target_rejected" }).inc();
-        self.answer(key.entity, flight, intent, &Answer::Rejected { fields }, now)
-    }
-
-    fn answer(
-        &mut self,
-        id: EntityId,
-        flight: &Flight,
-        intent: u32,
-        answer: &Answer,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        if intent == 0 {
-            return Ok(());
-        }
-        let connection = flight.connection;
-        let refolded = self.with(id, now, |entity, cx, notes| {
-            let m = entity.member_of(connection)?;
-            let refolded = entity.settle(m, intent, answer, cx, notes);
-            for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
-            }
-            Some(refolded)
-        })?;
-        self.close_refolded(id, connection, refolded.flatten().unwrap_or_default(), now)
-    }
-
-    pub(crate) fn give_up(
-        &mut self,
-        id: EntityId,
-        flight: &Flight,
-        intent: u32,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.give_up_on(id, flight.connection, intent, now)
-    }
-
-    pub(crate) fn give_up_on(
-        &mut self,
-        id: EntityId,
-        connection: u32,
-        intent: u32,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let refolded = self.with(id, now, |entity, cx, notes| {
-            let m = entity.member_of(connection)?;
-            let refolded = entity.give_up(m, intent, cx, notes);
-            for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
-            }
-            Some(refolded)
-        })?;
-        self.close_refolded(id, connection, refolded.flatten().unwrap_or_default(), now)
-    }
-
-    fn succeeded(&mut self, key: WorkKey, now: Timestamp) {
-        self.free(key, now, |pair| Pair { attempts: 0, conflicts: 0, pack: usize::MAX, due: now.micros(), ..pair });
-    }
-
-    fn again(&mut self, key: WorkKey, counts: bool, now: Timestamp) {
-        let random = self.dice.u64(..);
-        self.free(key, now, |pair| {
-            let attempts = pair.attempts + u32::from(counts);
-            let wait = if counts { backoff::delay(pair.attempts, random) } else { Duration::ZERO };
-            Pair { attempts, due: (now + wait).micros(), ..pair }
-        });
-    }
-
-    /// The call no longer has the pair.
-    fn free(&mut self, key: WorkKey, now: Timestamp, change: impl FnOnce(Pair) -> Pair) {
-        let pair = self.work.get(key).copied().unwrap_or_else(|| Pair::due_at(now.micros(), now.micros()));
-        self.put_pair(key, Pair { busy: None, ..change(pair) });
-    }
-
-    fn count_write(&self, connection: u32, outcome: &'static str) {
-        if let Some(line) = self.lines.get(&connection) {
-            self.metrics.writes.get_or_create(&metrics::CrmOutcome { crm: line.system.as_str(), outcome }).inc();
-        }
-    }
-
-    fn count_retry(&self, connection: u32, error: &TargetError) {
-        let reason = match error.disposition() {
-            Disposition::Retry => "retry",
-            Disposition::Rate { .. } => "rate",
-            Disposition::Reauthorise => "reauthorise",
-            Disposition::Conflict => "conflict",
-            Disposition::Gone => "gone",
-            Disposition::Permanent => return,
-            Disposition::Unknown => "unknown",
-        };
-        if let Some(line) = self.lines.get(&connection) {
-            self.metrics.retries.get_or_create(&metrics::CrmReason { crm: line.system.as_str(), reason }).inc();
-        }
     }
 }
 
