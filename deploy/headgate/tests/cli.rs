@@ -261,21 +261,20 @@ fn a_server_that_is_not_there_is_4() {
 #[test]
 fn the_admin_address_is_read_from_a_file_that_is_broken_elsewhere() {
     let (url, server) =
-        answering("200 OK", "{\"records\":[{\"id\":\"1\",\"object\":\"contact\",\"state\":\"equal\"}]}");
+        answering("200 OK", "{\"records\":[{\"entity\":1,\"object\":\"contact\",\"state\":\"in sync\"}]}");
     let listen = url.trim_start_matches("http://");
     let (folder, _) = folder_with("headgate.toml", &format!("[gateway]\nlisten = 7\n[admin]\nlisten = \"{listen}\"\n"));
     let output = headgate(folder.path()).args(["record", "list", "--limit", "5"]).output().unwrap();
-    assert_eq!(out(&output), "OBJECT   ID  STATE\ncontact  1   equal\n", "{}", err(&output));
+    assert_eq!(out(&output), "ENTITY  OBJECT   STATE\n1       contact  in sync\n", "{}", err(&output));
     assert_eq!(code(&output), 0);
     assert_eq!(server.join().unwrap(), "GET /v1/records?limit=5 HTTP/1.1");
 }
 
 #[test]
 fn a_record_is_asked_for_by_its_path() {
-    let (url, server) =
-        answering("200 OK", "{\"entity\":\"e1\",\"members\":[{\"system\":\"hubspot\",\"id\":\"501\"}]}");
+    let (url, server) = answering("200 OK", "{\"entity\":1,\"members\":[{\"connection\":\"hub\",\"id\":\"501\"}]}");
     let output = run(&["record", "show", "hubspot", "contact", "5/1", "--admin", &url]);
-    assert_eq!(out(&output), "entity  e1\n\nmembers\nSYSTEM   ID\nhubspot  501\n", "{}", err(&output));
+    assert_eq!(out(&output), "entity  1\n\nmembers\nCONNECTION  ID\nhub         501\n", "{}", err(&output));
     assert_eq!(server.join().unwrap(), "GET /v1/records/hubspot/contact/5%2F1 HTTP/1.1");
 }
 
@@ -296,9 +295,9 @@ fn a_problem_is_told_with_its_detail_and_is_1() {
 
 #[test]
 fn tail_prints_lines_until_the_server_ends() {
-    let (url, server) = answering("200 OK", "{\"position\":\"0:1\",\"kind\":\"created\"}\n\n{\"position\":\"0:2\"}\n");
+    let (url, server) = answering("200 OK", "{\"offset\":1,\"type\":\"a\"}\n\n{\"offset\":2}\n");
     let output = run(&["tail", "--from", "start", "--json", "--admin", &url]);
-    assert_eq!(out(&output), "{\"position\":\"0:1\",\"kind\":\"created\"}\n{\"position\":\"0:2\"}\n");
+    assert_eq!(out(&output), "{\"offset\":1,\"type\":\"a\"}\n{\"offset\":2}\n");
     assert_eq!(code(&output), 0);
     assert_eq!(server.join().unwrap(), "GET /v1/changes?from=start HTTP/1.1");
 }

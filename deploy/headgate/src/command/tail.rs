@@ -45,19 +45,18 @@ fn write(out: &mut impl Write, json: bool, line: &[u8]) -> std::io::Result<()> {
     out.flush()
 }
 
-/// One change in one line: position, time, record, kind, names of the fields.
-fn short(change: &Value) -> String {
-    let text = |pointer: &str| match change.pointer(pointer) {
+/// One change in one line: its offset (where to read on), when it came, the record, the kind, names of the fields.
+fn short(event: &Value) -> String {
+    let text = |pointer: &str| match event.pointer(pointer) {
         Some(Value::String(text)) => printable(text),
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     };
-    let fields = change.get("fields").and_then(Value::as_object);
+    let fields = event.pointer("/data/fields").and_then(Value::as_object);
     let names: Vec<String> = fields.into_iter().flatten().map(|(name, _)| printable(name)).collect();
-    let record = format!("{}/{}/{}", text("/source/system"), text("/object/type"), text("/object/id"));
-    format!("{}  {}  {record}  {}  {}", text("/position"), text("/received_at"), text("/kind"), names.join(","))
-        .trim_end()
-        .to_owned()
+    let record = format!("{}/{}", text("/system"), text("/subject"));
+    let (offset, came, kind) = (text("/offset"), text("/receivedtime"), text("/data/change"));
+    format!("{offset}  {came}  {record}  {kind}  {}", names.join(",")).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -66,14 +65,14 @@ mod tests {
 
     #[test]
     fn a_change_in_one_line_without_values() {
-        let line = br#"{"position":"3:17","received_at":"2026-01-01T00:00:00.000000Z","kind":"updated",
-            "source":{"system":"hubspot"},"object":{"type":"contact","id":"501"},
-            "fields":{"email":{"value":"x@example.com"},"phone":{"value":"1"}}}"#;
+        let line = br#"{"partition":3,"offset":17,"receivedtime":"2026-01-01T00:00:00.000000Z","system":"hubspot",
+            "subject":"contact/501","data":{"change":"updated",
+            "fields":{"email":{"value":"x@example.com"},"phone":{"value":"1"}}}}"#;
         let mut out = Vec::new();
         write(&mut out, false, line).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "3:17  2026-01-01T00:00:00.000000Z  hubspot/contact/501  updated  email,phone\n"
+            "17  2026-01-01T00:00:00.000000Z  hubspot/contact/501  updated  email,phone\n"
         );
     }
 
