@@ -84,7 +84,7 @@ async fn show(args: &DemoArgs, folder: &Path, shutdown: &Shutdown) -> Result<(pr
 
     let seconds = u64::from(args.seconds.unwrap_or(10));
     let load = LoadOptions {
-        changes: args.changes.unwrap_or(u64::from(args.rate) * seconds),
+        changes: args.changes.unwrap_or_else(|| u64::from(args.rate) * seconds),
         rate: f64::from(args.rate),
         longest: args.seconds.map(|s| Duration::from_secs(u64::from(s))),
         seed: args.seed,
