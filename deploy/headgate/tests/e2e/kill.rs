@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use headgate_bench::sim::fault::{Fault, FaultRule, Scope, When};
 use tokio::task::JoinHandle;
 
 use crate::stage::{FIELDS, Stage};
@@ -43,6 +44,12 @@ fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_kills_lose_nothing_and_double_nothing() {
     let stage = Arc::new(Stage::rough(&[]).await);
+    // Some calls take long enough for a kill to meet them in the middle, before they are applied and after.
+    let slow = Fault::Slow(Duration::from_millis(60));
+    let lost = Fault::Hang { wait: Duration::from_millis(60), applied: true };
+    for (on, fault, share) in [(Scope::Writes, lost, 0.1), (Scope::Any, slow, 0.3)] {
+        stage.salesforce.faults().push(FaultRule { on, fault, when: When::Share { share, seed: 7 } });
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..4).map(|seed| post_on(&stage, 100 + seed, &stop)).collect();
     let mut moments = fastrand::Rng::with_seed(9);
@@ -53,6 +60,7 @@ async fn ten_kills_lose_nothing_and_double_nothing() {
         tokio::task::spawn_blocking(move || stage.kill_and_restart()).await.unwrap();
     }
     stop.store(true, Ordering::Relaxed);
+    stage.salesforce.faults().clear();
     let mut sent = 0;
     for poster in posters {
         sent += poster.await.unwrap();

@@ -89,7 +89,7 @@ pub(crate) fn headgate(folder: &Path) -> Command {
     command
 }
 
-/// Runs a command that talks to a server, and checks how it ended.
+/// Runs a command that talks to a server, to its end.
 pub(crate) fn ask(folder: &Path, admin: &str, args: &[&str]) -> Output {
     headgate(folder).args(args).args(["--admin", admin]).output().unwrap()
 }
