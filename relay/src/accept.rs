@@ -13,6 +13,9 @@ use crate::entity::{Asked, Author, Came, Entity, Event, NO_FLOOR, Outcome, Seen}
 use crate::mapping::{Decoded, Link};
 use crate::store::{Counter, DeadLetter, EntityId, OutcomeRow, StoreError, change_key, member_key};
 
+/// A change whose time is so far ahead of its arrival is not believed.
+const FUTURE: i64 = 300_000_000;
+
 /// What a change asks of the relay.
 enum Meaning {
     /// Fold it.
@@ -287,12 +290,19 @@ fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
     };
     match change.kind {
         ChangeKind::Linked | ChangeKind::Unlinked => Meaning::Skip,
-        // Any answer will do: a record that exists was created, one that does not is gone.
-        ChangeKind::Created | ChangeKind::Deleted | ChangeKind::Restored | ChangeKind::Merged | ChangeKind::Purged => {
+        // Any answer will do: nothing to be found is the news.
+        ChangeKind::Deleted | ChangeKind::Purged => {
             event.time = Span::point(NO_FLOOR);
             Meaning::Fold(event)
         }
-        ChangeKind::Touched | ChangeKind::Resync => Meaning::Fold(event),
+        // A time well ahead of ours would freeze the field until then: a read tells what stands there.
+        _ if time.lo > came.received + FUTURE => {
+            event.time = Span::point(NO_FLOOR);
+            Meaning::Fold(event)
+        }
+        ChangeKind::Created | ChangeKind::Restored | ChangeKind::Merged | ChangeKind::Touched | ChangeKind::Resync => {
+            Meaning::Fold(event)
+        }
         ChangeKind::Updated if change.needs_fetch || change.occurred_at.is_none() => Meaning::Fold(event),
         ChangeKind::Updated => {
             let wire = |name: &str| change.fields.get(name).map(|f| f.value.clone());

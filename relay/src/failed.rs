@@ -13,6 +13,7 @@ use headgate_schemas::Timestamp;
 
 use crate::delivery::backoff;
 use crate::engine::{CallId, Engine, Flight, Step};
+use crate::entity::Entity;
 use crate::entity::write::Answer;
 use crate::metrics;
 use crate::store::{DeadLetter, EntityId, StoreError, WorkKey};
@@ -63,7 +64,16 @@ impl Engine {
                     tracing::warn!(connection = line.name, code = error.code, "the CRM fails; calls are held back");
                 }
             }
-            Disposition::Rate { wait } => line.on_rate(now, *wait),
+            Disposition::Rate { wait } => {
+                line.on_rate(now, *wait);
+                let wait_s = wait.as_secs();
+                tracing::warn!(
+                    connection = line.name,
+                    code = error.code,
+                    wait_s,
+                    "a limit of the CRM is reached; calls wait"
+                );
+            }
             Disposition::Reauthorise => {
                 if line.on_unauthorised(now) {
                     tracing::error!(
@@ -154,12 +164,14 @@ impl Engine {
                 let found = cx.link.fields().find(|p| p.names(connection, native))?;
                 entity.field_named(found.name())
             };
-            let fields: Vec<usize> = error.fields.iter().filter_map(of).collect();
+            let mut fields: Vec<usize> = error.fields.iter().filter_map(of).collect();
             let names = fields.iter().map(|f| entity.fields[*f].name.to_string()).collect::<Vec<_>>();
+            if flight.step == Step::Create && !entity.can_make_without(connection, &fields, intent) {
+                fields.clear();
+            }
             (fields, names)
         })?;
         let (fields, names) = named.unwrap_or_default();
-        let fields = if flight.step == Step::Create { Vec::new() } else { fields };
         let message = self.seal(&error.message);
         self.tick.unit.dead_letters.push(DeadLetter {
             entity: key.entity,
@@ -262,5 +274,15 @@ impl Engine {
         if let Some(line) = self.lines.get(&connection) {
             self.metrics.retries.get_or_create(&metrics::CrmReason { crm: line.system.as_str(), reason }).inc();
         }
+    }
+}
+
+impl Entity {
+    /// Whether a refused create may be tried again without the fields at fault: they are named, and each was part of it.
+    fn can_make_without(&self, connection: u32, fields: &[usize], intent: u32) -> bool {
+        let Some(m) = self.member_of(connection) else { return false };
+        let sent =
+            |f: &usize| self.fields[*f].cells[m].as_ref().is_some_and(|c| c.ledger.iter().any(|w| w.intent == intent));
+        !fields.is_empty() && fields.iter().all(sent)
     }
 }

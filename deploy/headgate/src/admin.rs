@@ -1,13 +1,16 @@
 //! The admin listener: signs of life, metrics, and the relay's API. It is for people and their tools on this machine;
 //! an address off loopback is refused by the configuration.
 
-use std::net::SocketAddr;
+use std::future::IntoFuture as _;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headgate_gateway::Gateway;
 use headgate_relay::Handle;
@@ -20,6 +23,9 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::exit::Failure;
+
+/// After a stop, open answers get so long to end by themselves.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What tells whether the process is well.
 #[derive(Clone)]
@@ -100,12 +106,49 @@ pub(crate) async fn serve(
         .with_state(signs);
     let stop = shutdown.clone();
     shutdown.spawn("admin", async move {
-        let server = axum::serve(listener, life.merge(api)).with_graceful_shutdown(async move { stop.stopped().await });
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the admin listener ended");
+        let routes = life.merge(api).layer(middleware::from_fn(same_site));
+        let stopping = stop.clone();
+        let server = axum::serve(listener, routes).with_graceful_shutdown(async move { stopping.stopped().await });
+        let late = async move {
+            stop.stopped().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            ended = server.into_future() => if let Err(error) = ended {
+                tracing::error!(%error, "the admin listener ended");
+            },
+            // A reader that takes nothing must not hold up the stop.
+            () = late => {}
         }
     });
     Ok(local)
+}
+
+/// Refuses what a web page elsewhere makes a browser send: a name that is not this machine's (DNS rebinding), and
+/// requests that come from another site.
+async fn same_site(request: Request, next: Next) -> Response {
+    if is_same_site(request.headers()) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "this address answers tools and pages of this machine only\n").into_response()
+}
+
+fn is_same_site(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let local = text("host").is_none_or(is_loopback);
+    let own = |origin: &str| origin.split_once("://").map(|(_, host)| host) == text("host");
+    let site = text("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+    local && site && text("origin").is_none_or(own)
+}
+
+/// Whether a `Host` names this machine's loopback.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Ready means that the gateway accepts, whatever the targets do.
@@ -134,6 +177,34 @@ async fn metrics(State(signs): State<Signs>) -> impl IntoResponse {
                 [(header::CONTENT_TYPE, kind)],
                 "the metrics cannot be written\n".to_owned(),
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_elsewhere_sends_is_refused() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect::<HeaderMap>()
+        };
+        assert!(is_same_site(&headers(&[("host", "127.0.0.1:8081")])));
+        assert!(is_same_site(&headers(&[("host", "localhost:8081"), ("origin", "http://localhost:8081")])));
+        assert!(!is_same_site(&headers(&[("host", "rebind.evil.example:8081")])));
+        assert!(!is_same_site(&headers(&[("host", "127.0.0.1:8081"), ("origin", "http://evil.example")])));
+        assert!(!is_same_site(&headers(&[("host", "127.0.0.1:8081"), ("origin", "null")])));
+        assert!(!is_same_site(&headers(&[("host", "127.0.0.1:8081"), ("sec-fetch-site", "cross-site")])));
+    }
+
+    #[test]
+    fn only_this_machine_is_named() {
+        for yes in ["127.0.0.1:8081", "127.8.0.1", "localhost:1", "LOCALHOST", "[::1]:8081", "::1"] {
+            assert!(is_loopback(yes), "{yes}");
+        }
+        for no in ["", "evil.example", "rebind.evil.example:8081", "127.0.0.1.evil.example", "10.0.0.1:8081", "[::2]"] {
+            assert!(!is_loopback(no), "{no}");
         }
     }
 }

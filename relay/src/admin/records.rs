@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, Problem};
 use crate::cache;
 use crate::conflict::By;
-use crate::entity::{Cell, Entity, Member, MemberState, WriteState};
+use crate::entity::{Cell, Entity, Field, Member, MemberState, WriteState};
 use crate::store::{EntityId, OutcomeRow, member_key};
 
 /// Outcomes shown with a record.
@@ -201,10 +201,14 @@ impl Names {
         let open = entity.members.iter().map(|m| m.pending.len() + m.asked.len() + m.waiting.len()).sum();
         let held = entity.fields.iter().any(|f| f.held.is_some());
         let settled = entity.members.iter().all(|m| m.reads.is_empty() && m.state != MemberState::Absent);
+        let behind = |f: &Field| f.cells.iter().flatten().any(|c| c.rev != f.rev);
+        let differs = entity.fields.iter().any(behind);
         let state = match (held, open == 0 && settled) {
             (true, _) => "held",
-            (false, true) => "in sync",
             (false, false) => "working",
+            // Nothing is under way, and yet a member does not show the value in force: it is not written, or refused it.
+            (false, true) if differs => "differs",
+            (false, true) => "in sync",
         };
         Brief {
             entity: id,

@@ -34,7 +34,7 @@ impl Entity {
             taken.push((u8::try_from(self.fields.len()).unwrap_or(u8::MAX), field.rev));
             self.fields.push(field);
         }
-        self.read_done(m);
+        self.read_done(m, version, cx);
         ReadOutcome::Folded { taken, learned: Learned::Taken }
     }
 
@@ -80,7 +80,7 @@ impl Entity {
             let rev = if wins || equal { field.rev } else { NO_REV };
             field.cells[m] = Some(Cell::first(native, version, rev));
         }
-        self.read_done(m);
+        self.read_done(m, version, cx);
         let learned = if taken.is_empty() { Learned::Agreed } else { Learned::Taken };
         ReadOutcome::Folded { taken, learned }
     }
@@ -102,11 +102,18 @@ impl Entity {
         })
     }
 
-    fn read_done(&mut self, m: usize) {
+    /// The record is known now. An answer older than the event that asked for it is taken, so that nobody waits for the
+    /// record, and looked at again.
+    fn read_done(&mut self, m: usize, version: Span, cx: &Context<'_>) {
         let member = &mut self.members[m];
         member.state = MemberState::Live;
         member.reads.clear();
-        member.stale = 0;
-        member.floor = NO_FLOOR;
+        if version.hi <= member.floor {
+            member.stale = 1;
+            member.need_read(cx.now + (cx.timing.second << member.stale));
+        } else {
+            member.stale = 0;
+            member.floor = NO_FLOOR;
+        }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fold::{Context, Learned};
 use super::{Came, Entity, Member, MemberState};
+use crate::conflict::By;
 use crate::mapping::Link;
 
 /// How a change ended at one target.
@@ -73,6 +74,8 @@ impl Outcome {
 pub struct Pending {
     /// The change.
     pub change: ChangeId,
+    /// The connection it came from.
+    pub source: u32,
     /// When it came.
     pub came: Came,
     /// The fields it put in force, with their revisions.
@@ -107,7 +110,7 @@ impl Entity {
                 Some(m) => m,
                 None => self.add_member(Member::new(target, None, MemberState::Absent)),
             };
-            self.members[m].pending.push(Pending { change, came, parts: parts.to_vec() });
+            self.members[m].pending.push(Pending { change, source: from, came, parts: parts.to_vec() });
         }
     }
 
@@ -135,7 +138,7 @@ impl Entity {
     fn ended(&self, m: usize, change: &Pending, cx: &Context<'_>) -> Option<Outcome> {
         let mut outcome = None;
         for &(f, rev) in &change.parts {
-            match self.part(usize::from(f), rev, m, cx) {
+            match self.part(usize::from(f), rev, change.source, m, cx) {
                 Part::Open => return None,
                 Part::Ended(o) => outcome = Some(weightier(outcome, o)),
             }
@@ -143,7 +146,7 @@ impl Entity {
         Some(outcome.unwrap_or(Outcome::Skipped))
     }
 
-    fn part(&self, f: usize, rev: i32, m: usize, cx: &Context<'_>) -> Part {
+    fn part(&self, f: usize, rev: i32, source: u32, m: usize, cx: &Context<'_>) -> Part {
         let member = &self.members[m];
         let Some(field) = self.fields.get(f) else { return Part::Ended(Outcome::Skipped) };
         match member.state {
@@ -152,7 +155,8 @@ impl Entity {
             MemberState::Heard | MemberState::Absent | MemberState::Live => {}
         }
         if field.rev > rev {
-            return Part::Ended(Outcome::Superseded);
+            let own = field.by == By::Member(source);
+            return Part::Ended(if own { Outcome::Superseded } else { Outcome::Lost });
         }
         let plan = cx.link.field(&field.name);
         if plan.project(member.connection, &field.value, self.created, cx.timing).is_none() {
@@ -180,8 +184,14 @@ impl Entity {
 
 /// Of the outcomes of its parts a change has the one a person most needs to see.
 fn weightier(a: Option<Outcome>, b: Outcome) -> Outcome {
-    const ORDER: [Outcome; 5] =
-        [Outcome::Rejected, Outcome::Delivered, Outcome::Unchanged, Outcome::Superseded, Outcome::Skipped];
+    const ORDER: [Outcome; 6] = [
+        Outcome::Rejected,
+        Outcome::Delivered,
+        Outcome::Unchanged,
+        Outcome::Lost,
+        Outcome::Superseded,
+        Outcome::Skipped,
+    ];
     let weight = |o: Outcome| ORDER.iter().position(|x| *x == o).unwrap_or(ORDER.len());
     match a {
         Some(a) if weight(a) <= weight(b) => a,

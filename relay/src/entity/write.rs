@@ -146,6 +146,8 @@ impl Entity {
             let cell = field.cells[m].get_or_insert_with(|| Cell::first(Value::Null, long_ago, NO_REV));
             match plan.project(connection, &field.value, self.created, cx.timing) {
                 Some(value) if value.is_empty() => cell.rev = field.rev,
+                // Refused in an earlier attempt: the record is made without it.
+                Some(_) if cell.refused == field.rev => {}
                 Some(_) => fields.push(f),
                 None => {}
             }
@@ -220,7 +222,7 @@ impl Entity {
         }
         if member.create.as_ref().is_some_and(|c| c.intent == intent) {
             member.create = None;
-            if matches!(answer, Answer::Rejected { .. }) {
+            if matches!(answer, Answer::Rejected { fields } if fields.is_empty()) {
                 member.state = MemberState::Refused;
                 for cell in self.fields.iter_mut().filter_map(|f| f.cells[m].as_mut()) {
                     cell.refused = cell.refused.max(cell.rev);
@@ -285,7 +287,9 @@ impl Entity {
     ) -> ReadOutcome {
         let connection = self.members[m].connection;
         let peer = cx.peer(connection);
-        let (mut stale, mut early) = (version.hi <= self.members[m].floor, false);
+        let mut stale = version.hi <= self.members[m].floor;
+        // When a read that came too early can be believed, by the member's clock.
+        let mut patient: Option<i64> = None;
         let (mut taken, mut weightiest) = (Vec::new(), Learned::Known);
         if !stale {
             for (f, value) in cells {
@@ -298,7 +302,10 @@ impl Entity {
                 };
                 let learned = self.learn(m, f, sight, cx, notes);
                 stale |= learned == Learned::Stale;
-                early |= learned == Learned::Early;
+                if learned == Learned::Early {
+                    let seen = self.fields[f].cells[m].as_ref().map_or(version, |c| c.seen);
+                    patient = patient.max(Some(seen.hi + peer.read_lag));
+                }
                 taken.extend(self.part_of(f, learned));
                 weightiest = weightiest.max(learned);
             }
@@ -306,10 +313,11 @@ impl Entity {
         self.forget_absent(m, asked_at);
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
-        if (stale || early) && member.stale < READ_RETRIES {
+        if (stale || patient.is_some()) && member.stale < READ_RETRIES {
             member.stale += 1;
-            let wait = (cx.timing.second << member.stale).max(if early { peer.read_lag } else { 0 });
-            member.need_read(cx.now + wait);
+            let later = if stale { cx.timing.second << member.stale } else { 0 };
+            let lag = patient.map_or(0, |at| at - peer.clock.there(cx.now));
+            member.need_read(cx.now + later.max(lag).max(0));
             return ReadOutcome::Again;
         }
         member.stale = 0;

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use headgate_relay::config::{Guard, LinkConfig, Policy, PolicyConfig};
+use headgate_relay::mapping::known_fields;
 use headgate_schemas::ObjectType;
 
 use super::fault::At;
 use super::file::Value;
 use super::reader::{Choice, Section};
+use super::suggest::advice;
 
 /// Objects a link can keep equal in this version.
 const OBJECTS: [(&str, Choice<ObjectName>); 5] = [
@@ -68,6 +70,7 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
     let name = s.name("name", "give the link a name");
     let tenant = s.name("tenant", "say whose link it is");
     let object = object(s);
+    let policy = policy(s.section("policy"), object.as_ref());
     let members = members(s);
     let primary = s.required("primary", "name the member that wins ties");
     let guard = s.choice(
@@ -91,7 +94,7 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
         members,
         primary,
         guard: guard.unwrap_or(Guard::Read),
-        policy: policy(s.section("policy")),
+        policy,
     };
     section.finish();
     draft
@@ -138,8 +141,9 @@ fn without_effect(section: &mut Section<'_>) {
     if section.has("initial") {
         section.warn(
             "initial",
-            "records that exist in both systems are linked when one of them changes; there is no first pass over all",
-            "touch the records that should be linked at once",
+            "there is no first pass over existing records yet: one that stands in both systems gets a second record in \
+             the target when it changes",
+            "link records that stand in one system only",
         );
     }
     if section.duration("delete_grace", Duration::ZERO).is_some() {
@@ -147,11 +151,15 @@ fn without_effect(section: &mut Section<'_>) {
     }
 }
 
-fn policy(mut section: Section<'_>) -> PolicyConfig {
+fn policy(mut section: Section<'_>, object: Option<&ObjectType>) -> PolicyConfig {
     let default = section.choice("default", &POLICIES);
     let fields_section = section.section("fields");
+    let known: Vec<&str> = object.into_iter().flat_map(known_fields).collect();
     let mut fields = Vec::new();
     for (field, node) in fields_section.own_keys() {
+        if !known.is_empty() && !known.contains(&field.as_str()) {
+            fields_section.warn(field, "no map of this object has such a field", advice(field, &known));
+        }
         let policy = match &node.value {
             Value::Text(name) | Value::Loose(name) => fields_section.choose(field, name, &POLICIES),
             Value::Table(table) => {

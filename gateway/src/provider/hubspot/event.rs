@@ -21,6 +21,8 @@ const EVENTS: usize = 100;
 const MERGED: usize = 1_000;
 /// What HubSpot sends instead of a sensitive value.
 const REDACTED: &str = "REDACTED";
+/// Milliseconds that the stream can write as a date: 1970 to 9999.
+const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 /// One event as it stands in the body.
 #[derive(Deserialize)]
@@ -120,6 +122,9 @@ impl<'a> Event<'a> {
         let event_id = number(self.event_id)?.ok_or(Malformed("an event has no eventId"))?;
         let occurred = number(self.occurred_at)?.ok_or(Malformed("an event has no occurredAt"))?;
         let occurred_ms: i64 = occurred.parse().map_err(|_| Malformed("occurredAt is not a time in milliseconds"))?;
+        if !TIMES.contains(&occurred_ms) {
+            return Err(Malformed("occurredAt is not a time of our era"));
+        }
         let type_id = text(self.object_type_id)?;
         let plain = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
         if family == "object" && !type_id.as_deref().is_some_and(plain) {

@@ -187,24 +187,22 @@ impl Lockstep {
         snapshot: &Snapshot,
         now: i64,
         said: &[(model::Field, Outcome)],
-        again: bool,
+        again: Option<i64>,
     ) -> Result<(), String> {
         let place = |cell: &model::Stored| Ok((self.place(cell.field)?, real::value(cell.value)));
         let cells = snapshot.cells.iter().map(place).collect::<Result<Vec<_>, String>>()?;
         let version = MILLIS.span(snapshot.version);
         let outcome =
             self.with(now, |entity, cx, notes| entity.on_read(member, cells, version, snapshot.asked, cx, notes));
-        let reference = if again {
+        let reference = if again.is_some() {
             ReadOutcome::Again
         } else {
             ReadOutcome::Folded { taken: self.taken(said)?, learned: weightiest(said) }
         };
         same("a read", &outcome, &reference)?;
-        if again {
+        if let Some(wait) = again {
             // The reference notes the next read only after it has told of this one.
-            let early = said.iter().any(|(_, outcome)| *outcome == Outcome::Early);
             let known = &mut self.entity.members[member];
-            let wait = (SEC << known.stale).max(if early { LAG } else { 0 });
             let next = known.reads.pop();
             same("the next read", &next, &Some(now + wait))?;
             self.next_read = next.map(|at| (member, at));

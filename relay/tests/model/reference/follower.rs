@@ -40,7 +40,7 @@ impl Follower {
             Step::Read { member, snapshot, now, said, again } => {
                 let (own, own_again) = self.read(member, snapshot, now);
                 same("read", own.as_slice(), said)?;
-                same("another read", own_again, again)
+                same("another read", own_again, again.is_some())
             }
             Step::Dirty { member, now, fields } => same("dirty", self.state.dirty(member, now).as_slice(), fields),
             Step::Intent { member, intent, rows, now } => {

@@ -233,12 +233,18 @@ impl<'o, M: Mind> Driver<'o, M> {
         let member = self.member(index);
         member.etag = snapshot.etag;
         member.rule_out(snapshot.asked);
-        let early = said.iter().any(|&(_, outcome)| outcome == Outcome::Early);
         let unfit = old || said.iter().any(|(_, outcome)| outcome.wants_another_read());
         let again = member.counts_again(unfit);
-        let delay = (SEC << member.stale).max(if early { LAG } else { 0 });
+        let here = member.here(now);
+        let stale = old || said.iter().any(|&(_, outcome)| outcome == Outcome::Stale);
+        let later = if stale { SEC << member.stale } else { 0 };
+        // An early answer is repeated as soon as it can be believed: the lag counts from what is known, not from now.
+        let early = said.iter().filter(|&&(_, outcome)| outcome == Outcome::Early);
+        let lags = early.filter_map(|(field, _)| member.cells.get(field)).map(|cell| cell.seen.hi + LAG - here);
+        let delay = lags.max().unwrap_or(0).max(later).max(0);
+        let again = again.then_some(delay);
         self.report(world, &Step::Read { member: index, snapshot, now, said: &said, again });
-        if again {
+        if let Some(delay) = again {
             return self.read_again(world, index, delay);
         }
         let dirty = self.dirty(world, index);

@@ -69,8 +69,8 @@ pub enum Step<'a> {
         now: i64,
         /// What came of each value; empty if the whole answer was too old for the event that asked for it.
         said: &'a [(Field, Outcome)],
-        /// Whether it is repeated.
-        again: bool,
+        /// How much later it is repeated, if it is.
+        again: Option<i64>,
     },
     /// Somebody asked what must be written. This is a step, since a member that shows the right value by chance counts
     /// as written from here on.
@@ -146,7 +146,7 @@ impl fmt::Display for Step<'_> {
                 let (asked, version) = (snapshot.asked, snapshot.version);
                 write!(f, "crm{member} read asked {asked} at {version}: {}", Listed(&snapshot.cells))?;
                 outcomes(f, said)?;
-                f.write_str(if *again { ", again" } else { "" })
+                f.write_str(if again.is_some() { ", again" } else { "" })
             }
             Self::Dirty { member, now: _, fields } => write!(f, "crm{member} dirty {fields:?}"),
             Self::Intent { member, intent, rows, now: _ } => {
