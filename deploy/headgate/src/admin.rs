@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_named() {
-        for yes in ["127.0.0.1:8081", "127.8.0.1", "localhost:1", "LOCALHOST", "[::1]:8081", "::1"] {
+        for yes in ["127.0.0.1:8081", "127.8.0.1", "localhost:1", "LOCALHOST", "[::1]:8081", "[::1]"] {
             assert!(is_loopback(yes), "{yes}");
         }
         for no in ["", "evil.example", "rebind.evil.example:8081", "127.0.0.1.evil.example", "10.0.0.1:8081", "[::2]"] {

@@ -258,10 +258,20 @@ impl Entity {
             if cell.seen.after(time) {
                 return Learned::Stale;
             }
+            // A write of ours whose answer was lost, and here it stands: there is nothing to be patient for.
+            let landed = || {
+                cell.ledger.iter().any(|w| {
+                    let ours = || {
+                        same(&sight.value, &w.value)
+                            || plan.inbound(connection, &sight.value) == plan.inbound(connection, &w.value)
+                    };
+                    matches!(w.state, WriteState::Unknown(_)) && time.hi > w.at.lo && ours()
+                })
+            };
             let early = time.ties(cell.seen)
                 && !same(&sight.value, &cell.shown)
                 && sight.asked_at < cell.seen.hi + peer.read_lag;
-            if early && cx.has(Rule::Patience) {
+            if early && cx.has(Rule::Patience) && !landed() {
                 return Learned::Early;
             }
         }

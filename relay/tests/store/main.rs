@@ -1,5 +1,7 @@
 //! One suite for every implementation of the store: what the engine relies on, and nothing about how it is done.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     Counter, DeadLetter, EntityWrite, OutcomeRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow,

@@ -49,7 +49,10 @@ pub(super) fn whole_call(reply: &Reply, effect: Effect) -> TargetError {
         (401, _) | (_, "INVALID_SESSION_ID") => Disposition::Reauthorise,
         (503, "SERVER_UNAVAILABLE") => Disposition::Retry,
         (500.., _) => effect.when_lost(),
-        (_, "REQUEST_LIMIT_EXCEEDED") => limit(&fault.message),
+        (_, "REQUEST_LIMIT_EXCEEDED") => match reply.retry_after() {
+            Some(wait) => Disposition::Rate { wait },
+            None => limit(&fault.message),
+        },
         (429, _) => by_status(reply, effect),
         // No row is meant here but the address: the type, the external id field or the API version.
         (404, _) => Disposition::Permanent,

@@ -106,7 +106,12 @@ impl State {
         if cell.seen.after(sighting.time) {
             return Some(Outcome::Stale);
         }
-        let doubtful = sighting.time.ties(cell.seen) && sighting.value != cell.shown;
+        // A write of ours whose answer was lost, and here it stands: there is nothing to be patient for.
+        let landed = cell.ledger.iter().any(|row| {
+            let same = sighting.value == row.value || sighting.value.inbound() == row.value.inbound();
+            row.state == RowState::Unknown && same && sighting.time.hi > row.at.lo
+        });
+        let doubtful = sighting.time.ties(cell.seen) && sighting.value != cell.shown && !landed;
         (rules.has(Rule::Patience) && doubtful && asked < cell.seen.hi + LAG).then_some(Outcome::Early)
     }
 
