@@ -1,0 +1,297 @@
+//! A HubSpot contact link to Salesforce with the engine on the bench: every call is seen, every answer is given by hand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headgate_relay::config::{
+    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, StoreConfig,
+};
+use headgate_relay::engine::{Call, Engine, Input, Parts, Reply, ReplyResult, Request};
+use headgate_relay::metrics::Metrics;
+use headgate_relay::store::{Reader, Sqlite};
+use headgate_relay::target::{
+    Answered, Calling, Disposition, FieldInfo, Found, Pack, ReadCall, ReadItem, Target, TargetError, Version,
+    WriteCall, WriteItems, Written,
+};
+use headgate_relay::vault::Vault;
+use headgate_schemas::change::FieldChange;
+use headgate_schemas::stream::{Delivered, Topic};
+use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, System, Timestamp, Value, contract};
+
+pub(crate) const SECOND: i64 = 1_000_000;
+/// When the test begins.
+const START: i64 = 1_800_000_000_000_000;
+
+/// A CRM that says what it can carry and is never called: the test answers.
+struct Silent {
+    writable: bool,
+}
+
+impl Target for Silent {
+    fn pack(&self) -> Pack {
+        Pack { read: 100, write: 200 }
+    }
+    fn writable(&self) -> bool {
+        self.writable
+    }
+    fn read<'a>(&'a self, _: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
+        unreachable!("the test answers")
+    }
+    fn write<'a>(&'a self, _: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>> {
+        unreachable!("the test answers")
+    }
+    fn describe<'a>(&'a self, _: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>> {
+        unreachable!("the test answers")
+    }
+}
+
+/// The calls that a step led to.
+pub(crate) struct Calls<'a> {
+    bench: &'a mut Bench,
+    calls: Vec<Call>,
+}
+
+impl Calls<'_> {
+    pub(crate) fn one(mut self) -> Call {
+        assert_eq!(self.calls.len(), 1, "{:?}", self.calls);
+        self.calls.remove(0)
+    }
+
+    pub(crate) fn none(self) {
+        assert_eq!(self.calls, []);
+    }
+
+    /// The calls that come after a wait, when none came at once.
+    pub(crate) fn after(self, wait: i64) -> Self {
+        assert_eq!(self.calls, []);
+        self.bench.pass(wait);
+        let calls = self.bench.step(Input::default());
+        Self { calls, ..self }
+    }
+}
+
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+    engine: Option<Engine>,
+    now: i64,
+    offset: u64,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bench = Self { folder, engine: None, now: START, offset: 0 };
+        bench.die_and_open();
+        bench
+    }
+
+    /// Contact 7001 (Roe) stands in both.
+    pub(crate) fn linked() -> Self {
+        let mut bench = Self::new();
+        let read = bench.take(bench.change("7001", ChangeKind::Created, 0, &[])).one();
+        let create = bench.found(&read, "7001", 0, &[("lastname", "Roe")]).one();
+        bench.written(&create, "003000000000001AAA").none();
+        bench
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("state.db")
+    }
+
+    /// The process dies: what was not committed is gone. It starts again over what is durable.
+    pub(crate) fn die_and_open(&mut self) {
+        self.engine = None;
+        let key_file = self.folder.path().join("key");
+        let config = config(self.path(), key_file.clone());
+        let target = |writable| Arc::new(Silent { writable }) as Arc<dyn Target>;
+        let targets = HashMap::from([("hs".to_owned(), target(false)), ("sf".to_owned(), target(true))]);
+        let parts = Parts {
+            config: &config,
+            targets: &targets,
+            store: Box::new(Sqlite::open(&self.path()).unwrap()),
+            topic: &Topic { id: "topic".to_owned(), partitions: 1 },
+            vault: Arc::new(Vault::open_or_create(&key_file).unwrap()),
+            metrics: Metrics::unregistered(),
+            seed: 7,
+        };
+        self.engine = Some(Engine::open(parts, self.time()).unwrap());
+    }
+
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap()
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_micros(self.now)
+    }
+
+    pub(crate) fn pass(&mut self, time: i64) {
+        self.now += time;
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Call> {
+        self.pass(20_000);
+        let now = self.time();
+        let calls = self.engine().tick(now, input).unwrap();
+        assert_eq!(self.engine().totals().difference(), 0);
+        calls
+    }
+
+    pub(crate) fn tick(&mut self) -> Calls<'_> {
+        let calls = self.step(Input::default());
+        Calls { bench: self, calls }
+    }
+
+    /// A change of a HubSpot contact, `at` seconds after the start by HubSpot's clock.
+    pub(crate) fn change(&self, id: &str, kind: ChangeKind, at: i64, fields: &[(&str, &str)]) -> Change {
+        let mut change = contract::example();
+        change.id =
+            ChangeId::derive(System::Hubspot, "1", [id.as_bytes(), kind.as_str().as_bytes(), &at.to_be_bytes()]);
+        change.source.connection = "hs".to_owned();
+        change.object.id = Some(id.to_owned());
+        change.kind = kind;
+        change.needs_fetch = kind == ChangeKind::Created;
+        change.fields =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), FieldChange::to(Value::from(*value)))).collect();
+        change.occurred_at = Some(Timestamp::from_micros(START + at * SECOND));
+        change.received_at = self.time();
+        change
+    }
+
+    pub(crate) fn take(&mut self, change: Change) -> Calls<'_> {
+        let record = contract::encode(&change).unwrap();
+        self.offset += 1;
+        let records = vec![Delivered { partition: 0, offset: self.offset, record }];
+        let calls = self.step(Input { records, ..Input::default() });
+        Calls { bench: self, calls }
+    }
+
+    fn reply(&mut self, call: &Call, result: ReplyResult) -> Calls<'_> {
+        let sent = self.time();
+        self.pass(30_000);
+        let reply = Reply { sent, answered: self.time(), result };
+        let calls = self.step(Input { replies: vec![(call.id, reply)], ..Input::default() });
+        Calls { bench: self, calls }
+    }
+
+    fn read_reply(&mut self, call: &Call, item: ReadItem) -> Calls<'_> {
+        let answered = Answered { items: vec![item], date: None, quota: Vec::new() };
+        self.reply(call, ReplyResult::Read(Ok(answered)))
+    }
+
+    /// HubSpot answers with a record last changed `at` seconds after the start.
+    pub(crate) fn found(&mut self, call: &Call, id: &str, at: i64, values: &[(&str, &str)]) -> Calls<'_> {
+        let version = Version { at: Timestamp::from_micros(START + at * SECOND), resolution: Resolution::Ms };
+        self.read_reply(call, found(call, id, version, values))
+    }
+
+    /// Salesforce answers with a record last changed in the present second.
+    pub(crate) fn found_there(&mut self, call: &Call, id: &str, values: &[(&str, &str)]) -> Calls<'_> {
+        let version = Version { at: self.time(), resolution: Resolution::S };
+        self.read_reply(call, found(call, id, version, values))
+    }
+
+    pub(crate) fn missing(&mut self, call: &Call) -> Calls<'_> {
+        self.read_reply(call, ReadItem::Missing)
+    }
+
+    fn write_reply(&mut self, call: &Call, item: Result<Written, TargetError>) -> Calls<'_> {
+        let answered = Answered { items: vec![item], date: None, quota: Vec::new() };
+        self.reply(call, ReplyResult::Write(Ok(answered)))
+    }
+
+    pub(crate) fn written(&mut self, call: &Call, id: &str) -> Calls<'_> {
+        self.write_reply(call, Ok(Written { id: Some(id.to_owned()), created: None, version: None, stored: None }))
+    }
+
+    pub(crate) fn refused(&mut self, call: &Call, code: &str, fields: &[&str], what: Disposition) -> Calls<'_> {
+        let fields: Vec<String> = fields.iter().map(|f| (*f).to_owned()).collect();
+        self.write_reply(call, Err(TargetError::new(code, "no", what).naming(fields)))
+    }
+
+    /// No answer came.
+    pub(crate) fn lost(&mut self, call: &Call) -> Calls<'_> {
+        self.reply(call, ReplyResult::Write(Err(TargetError::new("timeout", "", Disposition::Unknown))))
+    }
+
+    /// What a write sends, as text.
+    pub(crate) fn values(&self, call: &Call) -> BTreeMap<String, String> {
+        let Request::Write(write) = &call.request else { panic!("{call:?}") };
+        let values = match &write.items {
+            WriteItems::Create(items) => &items[0].values,
+            WriteItems::Update(items) => &items[0].values,
+        };
+        values.iter().map(|(k, v)| (k.to_string(), v.to_plain().into_owned())).collect()
+    }
+
+    pub(crate) fn external_id(&self, call: &Call) -> String {
+        match &call.request {
+            Request::Write(WriteCall { items: WriteItems::Create(items), .. }) => items[0].external_id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Due, closed, open.
+    pub(crate) fn accounting(&mut self) -> (i64, i64, i64) {
+        let totals = self.engine().totals();
+        (totals.due, totals.closed, totals.open)
+    }
+
+    /// Outcomes so far, in order.
+    pub(crate) fn outcomes(&self) -> Vec<&'static str> {
+        let reader = Reader::open(&self.path()).unwrap();
+        let mut rows: Vec<_> = (0..10).flat_map(|entity| reader.outcomes(entity, 100).unwrap()).collect();
+        rows.sort_by_key(|o| o.at);
+        rows.iter().map(|o| o.outcome.as_str()).collect()
+    }
+
+    /// Dead letters: code and fields.
+    pub(crate) fn letters(&self) -> Vec<String> {
+        let letters = Reader::open(&self.path()).unwrap().letters(None, true, 10).unwrap();
+        letters.iter().map(|l| format!("{}: {}", l.code, l.fields.join(","))).collect()
+    }
+}
+
+/// A record with the given values and nulls for everything else that was asked for.
+fn found(call: &Call, id: &str, version: Version, values: &[(&str, &str)]) -> ReadItem {
+    let Request::Read(read) = &call.request else { panic!("{call:?}") };
+    let value = |name: &str| values.iter().find(|(n, _)| *n == name).map_or(Value::Null, |(_, v)| Value::from(*v));
+    let values = read.fields.iter().map(|name| (name.clone(), value(name))).collect();
+    ReadItem::Found(Found { id: id.to_owned(), version, values })
+}
+
+fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
+    let connection = |name: &str, system, field: &str| ConnectionConfig {
+        name: name.to_owned(),
+        tenant: "acme".to_owned(),
+        system,
+        account: "1".to_owned(),
+        base_url: "http://127.0.0.1:1".to_owned(),
+        auth: Auth::Bearer("token".into()),
+        api_version: "62.0".to_owned(),
+        client: "headgate".to_owned(),
+        app_id: None,
+        external_id_field: field.to_owned(),
+        read_lag: Duration::from_secs(5),
+        longest_run: Duration::from_secs(600),
+    };
+    RelayConfig {
+        store: StoreConfig { path, key_file },
+        connections: vec![
+            connection("hs", System::Hubspot, "relay_id"),
+            connection("sf", System::Salesforce, "Relay_Id__c"),
+        ],
+        links: vec![LinkConfig {
+            name: "contacts".to_owned(),
+            tenant: "acme".to_owned(),
+            object: ObjectType::CONTACT,
+            members: vec!["hs".to_owned(), "sf".to_owned()],
+            primary: "sf".to_owned(),
+            guard: Guard::Read,
+            policy: PolicyConfig::default(),
+        }],
+        limits: Limits::default(),
+    }
+}
