@@ -151,6 +151,10 @@ async fn a_valid_signature_over_malformed_events_is_400() {
         &BODY.replace("\"objectId\":7001,", ""),
         &BODY.replace("\"portalId\":5550123,", ""),
         &BODY.replace("1767268798500", "\"yesterday\""),
+        // Times that the stream could not write as a date.
+        &BODY.replace("1767268798500", "10000000000000000"),
+        &BODY.replace("1767268798500", "9000000000000000000"),
+        &BODY.replace("1767268798500", "-1"),
         &BODY.replace("contact.", "object."),
         &BODY.replace("contact.", "object.").replace("\"appId\"", "\"objectTypeId\":\"0 1\",\"appId\""),
         &BODY.replace("\"objectId\":7001", "\"objectId\":7001,\"objectId\":7002"),
