@@ -69,7 +69,7 @@ pub(crate) enum Rejection {
     /// An endpoint of a provider that is not implemented.
     #[error("this provider is not available in this version")]
     NotAvailable,
-    /// The stream did not acknowledge in time.
+    /// The stream did not take the events, or did not acknowledge in time.
     #[error("the events could not be stored, try again")]
     NotStored,
 }

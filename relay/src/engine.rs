@@ -1,7 +1,8 @@
 //! The engine: the one place that knows the order of steps of the relay.
 //!
-//! A *tick* is one transaction: **settle** what was answered, **accept** what the stream brought, **send** what is due
-//! (intents first), **finish** (outcomes, due times, documents), commit, and only then hand out the calls. The engine
+//! A *tick* is one transaction: people's commands, **settle** what was answered, **accept** what the stream brought,
+//! **review** (what is due when), **send** what is due (intents first), **finish** (outcomes, documents), commit, and only
+//! then hand out the calls. The engine
 //! does no network and reads no clock; a driver does both and gives it answers, records and the time. If the process
 //! dies anywhere, the store holds either the state before the tick or after it: before it, the stream brings the
 //! records again and no call was made; after it, every call that may be under way has its intent in the ledger, and

@@ -179,7 +179,7 @@ pub(crate) struct VerifyArgs {
 /// Which running server to talk to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Server {
-    /// The configuration the server runs with; only [admin].listen is read
+    /// The configuration the server runs with; only `[admin].listen` is read
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The URL of its admin API

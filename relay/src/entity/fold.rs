@@ -1,6 +1,6 @@
 //! Taking what an event, a state or a read says of one member: is it ours, is it an edit, who wins.
 //!
-//! The rules and what breaks without each of them are listed at [`Rule`].
+//! The rules are listed at [`Rule`]; what breaks without each of them is shown by the model's tests.
 
 use headgate_schemas::{Span, Value};
 
@@ -13,7 +13,7 @@ use crate::mapping::{FieldPlan, Link};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rule {
-    /// An event of a field with an open intent waits, whatever its value.
+    /// An event of a field with an open intent waits, whatever its value, unless it is older than the intent.
     WaitAny,
     /// An edit made on top of the value in force wins without comparing clocks.
     Informed,
@@ -29,7 +29,7 @@ pub enum Rule {
     Horizon,
     /// A full state is an edit only of the fields that differ.
     StateDiff,
-    /// Ten flips in a day are a fight, too.
+    /// More than ten flips in a day are a fight, too.
     SlowFight,
     /// An author mark "user" refutes our ledger.
     MarkRefutes,
@@ -433,7 +433,7 @@ impl super::Field {
         self.held = Some(candidates);
     }
 
-    /// The value returns to what it was, by another member: more than 3 times in 10 minutes or 10 times in a day.
+    /// The value returns to what it was, by another member: more than 3 times in 10 minutes or more than 10 in a day.
     fn fighting(&mut self, by: By, new: &Value, cx: &Context<'_>) -> bool {
         let (minute, day) = (60 * cx.timing.second, 86_400 * cx.timing.second);
         if self.by != by && self.past.iter().any(|(v, b)| v == new && *b == by) {

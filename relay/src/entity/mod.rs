@@ -7,7 +7,7 @@
 //! | file | does |
 //! |---|---|
 //! | [`fold`] | takes what an event, a state or a read says |
-//! | [`write`] | what is dirty, intents, answers, give-ups |
+//! | [`mod@write`] | what is dirty, intents, answers, give-ups |
 //! | [`pending`] | which outcome each change has at each target |
 //! | [`join`] | first contact: a record becomes a member, two records become one entity |
 

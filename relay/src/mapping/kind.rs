@@ -18,7 +18,7 @@ pub enum Kind {
     Number,
     /// A day, `YYYY-MM-DD`; never shifted by a time zone.
     Date,
-    /// True or false.
+    /// True or false; nothing is false, because some CRMs know no third state.
     Bool,
     /// An internet domain: scheme, `www.` and path do not count.
     Domain,
@@ -43,7 +43,7 @@ impl Kind {
         }
         match (a, b) {
             (Value::List(x), Value::List(y)) => x.len() == y.len() && x.iter().zip(y).all(|(p, q)| self.same(p, q)),
-            (Value::Bool(_), Value::Bool(_)) => false,
+            _ if self == Self::Bool => self.normal(a) == self.normal(b),
             _ => a.is_empty() == b.is_empty() && (a.is_empty() || self.normal(a) == self.normal(b)),
         }
     }
@@ -52,6 +52,7 @@ impl Kind {
     pub fn normal(self, value: &Value) -> Cow<'_, str> {
         let plain = value.to_plain();
         match self {
+            Self::Bool if value.is_empty() => Cow::Borrowed("false"),
             Self::Choice | Self::Bool => plain,
             Self::Text => match plain {
                 Cow::Borrowed(s) => compose(s.trim()),
@@ -184,6 +185,7 @@ mod tests {
             (Kind::Date, t("1767225600000"), t("2026-01-01")),
             (Kind::Domain, t("https://www.Acme.com/about"), t("acme.com")),
             (Kind::Bool, t("true"), Value::Bool(true)),
+            (Kind::Bool, Value::Bool(false), Value::Null),
         ];
         for (kind, a, b) in yes {
             assert!(kind.same(a, b), "{kind:?} {a:?} {b:?}");
@@ -195,7 +197,7 @@ mod tests {
             (Kind::Number, t("5000"), t("5001")),
             (Kind::Number, t("many"), t("5")),
             (Kind::Choice, t("a"), t("a ")),
-            (Kind::Bool, Value::Bool(false), Value::Null),
+            (Kind::Bool, Value::Bool(true), Value::Null),
             (Kind::Email, t("a@b.c"), Value::Null),
         ];
         for (kind, a, b) in no {
