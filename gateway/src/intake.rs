@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::{Timestamp, time};
 use http_body_util::Full;
@@ -29,6 +30,7 @@ use crate::provider::{self, Call, Endpoint, Malformed, Provider, Reading};
 use crate::publish::{self, Publisher};
 use crate::route::{Route, route};
 use crate::signature::Refusal;
+use crate::step;
 
 /// Seconds after which a provider may try again; short, since overload here is short.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -178,18 +180,24 @@ impl Intake {
         let cap = provider.and_then(Provider::body_bytes).unwrap_or(0).max(self.limits.body_bytes);
         let (parts, body) = request.into_parts();
         let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
+        pass(step::RECEIVED);
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
         let received = Received { parts, body, at, permit };
         let (endpoint, provider) = self.believe(&received, name, key, provider)?;
+        pass(step::VERIFIED);
         let taken = endpoint.rate.lock().take(Instant::now());
         taken.map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
         let reading = self.read(&received, &endpoint, provider)?;
+        pass(step::PARSED);
         if reading.changes.is_empty() {
             return Ok(provider.accepted());
         }
         let work = self.publish(&endpoint, provider, reading, received.permit);
         match tokio::time::timeout_at(deadline, work).await {
-            Ok(Ok(true)) => Ok(provider.accepted()),
+            Ok(Ok(true)) => {
+                pass(step::ACCEPTED);
+                Ok(provider.accepted())
+            }
             Ok(Ok(false) | Err(_)) | Err(_) => Err(Rejection::NotStored),
         }
     }
@@ -257,6 +265,7 @@ impl Intake {
         permit: Permit,
     ) -> tokio::task::JoinHandle<bool> {
         let reserved = publish::reserve(&self.dedup, endpoint, provider, &reading.changes);
+        pass(step::RESERVED);
         let source = endpoint.config.provider.as_str();
         for reserved in &reserved {
             let result = match reserved {

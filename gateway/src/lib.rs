@@ -50,9 +50,11 @@ mod publish;
 mod route;
 mod server;
 mod signature;
+mod step;
 pub mod vectors;
 
 pub use signature::KeyError;
+pub use step::STEPS;
 
 /// Why a gateway did not start. Names endpoints, never their keys or secrets.
 #[derive(Debug, thiserror::Error)]

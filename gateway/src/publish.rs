@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use headgate_schemas::Change;
 use headgate_schemas::contract::{self, Record};
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Append, Sink, StreamError};
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use crate::dedup::{Dedup, Fate, Key, Reservation, Reserved};
 use crate::metrics::{Metrics, Why};
 use crate::order::{Offered, Released, Sequencer};
 use crate::provider::{Endpoint, Provider};
+use crate::step;
 
 /// A record and the duty to publish it.
 struct Pending {
@@ -165,7 +167,9 @@ impl Publisher {
             reservations.push(reservation);
             records.push(record);
         }
+        pass(step::RELEASED);
         let append = self.sink.append(records);
+        pass(step::APPENDED);
         drop(sequencer);
         Some(Appended { append, since, reservations })
     }
@@ -174,7 +178,9 @@ impl Publisher {
     async fn settle(&self, Appended { append, since, reservations }: Appended) {
         match append.await {
             Ok(()) => {
+                pass(step::ACKNOWLEDGED);
                 self.dedup.commit(reservations);
+                pass(step::REMEMBERED);
                 self.metrics.dedup_keys.set(i64::try_from(self.dedup.len()).unwrap_or(i64::MAX));
                 self.metrics.produce_seconds.observe(since.elapsed().as_secs_f64());
             }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Delivered, Position, Source, StreamError};
 use headgate_schemas::time;
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::RelayConfig;
 use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyResult, Request};
 use crate::metrics::Metrics;
+use crate::step;
 use crate::store::{Sqlite, StoreError};
 use crate::target::Target;
 use crate::vault::Vault;
@@ -204,7 +206,14 @@ impl Driver {
             metrics: self.metrics.clone(),
             seed,
         };
-        Engine::open(parts, now)
+        #[cfg_attr(not(feature = "failpoints"), expect(unused_mut, reason = "only tests take a rule away"))]
+        let mut engine = Engine::open(parts, now)?;
+        #[cfg(feature = "failpoints")]
+        if std::env::var_os("HEADGATE_BLIND").is_some() {
+            // The control of the loop tests: what we wrote ourselves is taken for an edit.
+            engine.forgo(crate::entity::fold::Rule::Ours);
+        }
+        Ok(engine)
     }
 }
 
@@ -269,6 +278,9 @@ impl Thread {
             let (input, stop) = self.gather(&engine, last_tick);
             if stop || self.driver.shutdown.is_stopped() {
                 engine.drain();
+            }
+            if !input.records.is_empty() || !input.replies.is_empty() {
+                pass(step::GATHERED);
             }
             owed |= !input.records.is_empty();
             last_tick = Instant::now();
@@ -338,10 +350,7 @@ impl Thread {
         let (inbox, generation) = (self.inbox.clone(), self.generation);
         self.driver.shutdown.spawn("relay-call", async move {
             let sent = time::now();
-            let result = match &call.request {
-                Request::Read(read) => ReplyResult::Read(target.read(read).await),
-                Request::Write(write) => ReplyResult::Write(target.write(write).await),
-            };
+            let result = ask(target.as_ref(), &call.request).await;
             let reply = Reply { sent, answered: time::now(), result };
             give(&inbox, Message::Reply { generation, call: call.id, reply }).await;
         });
@@ -351,6 +360,23 @@ impl Thread {
         let names = self.state.connections.lock();
         let name = names.iter().find(|(_, n)| **n == connection).map(|(name, _)| name.clone())?;
         self.driver.targets.get(&name).cloned()
+    }
+}
+
+async fn ask(target: &dyn Target, request: &Request) -> ReplyResult {
+    match request {
+        Request::Read(read) => {
+            pass(step::BEFORE_READ);
+            let answer = target.read(read).await;
+            pass(step::AFTER_READ);
+            ReplyResult::Read(answer)
+        }
+        Request::Write(write) => {
+            pass(step::BEFORE_WRITE);
+            let answer = target.write(write).await;
+            pass(step::AFTER_WRITE);
+            ReplyResult::Write(answer)
+        }
     }
 }
 
@@ -403,7 +429,10 @@ async fn read_stream(
             continue;
         }
         match read {
-            Ok(records) => give(&inbox, Message::Records { generation, records }).await,
+            Ok(records) => {
+                pass(step::READ);
+                give(&inbox, Message::Records { generation, records }).await;
+            }
             Err(error) => {
                 tracing::error!(%error, "the stream cannot be read; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::{Delivered, Position, Topic};
 use headgate_schemas::{ObjectType, Timestamp};
 
@@ -21,6 +22,7 @@ use crate::entity::{Entity, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
+use crate::step;
 use crate::store::{Counter, EntityId, Key, Store, StoreError, Unit, WorkKey};
 use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, WriteCall, Written};
 use crate::vault::Vault;
@@ -291,14 +293,28 @@ impl Engine {
         for command in input.commands {
             self.command(command, now)?;
         }
+        let settles = !input.replies.is_empty();
         for (call, reply) in input.replies {
             self.settle(call, reply, now)?;
+            pass(step::SETTLED);
         }
         self.accept(&input.records, now)?;
+        if !input.records.is_empty() {
+            pass(step::FOLDED);
+        }
         self.review(now)?;
         self.send(now)?;
+        if !self.tick.calls.is_empty() {
+            pass(step::OPENED);
+        }
         self.finish(now)?;
         self.store.commit(&self.tick.unit)?;
+        if settles {
+            pass(step::SETTLEMENT_COMMITTED);
+        }
+        if !self.tick.calls.is_empty() {
+            pass(step::COMMITTED);
+        }
         Ok(self.committed())
     }
 

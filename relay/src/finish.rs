@@ -1,12 +1,14 @@
 //! Review and finish: due times of what was touched, outcomes, claims, documents; and what an earlier process left.
 
 use headgate_schemas::Timestamp;
+use headgate_schemas::failpoint::pass;
 
 use crate::cache;
 use crate::engine::{Command, Engine, link_of};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, MemberState, NO_REV};
 use crate::mapping::Kind;
+use crate::step;
 use crate::store::{EntityId, EntityWrite, StoreError, WorkKey, WorkRow, claim_key};
 use crate::work::{PARKED, Pair};
 
@@ -209,7 +211,9 @@ impl Engine {
         }
         self.totals.open = i64::try_from(open).unwrap_or(i64::MAX);
         self.finish(now)?;
+        pass(step::RECOVERING);
         self.store.commit(&self.tick.unit)?;
+        pass(step::RECOVERED);
         let unit_open = self.tick.open_delta;
         let closed: i64 =
             self.tick.unit.counters.iter().filter(|(c, _)| *c == crate::store::Counter::Closed).map(|(_, n)| *n).sum();

@@ -30,6 +30,7 @@ pub mod mapping;
 pub mod metrics;
 mod send;
 mod settle;
+mod step;
 pub mod store;
 pub mod target;
 pub mod vault;
@@ -43,6 +44,7 @@ use headgate_schemas::stream::Source;
 use prometheus_client::registry::Registry;
 
 pub use driver::{Busy, Handle, StartError};
+pub use step::STEPS;
 
 use config::RelayConfig;
 use target::Target;

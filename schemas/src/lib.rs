@@ -15,6 +15,7 @@
 
 pub mod change;
 pub mod contract;
+pub mod failpoint;
 pub mod id;
 #[cfg(feature = "stream")]
 pub mod shutdown;

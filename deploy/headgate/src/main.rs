@@ -7,6 +7,8 @@ mod cli;
 mod command;
 mod config;
 mod exit;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod logging;
 mod output;
 mod process;
@@ -30,6 +32,12 @@ fn main() -> ExitCode {
     // A variable that is not text cannot be one of ours.
     let env: Env =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    #[cfg(feature = "failpoints")]
+    if let Err(refused) = failpoint::arm(&env) {
+        let said = writeln!(stderr().lock(), "{refused}");
+        debug_assert!(said.is_ok(), "a test reads what its process says");
+        return Exit::Usage.into();
+    }
     logging::start(cli.talk, env.get(logging::VARIABLE).map(String::as_str));
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -41,6 +41,8 @@ pub enum Rule {
     AgreeRev,
     /// A member's own later edit is informed.
     OwnLine,
+    /// Our own writes are known when they come back.
+    Ours,
 }
 
 /// Which rules are on.
@@ -453,7 +455,7 @@ impl Cell {
 
     /// The write of ours that this is, if it is ours.
     fn ours(&self, sight: &Sight, plan: &FieldPlan, connection: u32, cx: &Context<'_>) -> Option<&Write> {
-        if sight.author == Author::User && cx.has(Rule::MarkRefutes) {
+        if !cx.has(Rule::Ours) || (sight.author == Author::User && cx.has(Rule::MarkRefutes)) {
             return None;
         }
         let newest_settled = self.ledger.iter().rposition(|w| w.state == WriteState::Settled);

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{Counter, EntityId, Key, OutcomeRow, Start, Store, StoreError, Unit, WorkKey, WorkRow};
 use crate::entity::Outcome;
+use crate::step;
 
 /// Schema version kept in `user_version`.
 const VERSION: i64 = 1;
@@ -279,7 +281,10 @@ impl Store for Sqlite {
             return Ok(());
         }
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        let written = self.write(unit).and_then(|()| Ok(self.db.execute_batch("COMMIT")?));
+        let written = self.write(unit).and_then(|()| {
+            pass(step::WRITTEN);
+            Ok(self.db.execute_batch("COMMIT")?)
+        });
         if written.is_err() && !self.db.is_autocommit() {
             self.db.execute_batch("ROLLBACK")?;
         }

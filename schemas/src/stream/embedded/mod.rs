@@ -9,6 +9,7 @@
 //! | `writer` | the thread that commits groups and starts new segments |
 //! | `keeper` | the thread that checkpoints and deletes closed segments |
 //! | `reader` | [`EmbeddedSource`] |
+//! | `step` | where tests end the process |
 //!
 //! An append is acknowledged after the commit that holds it was synced to the disk. Offsets are row ids numbered across
 //! all partitions: in one partition they rise with gaps. A partition's start is one more than the last offset it lost
@@ -20,6 +21,7 @@ mod keeper;
 mod queue;
 mod reader;
 mod segment;
+mod step;
 mod writer;
 
 use std::fmt;
@@ -37,6 +39,7 @@ use self::folder::Segment;
 use self::keeper::Keeper;
 use self::queue::{Queue, QueueLimits};
 pub use self::reader::EmbeddedSource;
+pub use self::step::STEPS;
 use self::writer::Writer;
 use super::assignment::Assignment;
 use super::{Append, Sink, StreamError, Topic};

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, params};
 
-use super::headers;
+use super::{headers, step};
 use crate::contract::{self, Record};
+use crate::failpoint::pass;
 use crate::stream::assignment::Assignment;
 use crate::stream::{Delivered, StreamError};
 use crate::time::Timestamp;
@@ -91,6 +92,7 @@ pub(super) fn create(folder: &Path, meta: &Meta) -> Result<PathBuf, StreamError>
     let (unfinished, finished) = (folder.join(UNFINISHED), path(folder, meta.first));
     remove(&unfinished)?;
     build(&unfinished, meta).map_err(|e| fault(&unfinished, &e))?;
+    pass(step::BUILT);
     fs::rename(&unfinished, &finished).map_err(|e| io(&finished, &e))?;
     sync(folder)?;
     Ok(finished)
@@ -208,6 +210,7 @@ pub(super) fn commit<'a>(
             insert.execute(row).map_err(nothing)?;
         }
     }
+    pass(step::INSERTED);
     transaction.commit().map_err(|e| match unwritten(&e) {
         true => CommitFault::Nothing(fault(path, &e)),
         false => CommitFault::Unknown(fault(path, &e)),
@@ -275,6 +278,7 @@ pub(super) fn checkpoint(connection: &Connection, path: &Path) -> Result<bool, S
     connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
         .map(|busy| busy == 0)
+        .inspect(|_| pass(step::CHECKPOINTED))
         .map_err(|e| fault(path, &e))
 }
 

@@ -14,6 +14,8 @@ use super::Shared;
 use super::folder::Segment;
 use super::queue::{self, Pending};
 use super::segment::{self, CommitFault, Content, Meta};
+use super::step;
+use crate::failpoint::pass;
 use crate::stream::StreamError;
 use crate::time;
 
@@ -60,6 +62,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let farewell = Farewell(Arc::clone(&self.shared));
         while let Some(group) = self.shared.queue.take(self.not_before) {
+            pass(step::TAKEN);
             let started = Instant::now();
             self.not_before = queue::spaced(started, self.shared.spacing);
             let answer = self.commit(&group);
@@ -67,7 +70,9 @@ impl Writer {
             if let Err(error) = &answer {
                 tracing::warn!(%error, appends = group.len(), "a commit of the stream's log failed");
             }
+            pass(step::SHOWN);
             self.shared.queue.answer(group, &answer);
+            pass(step::ANSWERED);
             if answer.is_ok() && self.active.bytes >= self.shared.segment_bytes {
                 self.rotate();
             }
@@ -97,6 +102,7 @@ impl Writer {
         self.active.bytes = segment::bytes(&connection, &self.active.path).unwrap_or(self.active.bytes);
         self.active.written = time::now();
         self.connection = Some(connection);
+        pass(step::COMMITTED);
         self.shared.committed(&self.active, self.next);
         Ok(())
     }
@@ -118,6 +124,7 @@ impl Writer {
 
     /// Starts the next segment and hands the old one over. When that fails the old one goes on taking rows.
     fn rotate(&mut self) {
+        pass(step::FULL);
         let Shared { topic, folder, .. } = &*self.shared;
         let meta =
             Meta { log: topic.id.clone(), partitions: topic.partitions, first: self.next, starts: self.starts.clone() };
@@ -132,12 +139,14 @@ impl Writer {
                 return;
             }
         };
+        pass(step::NAMED);
         let next = Segment::empty(path, &meta, time::now());
         let closed = std::mem::replace(&mut self.active, next);
         self.shared.segments.write().push(self.active.clone());
         if let Some(old) = self.connection.replace(connection) {
             // Fails only when the keeper is gone, which is when the log is being closed.
             self.keeper.send((closed.path, old)).ok();
+            pass(step::CLOSED);
         }
     }
 }
