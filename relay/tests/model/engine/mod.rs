@@ -10,11 +10,14 @@
 //! no preconditions, and manual policies are not played, because it takes no person's choice.
 
 pub mod account;
+#[path = "../../support/disk.rs"]
 pub mod disk;
+#[path = "../../support/vault.rs"]
+pub mod vault;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use headgate_relay::config::RelayConfig;
@@ -23,7 +26,6 @@ use headgate_relay::entity::fold::Rule;
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{EntityId, StoreError};
 use headgate_relay::target::Target;
-use headgate_relay::vault::Vault;
 use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
 use headgate_schemas::stream::{Position, Sink as _, Source as _};
 use headgate_schemas::{Change, contract};
@@ -377,23 +379,9 @@ fn open(
         targets,
         store: Box::new(disk.clone()),
         topic: &stream.topic(),
-        vault: vault(),
+        vault: vault::vault(),
         metrics: metrics.clone(),
         seed: 7,
     };
     Engine::open_linked(parts, |_| vec![real::link(scenario)], wire::clock(now))
-}
-
-/// One key for all runs; nothing that is judged is sealed.
-fn vault() -> Arc<Vault> {
-    static VAULT: OnceLock<Arc<Vault>> = OnceLock::new();
-    let make = || {
-        let folder = tempfile::tempdir().ok();
-        let vault = folder.and_then(|folder| Vault::open_or_create(&folder.path().join("key")).ok());
-        match vault {
-            Some(vault) => Arc::new(vault),
-            None => panic!("no key file can be made in the folder for temporary files"),
-        }
-    };
-    Arc::clone(VAULT.get_or_init(make))
 }
