@@ -91,10 +91,21 @@ pub struct ConnectionConfig {
     pub app_id: Option<String>,
     /// The field that holds our own id.
     pub external_id_field: String,
+    /// Whether what our writes need there is made by us.
+    pub set_up: SetUp,
     /// Oldest answer a read may give (replicas, search indexes).
     pub read_lag: Duration,
     /// Longest run of one call in the CRM: how long a write of unknown outcome may still land.
     pub longest_run: Duration,
+}
+
+/// Whether what our writes need in a CRM, the field of our external id, is made by us where the CRM allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetUp {
+    /// It is made when it is missing.
+    Auto,
+    /// It is only looked for.
+    Never,
 }
 
 /// How calls are authorised.

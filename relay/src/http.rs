@@ -220,6 +220,11 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
+    /// What bounds each call.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Makes one call, once. Dropping the future abandons it; a write may then have been applied.
     ///
     /// # Errors

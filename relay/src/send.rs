@@ -225,7 +225,7 @@ impl Engine {
                 }
                 let intent = e.intend(m, &dirty, cx);
                 let values = e.encode_intent(&intent, connection, cx);
-                Some((UpdateItem { id, trace: trace(e, &intent), values }, intent.number))
+                Some((UpdateItem { id, trace: trace(e, &intent), values, unless_changed: None }, intent.number))
             })?;
             if let Some((item, intent)) = item.flatten() {
                 items.push(item);

@@ -77,7 +77,7 @@ impl Engine {
                         onward.push(*entity);
                     }
                 }
-                ReadItem::Missing => {
+                ReadItem::Missing { .. } => {
                     self.succeeded(key, now);
                     self.missing(*entity, flight, sent, now)?;
                 }
@@ -358,6 +358,7 @@ fn short_answer(disposition: Disposition) -> TargetError {
         code: "answer_incomplete".to_owned(),
         message: "the answer has another number of items than the call".to_owned(),
         fields: Vec::new(),
+        existing: None,
         disposition,
     }
 }

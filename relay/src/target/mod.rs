@@ -17,6 +17,7 @@ use crate::http::{Http, SetupError};
 
 pub mod hubspot;
 pub mod salesforce;
+mod single;
 
 /// A field as the CRM names it.
 pub type NativeName = Arc<str>;
@@ -62,6 +63,8 @@ pub enum WriteItems {
     Create(Vec<CreateItem>),
     /// Changed fields of records by the CRM's own id; never makes a record.
     Update(Vec<UpdateItem>),
+    /// Records to take away, by the CRM's own id. One that is gone already counts as done.
+    Delete(Vec<DeleteItem>),
 }
 
 impl WriteItems {
@@ -70,6 +73,7 @@ impl WriteItems {
         match self {
             Self::Create(items) => items.len(),
             Self::Update(items) => items.len(),
+            Self::Delete(items) => items.len(),
         }
     }
 
@@ -99,7 +103,38 @@ pub struct UpdateItem {
     pub trace: String,
     /// Fields to set; null clears.
     pub values: NativeValues,
+    /// Write only if the record still has this version, else [`Disposition::Conflict`]. Heeded where
+    /// [`Target::conditional`]; elsewhere it changes nothing, and the caller reads first.
+    pub unless_changed: Option<Version>,
 }
+
+/// One record to take away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteItem {
+    /// The CRM's id.
+    pub id: String,
+    /// Identifies the intent; goes where the CRM has a place for it.
+    pub trace: String,
+    /// Delete only if the record still has this version, where the CRM can tell; neither HubSpot nor Salesforce can, so
+    /// the caller reads first.
+    pub unless_changed: Option<Version>,
+    /// For privacy: what the CRM can be told to forget is forgotten, not merely put into its bin.
+    pub erase: bool,
+}
+
+/// A search for records by the value of a field: those that stand there without our id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindCall {
+    /// Neutral type.
+    pub object: ObjectType,
+    /// The field, as the CRM names it.
+    pub field: NativeName,
+    /// The values, none empty, without repeats, at most [`Pack::read`]. Case does not matter.
+    pub values: Vec<String>,
+}
+
+/// Most records named per value of a [`FindCall`]. As many as this may be more.
+pub const MOST_FOUND: usize = 10;
 
 /// The version of a record by the CRM's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +162,10 @@ pub enum ReadItem {
     /// It is there.
     Found(Found),
     /// It is not there (deleted, merged away, never made).
-    Missing,
+    Missing {
+        /// The record it was merged into, where the CRM tells.
+        merged_into: Option<String>,
+    },
     /// This one could not be read.
     Failed(TargetError),
 }
@@ -176,12 +214,28 @@ pub struct FieldInfo {
     pub updateable: bool,
 }
 
+/// What became of making a CRM ready for our writes of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Our external id has its field.
+    Ready,
+    /// The field was missing and has been made.
+    Made,
+    /// A person has to make it: what to do, click by click.
+    Blocked {
+        /// The field that is missing or unfit.
+        field: String,
+        /// What an administrator of the CRM does about it.
+        advice: String,
+    },
+}
+
 /// How many records one call may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pack {
     /// In a read.
     pub read: usize,
-    /// In a write.
+    /// In a write. A [`WriteItems::Delete`] holds at most as many.
     pub write: usize,
 }
 
@@ -195,6 +249,8 @@ pub struct TargetError {
     pub message: String,
     /// Fields it names.
     pub fields: Vec<String>,
+    /// The record that stands in the way, where the CRM names exactly one.
+    pub existing: Option<String>,
     /// What to do.
     pub disposition: Disposition,
 }
@@ -212,13 +268,20 @@ impl TargetError {
         let mut message: String = message.into();
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         let code = if safe { code } else { "unreadable_code" }.to_owned();
-        Self { code, message, fields: Vec::new(), disposition }
+        Self { code, message, fields: Vec::new(), existing: None, disposition }
     }
 
     /// The same, naming fields.
     #[must_use]
     pub fn naming(mut self, fields: impl IntoIterator<Item = String>) -> Self {
         self.fields.extend(fields.into_iter().take(MOST_FIELDS));
+        self
+    }
+
+    /// The same, naming the record that stands in the way.
+    #[must_use]
+    pub fn because_of(mut self, existing: Option<String>) -> Self {
+        self.existing = existing;
         self
     }
 
@@ -264,11 +327,22 @@ pub trait Target: Send + Sync {
     /// Whether this version writes to that CRM.
     fn writable(&self) -> bool;
 
+    /// Whether the CRM heeds [`UpdateItem::unless_changed`].
+    fn conditional(&self) -> bool;
+
     /// Reads records. Dropping the future abandons the call.
     fn read<'a>(&'a self, call: &'a ReadCall) -> Calling<'a, Answered<ReadItem>>;
 
     /// Writes records. Dropping the future leaves the outcome unknown.
     fn write<'a>(&'a self, call: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>>;
+
+    /// Finds records by the value of a field. One entry per value: the CRM's ids of the records that hold it, at most
+    /// [`MOST_FOUND`]. What was written moments ago may not be found yet.
+    fn find<'a>(&'a self, call: &'a FindCall) -> Calling<'a, Answered<Vec<String>>>;
+
+    /// Makes the CRM ready for writes of a type: looks for the field of our external id and, where the connection's
+    /// set-up is automatic and the CRM allows it, makes it. Safe to repeat.
+    fn prepare<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Prepared>;
 
     /// The fields of a type, or `None` where the CRM does not describe it.
     fn describe<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>>;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_relay::config::{
-    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, StoreConfig,
+    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, SetUp, StoreConfig,
 };
 use headgate_relay::engine::{Call, Engine, Input, Parts, Reply, ReplyResult, Request};
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{Reader, Sqlite};
 use headgate_relay::target::{
-    Answered, Calling, Disposition, FieldInfo, Found, Pack, ReadCall, ReadItem, Target, TargetError, Version,
-    WriteCall, WriteItems, Written,
+    Answered, Calling, Disposition, FieldInfo, FindCall, Found, Pack, Prepared, ReadCall, ReadItem, Target,
+    TargetError, Version, WriteCall, WriteItems, Written,
 };
 use headgate_relay::vault::Vault;
 use headgate_schemas::change::FieldChange;
@@ -35,6 +35,15 @@ impl Target for Silent {
     }
     fn writable(&self) -> bool {
         self.writable
+    }
+    fn conditional(&self) -> bool {
+        false
+    }
+    fn find<'a>(&'a self, _: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
+        unreachable!("the test answers")
+    }
+    fn prepare<'a>(&'a self, _: &'a ObjectType) -> Calling<'a, Prepared> {
+        unreachable!("the test answers")
     }
     fn read<'a>(&'a self, _: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
         unreachable!("the test answers")
@@ -194,7 +203,7 @@ impl Bench {
     }
 
     pub(crate) fn missing(&mut self, call: &Call) -> Calls<'_> {
-        self.read_reply(call, ReadItem::Missing)
+        self.read_reply(call, ReadItem::Missing { merged_into: None })
     }
 
     fn write_reply(&mut self, call: &Call, item: Result<Written, TargetError>) -> Calls<'_> {
@@ -222,6 +231,7 @@ impl Bench {
         let values = match &write.items {
             WriteItems::Create(items) => &items[0].values,
             WriteItems::Update(items) => &items[0].values,
+            WriteItems::Delete(_) => panic!("no values: {call:?}"),
         };
         values.iter().map(|(k, v)| (k.to_string(), v.to_plain().into_owned())).collect()
     }
@@ -274,6 +284,7 @@ fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
         client: "headgate".to_owned(),
         app_id: None,
         external_id_field: field.to_owned(),
+        set_up: SetUp::Auto,
         read_lag: Duration::from_secs(5),
         longest_run: Duration::from_secs(600),
     };

@@ -20,7 +20,12 @@ const DEADLINE: Duration = Duration::from_secs(1);
 type Fault = fn() -> Answer;
 
 async fn both(target: &Arc<dyn Target>) -> (TargetError, TargetError) {
-    let item = UpdateItem { id: "003000000000001AAA".to_owned(), trace: "t".to_owned(), values: [].into() };
+    let item = UpdateItem {
+        id: "003000000000001AAA".to_owned(),
+        trace: "t".to_owned(),
+        values: [].into(),
+        unless_changed: None,
+    };
     let write = WriteCall { object: ObjectType::CONTACT, items: WriteItems::Update(vec![item]) };
     let read = target.read(&read(By::NativeId, &["003000000000001AAA"], &["LastName"])).await.unwrap_err();
     (read, target.write(&write).await.unwrap_err())
@@ -136,7 +141,7 @@ async fn one_failed_query_of_several_fails_the_read() {
     let call = read(By::NativeId, &ids.iter().map(String::as_str).collect::<Vec<_>>(), &["LastName"]);
     let answered = server.target(System::Salesforce, "62.0").read(&call).await;
     assert_eq!(
-        answered.map(|a| a.items.iter().filter(|i| matches!(i, ReadItem::Missing)).count()).unwrap_err().code,
+        answered.map(|a| a.items.iter().filter(|i| matches!(i, ReadItem::Missing { .. })).count()).unwrap_err().code,
         "http_500"
     );
 }

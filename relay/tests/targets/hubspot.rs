@@ -1,6 +1,6 @@
 //! HubSpot: the requests that are made, and what is made of the answers.
 
-use headgate_relay::target::{By, Disposition, ReadItem, WriteCall, WriteItems};
+use headgate_relay::target::{By, Disposition, ReadItem};
 use headgate_schemas::{ObjectType, System, Timestamp, Value};
 
 use crate::contract::assert_fits;
@@ -27,7 +27,9 @@ async fn a_read_by_native_id_is_one_dated_batch_call() {
         )
     );
     assert_fits(System::Hubspot, &server.request());
-    let [ReadItem::Found(found), ReadItem::Missing] = &answered.items[..] else { panic!("{:?}", answered.items) };
+    let [ReadItem::Found(found), ReadItem::Missing { .. }] = &answered.items[..] else {
+        panic!("{:?}", answered.items)
+    };
     assert_eq!(found.values["email"], Value::text("a@example.com"));
     assert_eq!(found.values["phone"], Value::Null);
     assert_eq!(found.version.at, "2026-01-01T11:59:58.250Z".parse::<Timestamp>().unwrap());
@@ -45,7 +47,7 @@ async fn a_read_by_external_id_names_the_property() {
         r#"{"idProperty":"relay_id","inputs":[{"id":"0190a0b0-0000-7000-8000-00000000000a"}],"properties":["email","relay_id"]}"#
     );
     assert_fits(System::Hubspot, &server.request());
-    assert!(matches!(answered.items[..], [ReadItem::Missing]));
+    assert!(matches!(answered.items[..], [ReadItem::Missing { .. }]));
 }
 
 #[tokio::test]
@@ -90,13 +92,9 @@ async fn fields_are_described_with_what_may_be_set() {
 }
 
 #[tokio::test]
-async fn it_is_read_only_and_knows_its_types() {
+async fn it_knows_its_types() {
     let server = Server::start(|_| Answer::Cut).await;
     let target = server.target(System::Hubspot, "2026-09");
-    assert!(!target.writable());
-    let write = WriteCall { object: ObjectType::CONTACT, items: WriteItems::Update(Vec::new()) };
-    let error = target.write(&write).await.unwrap_err();
-    assert_eq!((error.code.as_str(), error.disposition), ("not_writable", Disposition::Permanent));
     let mut call = read(By::NativeId, &["1"], &[]);
     call.object = ObjectType::new("spaceship");
     call.fields = names(&["email"]);

@@ -27,8 +27,12 @@ fn rows(rows: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_read_by_native_id_is_one_query() {
-    let server = Server::start(|_| {
+async fn a_read_by_native_id_is_one_query_and_what_it_misses_is_looked_for_among_the_deleted() {
+    let server = Server::start(|request| {
+        if request.path.contains("/queryAll?") {
+            let gone = r#"{"attributes":{"type":"Contact"},"Id":"001000000000001AAA","IsDeleted":true,"MasterRecordId":"001000000000002"}"#;
+            return ok(format!(r#"{{"totalSize":1,"done":true,"records":[{gone}]}}"#));
+        }
         let body = rows(&[(
             "0035g00000AbCdEAAV",
             r#","LastName":"Lovelace","NumberOfDogs__c":12.50,"HasOptedOutOfEmail":false,"Title":null"#,
@@ -39,8 +43,9 @@ async fn a_read_by_native_id_is_one_query() {
     let ids = ["001000000000001", "0035g00000AbCdE", "not-an-id"];
     let call = read(By::NativeId, &ids, &["LastName", "NumberOfDogs__c", "HasOptedOutOfEmail", "Title"]);
     let answered = server.target(System::Salesforce, "62.0").read(&call).await.unwrap();
+    let requests = server.requests();
     assert_eq!(
-        server.request().literal(),
+        requests[0].literal(),
         concat!(
             "GET /services/data/v62.0/query?q=SELECT%20Id,SystemModstamp,LastName,NumberOfDogs__c,HasOptedOutOfEmail,Title",
             "%20FROM%20Contact%20WHERE%20Id%20IN%20('001000000000001AAA','0035g00000AbCdEAAV')\n",
@@ -50,10 +55,17 @@ async fn a_read_by_native_id_is_one_query() {
             "user-agent: headgate/0.1.0\n",
         )
     );
-    assert_fits(System::Salesforce, &server.request());
-    let [ReadItem::Missing, ReadItem::Found(found), ReadItem::Failed(failed)] = &answered.items[..] else {
+    assert_eq!(
+        requests[1].path,
+        "/services/data/v62.0/queryAll?q=SELECT%20Id,IsDeleted,MasterRecordId%20FROM%20Contact%20WHERE%20Id%20IN%20('001000000000001AAA')"
+    );
+    assert_eq!(requests.len(), 2);
+    requests.iter().for_each(|request| assert_fits(System::Salesforce, request));
+    let [ReadItem::Missing { merged_into }, ReadItem::Found(found), ReadItem::Failed(failed)] = &answered.items[..]
+    else {
         panic!("{:?}", answered.items)
     };
+    assert_eq!(merged_into.as_deref(), Some("001000000000002AAA"));
     assert_eq!(found.id, "0035g00000AbCdEAAV");
     assert_eq!(found.version.resolution, Resolution::S);
     let expected = values(&[
@@ -83,7 +95,9 @@ async fn a_read_by_external_id_asks_for_that_field_and_matches_without_case() {
             "('0190a0b0-0000-7000-8000-00000000000b','0190a0b0-0000-7000-8000-00000000000a')"
         )
     );
-    let [ReadItem::Missing, ReadItem::Found(found)] = &answered.items[..] else { panic!("{:?}", answered.items) };
+    let [ReadItem::Missing { .. }, ReadItem::Found(found)] = &answered.items[..] else {
+        panic!("{:?}", answered.items)
+    };
     assert_eq!(found.id, "003000000000001AAA");
     assert_eq!(found.values, values(&[]));
 }
@@ -183,6 +197,7 @@ fn update(ids: &[&str]) -> WriteCall {
         id: (*id).to_owned(),
         trace: "t".to_owned(),
         values: values(&[("Title", Value::Null), ("Phone", Value::text("+41 44 668 18 00"))]),
+        unless_changed: None,
     });
     WriteCall { object: ObjectType::COMPANY, items: WriteItems::Update(items.collect()) }
 }

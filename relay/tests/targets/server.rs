@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headgate_relay::config::{Auth, ConnectionConfig};
+use headgate_relay::config::{Auth, ConnectionConfig, SetUp};
 use headgate_relay::http::{Http, Settings};
 use headgate_relay::target::{self, By, NativeName, ReadCall, Target};
 use headgate_schemas::{ObjectType, System};
@@ -118,6 +118,7 @@ pub(crate) fn connection(system: System, api_version: &str, base_url: &str) -> C
         client: "headgate".to_owned(),
         app_id: None,
         external_id_field: external_id_field.to_owned(),
+        set_up: SetUp::Auto,
         read_lag: Duration::from_secs(5),
         longest_run: Duration::from_secs(600),
     }

@@ -66,6 +66,7 @@ fn update(items: &[(&str, NativeValues)]) -> WriteCall {
         id: (*id).to_owned(),
         trace: "t".to_owned(),
         values: values.clone(),
+        unless_changed: None,
     };
     WriteCall { object: ObjectType::CONTACT, items: WriteItems::Update(items.iter().map(item).collect()) }
 }
@@ -106,14 +107,16 @@ async fn what_was_written_is_found_by_either_id_and_what_is_gone_is_missing() {
         [(By::NativeId, &id[..15], "003000000000001AAA"), (By::ExternalId, &ADA.to_string(), &*GRACE.to_string())]
     {
         let answered = org.target.read(&read(by, &[absent, asked], &["FirstName", "Phone"])).await.unwrap();
-        let [ReadItem::Missing, ReadItem::Found(found)] = &answered.items[..] else { panic!("{:?}", answered.items) };
+        let [ReadItem::Missing { .. }, ReadItem::Found(found)] = &answered.items[..] else {
+            panic!("{:?}", answered.items)
+        };
         assert_eq!((&found.id, &found.values), (&id, &expected), "{by:?}");
         assert!(answered.date.is_some());
         assert_eq!(answered.quota.len(), 1);
     }
     org.model.edit(SalesforceEdit::Delete { object: "Contact".to_owned(), id: id.clone() }).unwrap();
     let answered = org.target.read(&read(By::NativeId, &[&id], &["FirstName"])).await.unwrap();
-    assert!(matches!(answered.items[..], [ReadItem::Missing]));
+    assert!(matches!(answered.items[..], [ReadItem::Missing { .. }]));
     let items = written(&org.target, &update(&[(&id, values(&[("FirstName", "Ada")]))])).await;
     assert_eq!(items[0].as_ref().unwrap_err().disposition, Disposition::Gone);
 }
@@ -230,7 +233,7 @@ async fn hubspot_is_read_in_both_path_styles_whatever_the_order_of_the_answer() 
         let answered = target.read(&call).await.unwrap();
         for (i, (id, item)) in ids.iter().zip(&answered.items).enumerate() {
             match item {
-                ReadItem::Missing => assert_eq!(i, 50),
+                ReadItem::Missing { .. } => assert_eq!(i, 50),
                 ReadItem::Found(found) => {
                     let person = if i < 50 { i } else { i - 1 };
                     assert_eq!(&found.id, id);
@@ -267,7 +270,7 @@ async fn hubspot_faults_come_out_as_what_they_are() {
         assert_eq!(error.disposition, disposition, "{fault:?} {error}");
     }
     let answered = target.read(&read(By::NativeId, &["1"], &["email"])).await.unwrap();
-    assert!(matches!(answered.items[..], [ReadItem::Missing]));
+    assert!(matches!(answered.items[..], [ReadItem::Missing { .. }]));
     let fields = target.describe(&ObjectType::CONTACT).await.unwrap().unwrap();
     assert!(fields.iter().any(|f| &*f.name == "email" && f.updateable));
     assert!(fields.iter().any(|f| &*f.name == "createdate" && !f.updateable));
@@ -298,7 +301,9 @@ async fn a_hubspot_record_that_was_merged_away_answers_as_its_survivor() {
         assert_eq!((&first.id, &second.id), (&survivor, &survivor));
         let call = read(By::ExternalId, &[&GRACE.to_string(), &ADA.to_string()], &["firstname"]);
         let answered = target.read(&call).await.unwrap();
-        let [ReadItem::Missing, ReadItem::Found(found)] = &answered.items[..] else { panic!("{:?}", answered.items) };
+        let [ReadItem::Missing { .. }, ReadItem::Found(found)] = &answered.items[..] else {
+            panic!("{:?}", answered.items)
+        };
         assert_eq!((found.id.as_str(), &found.values), (survivor.as_str(), &values(&[("firstname", "Ada")])));
         shutdown.stop();
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use headgate_relay::config::{Auth, ConnectionConfig, Limits};
+use headgate_relay::config::{Auth, ConnectionConfig, Limits, SetUp};
 use headgate_schemas::System;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -75,7 +75,7 @@ pub(crate) fn connection(mut section: Section<'_>) -> ConnectionDraft {
     let auth = auth(s);
     let poll = poll(s);
     s.not_yet(&["quota"]);
-    setup(s);
+    let set_up = setup(s);
     let versions = dialect(s, system);
     let client = token_text(s, "client", "headgate");
     let mut draft = ConnectionDraft {
@@ -106,6 +106,7 @@ pub(crate) fn connection(mut section: Section<'_>) -> ConnectionDraft {
             client: client?,
             app_id,
             external_id_field,
+            set_up,
             read_lag,
             longest_run,
         })
@@ -182,15 +183,9 @@ fn poll(section: &mut Section<'_>) -> bool {
     section.choice("poll", &[("auto", Choice::Built(true)), ("off", Choice::Built(false))]).unwrap_or(true)
 }
 
-fn setup(section: &mut Section<'_>) {
-    let choice = section.choice("setup", &[("auto", Choice::Built(true)), ("never", Choice::Built(false))]);
-    if choice == Some(true) {
-        section.warn(
-            "setup",
-            "set-up is not done in this version",
-            "make the field named in external_id_field in the CRM yourself",
-        );
-    }
+fn setup(section: &mut Section<'_>) -> SetUp {
+    let choices = [("auto", Choice::Built(SetUp::Auto)), ("never", Choice::Built(SetUp::Never))];
+    section.choice("setup", &choices).unwrap_or(SetUp::Auto)
 }
 
 /// `api_version` and `external_id_field`: their form depends on the system.

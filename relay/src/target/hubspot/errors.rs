@@ -14,6 +14,8 @@ use crate::http::{Effect, Reply, by_status};
 const LOCKED: Duration = Duration::from_secs(2);
 /// The rolling window of the burst limit.
 const BURST: Duration = Duration::from_secs(10);
+/// The window of the search limit.
+const SECOND: Duration = Duration::from_secs(1);
 /// The daily limit opens at midnight of a time zone we are not told, so it is tried again in short steps.
 const DAILY: Duration = Duration::from_secs(60);
 
@@ -55,12 +57,30 @@ impl Fault {
     pub(super) fn error(&self) -> TargetError {
         let disposition = match self.category.as_deref() {
             Some("OBJECT_NOT_FOUND") => Disposition::Gone,
-            Some("CONFLICT" | "CONTACT_EXISTS") => Disposition::Conflict,
+            _ if self.is_conflict() => Disposition::Conflict,
             Some("RATE_LIMITS") => Disposition::Rate { wait: self.window() },
             Some("INTERNAL_ERROR" | "SERVICE_UNAVAILABLE") => Disposition::Retry,
             _ => Disposition::Permanent,
         };
         self.as_error("unknown_error", disposition)
+    }
+
+    /// Another record holds a value that only one may hold. HubSpot says so in a category of its own or, for a property
+    /// with unique values, among the details of a validation.
+    fn is_conflict(&self) -> bool {
+        let told = self.category.as_deref().into_iter().chain(self.errors.iter().filter_map(|d| d.code.as_deref()));
+        told.into_iter().any(|t| matches!(t, "CONFLICT" | "CONTACT_EXISTS" | "CONFLICTING_UNIQUE_VALUE"))
+    }
+
+    /// The record that stands in the way: told in the context or, as `Existing ID: 123`, in the message only.
+    fn existing(&self) -> Option<String> {
+        if let Some(id) = listed(&self.context, "existingId").next() {
+            return Some(id.to_owned());
+        }
+        let (_, rest) = self.message.split_once("Existing ID:")?;
+        let rest = rest.trim_start();
+        let id = &rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())];
+        (!id.is_empty()).then(|| id.to_owned())
     }
 
     fn as_error(&self, otherwise: &str, disposition: Disposition) -> TargetError {
@@ -75,11 +95,17 @@ impl Fault {
         let mut fields: Vec<String> = own.chain(nested).collect();
         fields.sort_unstable();
         fields.dedup();
-        TargetError::new(code, self.message.clone(), disposition).naming(fields)
+        let existing = if disposition == Disposition::Conflict { self.existing() } else { None };
+        TargetError::new(code, self.message.clone(), disposition).naming(fields).because_of(existing)
     }
 
     fn window(&self) -> Duration {
-        if self.policy_name.as_deref() == Some("DAILY") { DAILY } else { BURST }
+        match self.policy_name.as_deref() {
+            Some("DAILY") => DAILY,
+            // The search has a limit of its own.
+            Some("SECONDLY") => SECOND,
+            Some(_) | None => BURST,
+        }
     }
 }
 
@@ -88,12 +114,18 @@ pub(super) fn by_id(faults: &[Fault]) -> HashMap<&str, &Fault> {
     faults.iter().flat_map(|f| listed(&f.context, "ids").map(move |id| (id, f))).collect()
 }
 
+/// The errors of a batch by the trace of the write they name.
+pub(super) fn by_trace(faults: &[Fault]) -> HashMap<&str, &Fault> {
+    faults.iter().flat_map(|f| listed(&f.context, "objectWriteTraceId").map(move |id| (id, f))).collect()
+}
+
 /// What a refused call means.
 pub(super) fn whole_call(reply: &Reply, effect: Effect) -> TargetError {
     let fault: Fault = serde_json::from_slice(&reply.body).unwrap_or_default();
     let disposition = match reply.status.as_u16() {
         // Not one record but the path: the type, or the API version.
         404 if !fault.is_absence() => Disposition::Permanent,
+        400 if fault.is_conflict() => Disposition::Conflict,
         423 => Disposition::Rate { wait: reply.retry_after().unwrap_or(LOCKED).max(LOCKED) },
         429 => Disposition::Rate { wait: reply.retry_after().unwrap_or_else(|| fault.window()) },
         // The account is being moved to another data centre.

@@ -1,28 +1,30 @@
-//! HubSpot as a CRM that is read. Paths and shapes: HubSpot's "CRM objects" and "Properties" API references; the two path
-//! styles and their ends of life: its "Date-based versioning" changelog.
+//! HubSpot as a CRM that is read and written. Paths and shapes: HubSpot's "CRM objects" and "Properties" API references;
+//! the two path styles and their ends of life: its "Date-based versioning" changelog.
 //!
 //! The surprising things: every value is text and an empty one means no value; answers of a batch come in any order and
 //! are matched by id; a record that was merged away answers under its survivor's id and is recognised by the list of
 //! merged ids that the survivor carries.
 
 mod errors;
+mod find;
+mod setup;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use headgate_schemas::{ObjectType, Resolution, Timestamp, Value};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Answered, By, Calling, Disposition, FieldInfo, Found, NativeName, NativeValues, Pack, Quota, ReadCall, ReadItem,
-    Target, TargetError, Version, WriteCall, Written,
+    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, NativeName, NativeValues, Pack, Prepared, Quota,
+    ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, SetUp};
 use crate::http::{Call, Client, Effect, Reply};
 
 /// Records in one batch call, by the "batch" endpoints of HubSpot's CRM objects API.
@@ -47,6 +49,8 @@ pub struct Hubspot {
     /// Everything of an object's path before the type.
     objects: String,
     external_id_field: String,
+    /// Whether a missing property is made.
+    makes_fields: bool,
 }
 
 impl Hubspot {
@@ -60,7 +64,8 @@ impl Hubspot {
             dated @ ("2026-03" | "2026-09") => format!("/crm/objects/{dated}"),
             _ => return Err("api_version must be 2026-09, 2026-03 or v3"),
         };
-        Ok(Self { client, objects, external_id_field: config.external_id_field.clone() })
+        let makes_fields = config.set_up == SetUp::Auto;
+        Ok(Self { client, objects, external_id_field: config.external_id_field.clone(), makes_fields })
     }
 
     async fn read_batch(&self, call: &ReadCall) -> Result<Answered<ReadItem>, TargetError> {
@@ -69,28 +74,20 @@ impl Hubspot {
         }
         let object = path_of(&call.object)?;
         let body = ReadBody::new(call, &self.external_id_field);
-        let body = serde_json::to_vec(&body)
-            .map_err(|e| TargetError::new("unsendable", e.to_string(), Disposition::Permanent))?;
-        let path = format!("{}/{object}/batch/read", self.objects);
-        let reply = self.client.send(Call::json(Effect::Read, Method::POST, path, Bytes::from(body))).await?;
+        let reply = self.ask(format!("{}/{object}/batch/read", self.objects), &body).await?;
         if !matches!(reply.status, StatusCode::OK | StatusCode::MULTI_STATUS) {
             return Err(errors::whole_call(&reply, Effect::Read));
         }
-        let answer: BatchAnswer = parse(&reply)?;
-        // Anything but a finished batch would make records look missing that merely were not looked at.
-        if answer.status != "COMPLETE" {
-            return Err(TargetError::new("unfinished_batch", answer.status, Disposition::Retry));
-        }
-        let items = match_items(call, &self.external_id_field, answer)?;
+        let items = match_items(call, &self.external_id_field, complete(parse(&reply)?)?)?;
         Ok(Answered { items, date: reply.date, quota: quota(&reply) })
     }
 
-    async fn properties(&self, object: &ObjectType) -> Result<Option<Vec<FieldInfo>>, TargetError> {
+    async fn properties(&self, object: &ObjectType) -> Result<Option<Vec<Property>>, TargetError> {
         let reply = self.client.send(Call::get(format!("/crm/v3/properties/{}", path_of(object)?))).await?;
         match reply.status {
             StatusCode::OK => {
                 let answer: PropertiesAnswer = parse(&reply)?;
-                Ok(Some(answer.results.into_iter().map(FieldInfo::from).collect()))
+                Ok(Some(answer.results))
             }
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(errors::whole_call(&reply, Effect::Read)),
@@ -107,17 +104,32 @@ impl Target for Hubspot {
         false
     }
 
+    /// HubSpot has no precondition of any kind.
+    fn conditional(&self) -> bool {
+        false
+    }
+
     fn read<'a>(&'a self, call: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
         Box::pin(self.read_batch(call))
     }
 
-    fn write<'a>(&'a self, _call: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>> {
-        let refused = "this version reads HubSpot and does not write to it";
-        Box::pin(async move { Err(TargetError::new("not_writable", refused, Disposition::Permanent)) })
+    fn write<'a>(&'a self, call: &'a WriteCall) -> Calling<'a, Answered<Result<Written, TargetError>>> {
+        Box::pin(self.write_records(call))
+    }
+
+    fn find<'a>(&'a self, call: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
+        Box::pin(self.find_records(call))
+    }
+
+    fn prepare<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Prepared> {
+        Box::pin(self.prepare_type(object))
     }
 
     fn describe<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>> {
-        Box::pin(self.properties(object))
+        Box::pin(async {
+            let properties = self.properties(object).await?;
+            Ok(properties.map(|all| all.into_iter().map(FieldInfo::from).collect()))
+        })
     }
 }
 
@@ -154,6 +166,14 @@ impl<'a> ReadBody<'a> {
         }
         Self { id_property, inputs: call.ids.iter().map(|id| Input { id }).collect(), properties }
     }
+}
+
+/// Anything but a finished batch would make records look missing that merely were not looked at.
+fn complete(answer: BatchAnswer) -> Result<BatchAnswer, TargetError> {
+    if answer.status == "COMPLETE" {
+        return Ok(answer);
+    }
+    Err(TargetError::new("unfinished_batch", answer.status, Disposition::Retry))
 }
 
 #[derive(Deserialize)]
@@ -234,7 +254,7 @@ fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) ->
             match (found.get(&key).copied().or_else(|| survivor.filter(|_| fault.is_none())), fault) {
                 (Some(record), _) => Ok(ReadItem::Found(record.found(&call.fields)?)),
                 (None, Some(fault)) if !fault.is_absence() => Ok(ReadItem::Failed(fault.error())),
-                (None, Some(_) | None) => Ok(ReadItem::Missing),
+                (None, Some(_) | None) => Ok(ReadItem::Missing { merged_into: None }),
             }
         })
         .collect()
@@ -249,6 +269,8 @@ struct PropertiesAnswer {
 #[serde(rename_all = "camelCase")]
 struct Property {
     name: String,
+    #[serde(default)]
+    has_unique_value: bool,
     #[serde(default)]
     modification_metadata: ModificationMetadata,
 }
@@ -283,7 +305,7 @@ fn quota(reply: &Reply) -> Vec<Quota> {
     .collect()
 }
 
-/// Every call here is a read, so an answer that cannot be understood is asked for again.
+/// The answer of a read; one that cannot be understood is asked for again.
 fn parse<T: for<'de> Deserialize<'de>>(reply: &Reply) -> Result<T, TargetError> {
     serde_json::from_slice(&reply.body).map_err(|e| malformed(&e.to_string()))
 }

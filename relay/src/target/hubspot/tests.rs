@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
@@ -93,7 +94,7 @@ fn answers_are_matched_by_id_in_any_order() {
         ReadItem::Found(first),
         ReadItem::Found(second),
         ReadItem::Found(third),
-        ReadItem::Missing,
+        ReadItem::Missing { .. },
         ReadItem::Failed(fifth),
     ] = &items[..]
     else {
@@ -136,7 +137,7 @@ fn external_ids_are_matched_by_their_property() {
     let answer = r#"{"status":"COMPLETE","results":[{"id":"9","updatedAt":"2026-01-01T12:00:00Z",
         "properties":{"email":"a@example.com","relay_id":"0190A0B0-0000-7000-8000-00000000000B"}}]}"#;
     let items = items(&call, answer);
-    let [ReadItem::Missing, ReadItem::Found(found)] = &items[..] else { panic!("{items:?}") };
+    let [ReadItem::Missing { .. }, ReadItem::Found(found)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(found.id, "9");
     assert_eq!(found.values.len(), 1);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::{Disposition, TargetError};
+use super::soql;
 use crate::http::{Effect, Reply, by_status};
 
 /// Too many calls at once: over in moments.
@@ -26,6 +27,26 @@ pub(super) struct Fault {
     message: String,
     #[serde(default)]
     fields: Vec<String>,
+    /// Spelt wrongly in answers of older versions.
+    #[serde(default, alias = "duplicateResut")]
+    duplicate_result: serde_json::Value,
+}
+
+impl Fault {
+    /// The one record that stands in the way: what a duplicate rule matched, or what the message names.
+    fn existing(&self) -> Option<String> {
+        const NAMED: &str = "on record with id: ";
+        let listed = |v: &'static str| move |of: &serde_json::Value| of.get(v).and_then(|l| l.as_array()).cloned();
+        let matched = listed("matchResults")(&self.duplicate_result).unwrap_or_default();
+        let records = matched.iter().filter_map(listed("matchRecords")).flatten();
+        let told = records.filter_map(|r| r.get("record")?.get("Id")?.as_str().map(str::to_owned));
+        let named = self.message.split_once(NAMED).map(|(_, rest)| rest);
+        let named = named.and_then(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().map(str::to_owned));
+        let mut ids: Vec<String> = told.chain(named).filter_map(|id| Some(soql::id18(&id)?.into_owned())).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() == 1 { ids.pop() } else { None }
+    }
 }
 
 /// What a refused record means. Of several errors the most lasting one decides, and all their fields are named.
@@ -33,7 +54,10 @@ pub(super) fn record(faults: Vec<Fault>) -> TargetError {
     let fields: Vec<String> = faults.iter().flat_map(|f| f.fields.iter().cloned()).collect();
     let worst = faults.into_iter().map(|f| (of_record(&f), f)).max_by_key(|(disposition, _)| lasting(disposition));
     match worst {
-        Some((disposition, fault)) => TargetError::new(&fault.status_code, fault.message, disposition).naming(fields),
+        Some((disposition, fault)) => {
+            let existing = if disposition == Disposition::Conflict { fault.existing() } else { None };
+            TargetError::new(&fault.status_code, fault.message, disposition).naming(fields).because_of(existing)
+        }
         None => TargetError::new("malformed_answer", "a record failed without a reason", Disposition::Unknown),
     }
 }

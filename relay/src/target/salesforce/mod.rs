@@ -6,6 +6,9 @@
 //! come in 15 or 18 characters, so they are always compared in 18.
 
 mod errors;
+mod find;
+mod row;
+mod setup;
 mod soql;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,8 @@ use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{
-    Answered, By, Calling, Disposition, FieldInfo, Found, NativeName, Pack, Quota, ReadCall, ReadItem, Target,
-    TargetError, WriteCall, Written,
+    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, NativeName, Pack, Prepared, Quota, ReadCall,
+    ReadItem, Target, TargetError, WriteCall, Written,
 };
 use crate::config::ConnectionConfig;
 use crate::http::{Call, Client, Effect, Reply};
@@ -33,6 +36,9 @@ const PACK: usize = 200;
 const QUERIES_AT_ONCE: usize = 4;
 /// Pages of one query that are followed. A page holds at least one record and a query asks for at most [`PACK`].
 const MOST_PAGES: usize = PACK;
+/// The types whose rows can be merged, and that therefore have `MasterRecordId`; see "merge()" of the SOAP API Developer
+/// Guide.
+const MERGED: [&str; 2] = ["Contact", "Account"];
 /// The header that names us to the org; see "Call Options Header".
 const CALL_OPTIONS: HeaderName = HeaderName::from_static("sforce-call-options");
 
@@ -103,14 +109,31 @@ impl Salesforce {
         let columns = columns(key, &call.fields);
         let asked: Vec<Option<String>> = call.ids.iter().map(|id| canonical(call.by, id)).collect();
         let values: Vec<&str> = asked.iter().flatten().map(String::as_str).collect();
-        let paths = soql::paths(&self.base, sobject, &columns, key, &values)?;
+        let paths = soql::paths(&format!("{}/query", self.base), sobject, &columns, key, &values)?;
         let answer = self.rows(&paths).await?;
         let found = index(call, key, &answer.rows)?;
+        let missing: Vec<&str> = values.into_iter().filter(|id| !found.contains_key(*id)).collect();
+        let survivors = if call.by == By::NativeId { self.survivors(sobject, &missing).await? } else { HashMap::new() };
         let items = asked.iter().map(|id| match id {
             None => ReadItem::Failed(TargetError::new("MALFORMED_ID", "not a Salesforce id", Disposition::Permanent)),
-            Some(id) => found.get(id).cloned().unwrap_or(ReadItem::Missing),
+            Some(id) => {
+                found.get(id).cloned().unwrap_or_else(|| ReadItem::Missing { merged_into: survivors.get(id).cloned() })
+            }
         });
         Ok(Answered { items: items.collect(), date: answer.date, quota: answer.quota })
+    }
+
+    /// The rows that deleted ones were merged into. A merge leaves the losing row deleted with `MasterRecordId` set, which
+    /// only `queryAll` shows.
+    async fn survivors(&self, sobject: &str, ids: &[&str]) -> Result<HashMap<String, String>, TargetError> {
+        if !MERGED.contains(&sobject) {
+            return Ok(HashMap::new());
+        }
+        let resource = format!("{}/queryAll", self.base);
+        let paths = soql::paths(&resource, sobject, &["Id", "IsDeleted", "MasterRecordId"], "Id", ids)?;
+        let rows = self.rows(&paths).await?.rows;
+        let id = |row: &Row, name| Some(soql::id18(column(row, name)?.as_str()?)?.into_owned());
+        Ok(rows.iter().filter_map(|row| Some((id(row, "Id")?, id(row, "MasterRecordId")?))).collect())
     }
 
     /// Runs the queries side by side. They are not put into one composite call, although it counts as one: that holds at
@@ -149,13 +172,13 @@ impl Salesforce {
         Err(malformed("an answer without an end", Effect::Read))
     }
 
-    async fn fields(&self, object: &ObjectType) -> Result<Option<Vec<FieldInfo>>, TargetError> {
+    async fn described(&self, object: &ObjectType) -> Result<Option<Vec<Field>>, TargetError> {
         let path = format!("{}/sobjects/{}/describe", self.base, type_of(object)?);
         let reply = self.send(Call::get(path)).await?;
         match reply.status {
             StatusCode::OK => {
                 let answer: Description = parse(&reply, Effect::Read)?;
-                Ok(Some(answer.fields.into_iter().map(FieldInfo::from).collect()))
+                Ok(Some(answer.fields))
             }
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(errors::whole_call(&reply, Effect::Read)),
@@ -172,6 +195,10 @@ impl Target for Salesforce {
         true
     }
 
+    fn conditional(&self) -> bool {
+        true
+    }
+
     fn read<'a>(&'a self, call: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
         Box::pin(self.read_records(call))
     }
@@ -180,8 +207,19 @@ impl Target for Salesforce {
         Box::pin(self.write_records(call))
     }
 
+    fn find<'a>(&'a self, call: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
+        Box::pin(self.find_records(call))
+    }
+
+    fn prepare<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Prepared> {
+        Box::pin(self.prepare_type(object))
+    }
+
     fn describe<'a>(&'a self, object: &'a ObjectType) -> Calling<'a, Option<Vec<FieldInfo>>> {
-        Box::pin(self.fields(object))
+        Box::pin(async {
+            let fields = self.described(object).await?;
+            Ok(fields.map(|all| all.into_iter().map(FieldInfo::from).collect()))
+        })
     }
 }
 
@@ -264,12 +302,17 @@ struct Description {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Field {
     name: String,
     #[serde(default)]
     createable: bool,
     #[serde(default)]
     updateable: bool,
+    #[serde(default)]
+    external_id: bool,
+    #[serde(default)]
+    unique: bool,
 }
 
 impl From<Field> for FieldInfo {

@@ -24,9 +24,10 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b',');
 
-/// The paths that together ask for `columns` of every row of `sobject` whose `key` is one of `values`.
+/// The paths below `resource` (`…/query` or `…/queryAll`) that together ask for `columns` of every row of `sobject` whose
+/// `key` is one of `values`.
 pub(super) fn paths(
-    base: &str,
+    resource: &str,
     sobject: &str,
     columns: &[&str],
     key: &str,
@@ -37,7 +38,7 @@ pub(super) fn paths(
         return Err(TargetError::new("INVALID_FIELD", message, Disposition::Permanent).naming([(*bad).to_owned()]));
     }
     let query = format!("SELECT {} FROM {sobject} WHERE {key} IN (", columns.join(","));
-    let start = format!("{base}/query?q={}", utf8_percent_encode(&query, ENCODED));
+    let start = format!("{resource}?q={}", utf8_percent_encode(&query, ENCODED));
     let mut paths = Vec::new();
     let mut path = String::new();
     for value in values {
@@ -120,7 +121,8 @@ mod tests {
     #[test]
     fn a_query_travels_encoded() {
         let paths =
-            paths("/services/data/v62.0", "Contact", &["Id", "LastName"], "Relay_Id__c", &["a b", r"it's\"]).unwrap();
+            paths("/services/data/v62.0/query", "Contact", &["Id", "LastName"], "Relay_Id__c", &["a b", r"it's\"])
+                .unwrap();
         let expected = r"/services/data/v62.0/query?q=SELECT%20Id,LastName%20FROM%20Contact%20WHERE%20Relay_Id__c%20IN%20('a%20b','it%5C's%5C%5C')";
         assert_eq!(paths, [expected]);
     }
@@ -129,7 +131,7 @@ mod tests {
     fn no_address_is_longer_than_the_limit_and_no_id_is_lost() {
         let ids: Vec<String> = (0..200).map(|i| format!("003000000000{i:03}AAA")).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let paths = paths("/services/data/v62.0", "Contact", &["Id", "SystemModstamp"], "Id", &ids).unwrap();
+        let paths = paths("/services/data/v62.0/query", "Contact", &["Id", "SystemModstamp"], "Id", &ids).unwrap();
         assert_eq!(paths.len(), 2);
         assert!(paths.iter().all(|p| p.len() <= 4_000));
         assert!(paths[0].len() > 4_000 - 22, "the first one is filled");
@@ -141,12 +143,12 @@ mod tests {
     fn what_cannot_be_asked_is_refused() {
         let long: Vec<String> = (0..500).map(|i| format!("Field_{i}__c")).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
-        assert_eq!(paths("/b", "Contact", &long, "Id", &["1"]).unwrap_err().code, "query_too_long");
+        assert_eq!(paths("/b/query", "Contact", &long, "Id", &["1"]).unwrap_err().code, "query_too_long");
         for bad in ["Name FROM User--", "", "1st", "Account.Name", "Größe"] {
-            let error = paths("/b", "Contact", &["Id", bad], "Id", &["1"]).unwrap_err();
+            let error = paths("/b/query", "Contact", &["Id", bad], "Id", &["1"]).unwrap_err();
             assert_eq!((error.code.as_str(), &error.fields[..]), ("INVALID_FIELD", &[bad.to_owned()][..]));
         }
-        assert_eq!(paths("/b", "Contact", &["Id"], "Id", &[]).unwrap(), Vec::<String>::new());
+        assert_eq!(paths("/b/query", "Contact", &["Id"], "Id", &[]).unwrap(), Vec::<String>::new());
     }
 
     #[test]

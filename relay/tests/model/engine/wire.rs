@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, StoreConfig};
+use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp, StoreConfig};
 use headgate_relay::engine::ReplyResult;
 use headgate_relay::target::{
-    Answered, Calling, Disposition, FieldInfo, Found, NativeValues, Pack, ReadCall, ReadItem, Target, TargetError,
-    Version, WriteCall, WriteItems, Written,
+    Answered, Calling, Disposition, FieldInfo, FindCall, Found, NativeValues, Pack, Prepared, ReadCall, ReadItem,
+    Target, TargetError, Version, WriteCall, WriteItems, Written,
 };
 use headgate_schemas::change::{Object, Ours, Source};
 use headgate_schemas::contract::example;
@@ -49,6 +49,7 @@ pub fn config(scenario: &Scenario) -> RelayConfig {
         client: String::new(),
         app_id: None,
         external_id_field: String::new(),
+        set_up: SetUp::Auto,
         read_lag: wait(LAG),
         longest_run: wait(LATEST),
     };
@@ -79,6 +80,18 @@ impl Target for Puppet {
 
     fn writable(&self) -> bool {
         true
+    }
+
+    fn conditional(&self) -> bool {
+        false
+    }
+
+    fn find<'a>(&'a self, _: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
+        Box::pin(async { Err(lost()) })
+    }
+
+    fn prepare<'a>(&'a self, _: &'a ObjectType) -> Calling<'a, Prepared> {
+        Box::pin(async { Ok(Prepared::Ready) })
     }
 
     fn read<'a>(&'a self, _: &'a ReadCall) -> Calling<'a, Answered<ReadItem>> {
@@ -162,6 +175,7 @@ pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, mode
             _ => panic!("one record is written at a time: {call:?}"),
         },
         WriteItems::Create(_) => panic!("every record is there, yet one was created: {call:?}"),
+        WriteItems::Delete(_) => panic!("nothing here is deleted: {call:?}"),
     };
     let mut fields = Vec::new();
     for field in real::fields(scenario) {
