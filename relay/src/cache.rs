@@ -6,7 +6,7 @@ use crate::entity::Entity;
 use crate::store::{EntityId, Store, StoreError};
 
 /// First byte of a document: the version of its encoding.
-const DOCUMENT: u8 = 1;
+const DOCUMENT: u8 = 2;
 
 /// A decoded entity.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(crate) struct Loaded {
     pub(crate) version: u64,
     /// Open deliveries when it was last written or read.
     pub(crate) open: usize,
+    /// Those of them that waited for a person.
+    pub(crate) held: usize,
+    /// Questions that the store listed as open then.
+    pub(crate) questions: Vec<i64>,
     /// Changed since it was last written.
     pub(crate) touched: bool,
     used: u64,
@@ -41,7 +45,8 @@ impl Cache {
     /// A new entity that the store does not have yet.
     pub(crate) fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
         let used = self.round;
-        self.entities.insert(id, Loaded { entity, link, version: 0, open: 0, touched: false, used });
+        let loaded = Loaded { entity, link, version: 0, open: 0, held: 0, questions: Vec::new(), touched: false, used };
+        self.entities.insert(id, loaded);
     }
 
     /// Reads an entity unless it is here. False when there is none. `place` names its link and counts its open
@@ -62,7 +67,8 @@ impl Cache {
         let entity = decode(id, &doc)?;
         let (link, open) = place(&entity);
         let used = self.round;
-        self.entities.insert(id, Loaded { entity, link, version, open, touched: false, used });
+        let (held, questions) = (entity.held_deliveries(), entity.questions.iter().map(|q| q.id).collect());
+        self.entities.insert(id, Loaded { entity, link, version, open, held, questions, touched: false, used });
         Ok(true)
     }
 

@@ -50,6 +50,8 @@ pub struct Limits {
     pub change_ids: Duration,
     /// How long the outcome of each change is kept in detail.
     pub outcomes: Duration,
+    /// How long decisions and answered questions are kept.
+    pub decisions: Duration,
 }
 
 impl Default for Limits {
@@ -64,6 +66,7 @@ impl Default for Limits {
             ledger: Duration::from_secs(26 * 3_600),
             change_ids: Duration::from_secs(7 * 86_400),
             outcomes: Duration::from_secs(7 * 86_400),
+            decisions: Duration::from_secs(366 * 86_400),
         }
     }
 }
@@ -141,6 +144,19 @@ pub enum Guard {
     None,
     /// One packed read before the packed write.
     Read,
+    /// That read, and its version as the precondition of the write where the CRM checks one; elsewhere as `Read`.
+    Strict,
+}
+
+impl Guard {
+    /// The name in the configuration and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Read => "read",
+            Self::Strict => "strict",
+        }
+    }
 }
 
 /// Who wins a conflict, by field.
@@ -153,12 +169,18 @@ pub struct PolicyConfig {
 }
 
 /// Who wins a conflict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// The later edit; a tie goes to the lower rank (primary first, then the order of `members`).
     LastWrite,
+    /// The primary member; among the others the later edit.
+    Ours,
     /// The newest edit of a non-primary member.
     Theirs,
+    /// The first of these members; then the later edit.
+    FieldPriority(Vec<String>),
+    /// A person.
+    Manual,
 }
 
 /// Where the admin API listens.

@@ -28,10 +28,27 @@ pub enum Policy {
     Theirs,
     /// The first connection in the list; then the later edit.
     FieldPriority(Vec<u32>),
+    /// The CRM in which the record was made; between others a person.
+    Origin,
     /// A person.
     Manual,
     /// Consent: once given up it is never taken back by a synchronisation.
     MostRestrictive,
+}
+
+impl Policy {
+    /// The name in the decision log and in the API.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::LastWrite => "last_write",
+            Self::Ours => "ours",
+            Self::Theirs => "theirs",
+            Self::FieldPriority(_) => "field_priority",
+            Self::Origin => "origin",
+            Self::Manual => "manual",
+            Self::MostRestrictive => "most_restrictive",
+        }
+    }
 }
 
 /// What the policy says of an uninformed edit.
@@ -52,41 +69,46 @@ pub struct Side<'a> {
     pub by: By,
     /// Its rank in the link: 0 is the primary; a person ranks last, so that a tie goes to the newer edit.
     pub rank: u32,
+    /// The record was made there.
+    pub origin: bool,
     /// When, by our clock.
     pub stamp: Span,
     /// The canonical value.
     pub value: &'a Value,
 }
 
-/// Decides between an edit and the value in force.
+/// Decides between an edit and the value in force. A value wins over emptiness unless it was emptied later.
 pub fn decide(policy: &Policy, edit: Side<'_>, force: Side<'_>) -> Verdict {
-    let newer = edit.stamp.after(force.stamp) || (edit.stamp.ties(force.stamp) && edit.rank < force.rank);
-    let preferred = |side: Side<'_>| -> u32 {
-        match policy {
-            Policy::Ours => u32::from(side.rank != 0),
-            Policy::Theirs => u32::from(side.rank == 0),
-            Policy::FieldPriority(order) => match side.by {
-                By::Member(c) => {
-                    order.iter().position(|x| *x == c).map_or(u32::MAX, |p| u32::try_from(p).unwrap_or(u32::MAX))
-                }
-                By::Person => u32::MAX,
-            },
-            Policy::LastWrite | Policy::Manual | Policy::MostRestrictive => 0,
-        }
-    };
+    let emptier = edit.value.is_empty() && !force.value.is_empty() && !edit.stamp.after(force.stamp);
+    let filler = force.value.is_empty() && !edit.value.is_empty() && !force.stamp.after(edit.stamp);
     match policy {
         Policy::Manual => Verdict::Hold,
         Policy::MostRestrictive => {
             let restricts = matches!(edit.value, Value::Bool(true));
             if restricts || matches!(force.value, Value::Null) { Verdict::Take } else { Verdict::Lose }
         }
-        Policy::LastWrite | Policy::Ours | Policy::Theirs | Policy::FieldPriority(_) => {
-            if (Reverse(preferred(edit)), newer) >= (Reverse(preferred(force)), true) {
-                Verdict::Take
-            } else {
-                Verdict::Lose
-            }
+        _ if emptier => Verdict::Lose,
+        _ if filler => Verdict::Take,
+        Policy::Origin if !edit.origin && !force.origin => Verdict::Hold,
+        Policy::LastWrite | Policy::Ours | Policy::Theirs | Policy::FieldPriority(_) | Policy::Origin => {
+            let newer = edit.stamp.after(force.stamp) || (edit.stamp.ties(force.stamp) && edit.rank < force.rank);
+            let (edit, force) = (place(policy, edit), place(policy, force));
+            if (Reverse(edit), newer) >= (Reverse(force), true) { Verdict::Take } else { Verdict::Lose }
         }
+    }
+}
+
+/// How far back a side stands before any clock is asked.
+fn place(policy: &Policy, side: Side<'_>) -> usize {
+    match policy {
+        Policy::Ours => usize::from(side.rank != 0),
+        Policy::Theirs => usize::from(side.rank == 0),
+        Policy::Origin => usize::from(!side.origin),
+        Policy::FieldPriority(order) => match side.by {
+            By::Member(c) => order.iter().position(|x| *x == c).unwrap_or(usize::MAX),
+            By::Person => usize::MAX,
+        },
+        Policy::LastWrite | Policy::Manual | Policy::MostRestrictive => 0,
     }
 }
 
@@ -95,7 +117,7 @@ mod tests {
     use super::*;
 
     fn side(value: &Value, rank: u32, at: i64) -> Side<'_> {
-        Side { by: By::Member(rank), rank, stamp: Span::new(at, at + 10), value }
+        Side { by: By::Member(rank), rank, origin: rank == 1, stamp: Span::new(at, at + 10), value }
     }
 
     #[test]
@@ -114,10 +136,27 @@ mod tests {
             ("priority: first in the list", Policy::FieldPriority(vec![2, 1]), 2, 0, 1, 20, Verdict::Take),
             ("priority: not in the list", Policy::FieldPriority(vec![2, 1]), 3, 20, 1, 0, Verdict::Lose),
             ("manual", Policy::Manual, 1, 20, 0, 0, Verdict::Hold),
+            ("origin: it wins though older", Policy::Origin, 1, 0, 0, 20, Verdict::Take),
+            ("origin: another loses though newer", Policy::Origin, 2, 20, 1, 0, Verdict::Lose),
+            ("origin: a person decides between others", Policy::Origin, 2, 20, 0, 0, Verdict::Hold),
         ];
         for (name, policy, er, et, fr, ft, want) in cases {
             assert_eq!(decide(policy, side(&a, *er, *et), side(&b, *fr, *ft)), *want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_value_wins_over_emptiness_unless_it_was_emptied_later() {
+        let (a, none) = (Value::from("a"), Value::Null);
+        for policy in [Policy::LastWrite, Policy::Ours, Policy::Theirs, Policy::Origin] {
+            let (own, other) = if policy == Policy::Theirs { (2, 0) } else { (0, 2) };
+            let name = policy.as_str();
+            assert_eq!(decide(&policy, side(&none, own, 0), side(&a, other, 5)), Verdict::Lose, "{name}: a tie");
+            assert_eq!(decide(&policy, side(&none, own, 0), side(&a, other, 20)), Verdict::Lose, "{name}: earlier");
+            assert_eq!(decide(&policy, side(&a, other, 5), side(&none, own, 0)), Verdict::Take, "{name}: filled");
+        }
+        assert_eq!(decide(&Policy::LastWrite, side(&none, 1, 20), side(&a, 0, 0)), Verdict::Take, "emptied later");
+        assert_eq!(decide(&Policy::Manual, side(&none, 1, 0), side(&a, 0, 20)), Verdict::Hold);
     }
 
     #[test]

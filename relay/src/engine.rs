@@ -13,17 +13,18 @@ use std::sync::Arc;
 
 use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::{Delivered, Position, Topic};
-use headgate_schemas::{ObjectType, Timestamp};
+use headgate_schemas::{ObjectType, Timestamp, Value};
 
 use crate::cache::Cache;
-use crate::config::{Limits, RelayConfig};
+use crate::config::{Guard, Limits, RelayConfig};
 use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
+use crate::entity::question::Unsuitable;
 use crate::entity::{Entity, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
 use crate::step;
-use crate::store::{Counter, EntityId, Key, Store, StoreError, Unit, WorkKey};
+use crate::store::{Counter, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
 use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, WriteCall, Written};
 use crate::vault::Vault;
 use crate::work::{Pair, Work};
@@ -51,6 +52,8 @@ pub enum Command {
         /// Told whether there was such an open letter.
         done: tokio::sync::oneshot::Sender<bool>,
     },
+    /// An answer to a question.
+    Resolve(Resolution),
     /// The fields that a connection's metadata list for a type.
     Described {
         /// The connection's name.
@@ -60,6 +63,90 @@ pub enum Command {
         /// Names of its fields.
         fields: HashSet<String>,
     },
+}
+
+/// What a person answers to a question.
+#[derive(Debug)]
+pub struct Resolution {
+    /// The question.
+    pub id: i64,
+    /// The edition that the person saw; without it the present one is meant.
+    pub edition: Option<u32>,
+    /// The answer.
+    pub choice: Choice,
+    /// Who answers.
+    pub by: String,
+    /// Told what became of it.
+    pub done: tokio::sync::oneshot::Sender<Result<Resolved, ResolveError>>,
+}
+
+/// An answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// What this connection would have it be.
+    Member(String),
+    /// What is in force.
+    Kept,
+    /// A value that the person gives: canonical, as text or in its type.
+    Value(Value),
+}
+
+impl std::fmt::Display for Choice {
+    /// Without the value: this is stored in clear.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(name) => write!(f, "member {name}"),
+            Self::Kept => f.write_str("the value in force"),
+            Self::Value(_) => f.write_str("another value"),
+        }
+    }
+}
+
+/// A question that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The question.
+    pub id: i64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The field.
+    pub field: String,
+}
+
+/// Why an answer was not taken. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such question.
+    #[error("there is no open conflict {id}; conflict list shows those there are")]
+    Unknown {
+        /// The question.
+        id: i64,
+    },
+    /// It was answered before, or went away.
+    #[error("conflict {id} ended at {at}{}", if by.is_empty() { String::new() } else { format!(": {by} resolved it") })]
+    Ended {
+        /// The question.
+        id: i64,
+        /// When it ended.
+        at: Timestamp,
+        /// By whom; empty when it went away by itself.
+        by: String,
+    },
+    /// What there was to choose from changed since the person looked.
+    #[error("what there is to choose from has changed (edition {now}); look at it again and choose then")]
+    Moved {
+        /// The present edition.
+        now: u32,
+    },
+    /// No connection has that name.
+    #[error("there is no connection \"{name}\"; choose a member that conflict show names")]
+    NoConnection {
+        /// The name.
+        name: String,
+    },
+    /// The choice does not fit.
+    #[error(transparent)]
+    Unsuitable(#[from] Unsuitable),
 }
 
 /// Number of a call.
@@ -149,6 +236,7 @@ pub struct Engine {
     pub(crate) flights: HashMap<CallId, Flight>,
     pub(crate) next_call: CallId,
     pub(crate) next_entity: EntityId,
+    pub(crate) next_question: i64,
     pub(crate) epoch: u64,
     pub(crate) dice: fastrand::Rng,
     pub(crate) vault: Arc<Vault>,
@@ -169,6 +257,8 @@ pub struct Totals {
     pub closed: i64,
     /// Deliveries open, counted in the documents.
     pub open: i64,
+    /// Those of them that wait for a person.
+    pub held: i64,
 }
 
 impl Totals {
@@ -189,6 +279,9 @@ pub(crate) struct Tick {
     pub(crate) claims: HashMap<Key, EntityId>,
     pub(crate) changes: HashSet<Key>,
     pub(crate) open_delta: i64,
+    pub(crate) held_delta: i64,
+    /// How questions that people answered ended.
+    pub(crate) ended: HashMap<i64, QuestionEnd>,
 }
 
 /// What the engine is built from.
@@ -253,7 +346,7 @@ impl Engine {
                 lines.insert(n, Line::new(n, connection, target.pack(), &config.limits));
             }
         }
-        let mut links = vec![Link::new("", "", ObjectType::new(""), false, Vec::new(), Vec::new())];
+        let mut links = vec![Link::new("", "", ObjectType::new(""), Guard::None, Vec::new(), Vec::new())];
         links.extend(compile(&number));
         let peers = lines.iter().map(|(n, l)| (*n, l.peer())).collect();
         let timing = Timing { ledger: micros(config.limits.ledger), ..Timing::MICROS };
@@ -270,6 +363,7 @@ impl Engine {
             flights: HashMap::new(),
             next_call: 1,
             next_entity: start.next_entity,
+            next_question: start.next_question,
             epoch: start.epoch,
             dice: fastrand::Rng::with_seed(seed),
             vault,
@@ -416,7 +510,8 @@ impl Engine {
     /// When the store fails.
     pub fn expire(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let before = |age| now.micros() - micros(age);
-        self.store.expire(before(self.limits.change_ids), before(self.limits.outcomes))
+        let decisions = self.store.expire_decisions(before(self.limits.decisions))?;
+        Ok(self.store.expire(before(self.limits.change_ids), before(self.limits.outcomes))? || decisions)
     }
 
     /// Runs `act` on an entity with everything the rules look at, and marks it as touched. `None` when there is none.
@@ -426,27 +521,14 @@ impl Engine {
         now: Timestamp,
         act: impl FnOnce(&mut Entity, &Context<'_>, &mut Notes) -> R,
     ) -> Result<Option<R>, StoreError> {
-        if !self.load(id)? {
-            return Ok(None);
-        }
-        let Some(loaded) = self.cache.get_mut(id) else { return Ok(None) };
-        let peers = &self.peers;
-        let peer = |connection: u32| peers.get(&connection).copied().unwrap_or_default();
-        let cx = Context {
-            link: &self.links[loaded.link],
-            peers: &peer,
-            now: now.micros(),
-            timing: self.timing,
-            rules: self.rules,
-        };
         let mut notes = Notes::default();
-        let result = act(&mut loaded.entity, &cx, &mut notes);
-        if !loaded.touched {
+        let result = self.look(id, now, |entity, cx| act(entity, cx, &mut notes))?;
+        if let Some(loaded) = self.cache.get_mut(id).filter(|loaded| !loaded.touched) {
             loaded.touched = true;
             self.tick.touched.push(id);
         }
-        self.note(&notes);
-        Ok(Some(result))
+        self.note(id, notes, now);
+        Ok(result)
     }
 
     /// Runs `look` on an entity without marking it as touched: it is not written for this.
@@ -487,19 +569,6 @@ impl Engine {
         self.tick.work.insert(key);
     }
 
-    fn note(&self, notes: &Notes) {
-        use crate::conflict::Verdict;
-        for conflict in &notes.conflicts {
-            let resolution = match conflict.verdict {
-                Verdict::Take => "edit",
-                Verdict::Lose => "force",
-                Verdict::Hold => "held",
-            };
-            self.metrics.conflicts.get_or_create(&crate::metrics::Resolution { resolution }).inc();
-        }
-        self.metrics.fights.inc_by(notes.fights.len() as u64);
-    }
-
     fn committed(&mut self) -> Vec<Call> {
         let tick = std::mem::take(&mut self.tick);
         for (counter, n) in &tick.unit.counters {
@@ -510,6 +579,7 @@ impl Engine {
             }
         }
         self.totals.open += tick.open_delta;
+        self.totals.held += tick.held_delta;
         self.cache.end_round();
         tick.calls
     }
@@ -526,5 +596,5 @@ pub(crate) fn micros(d: std::time::Duration) -> i64 {
 
 fn totals(counters: &[(Counter, i64)]) -> Totals {
     let of = |c| counters.iter().find(|(x, _)| *x == c).map_or(0, |(_, n)| *n);
-    Totals { due: of(Counter::Due), closed: of(Counter::Closed), open: 0 }
+    Totals { due: of(Counter::Due), closed: of(Counter::Closed), open: 0, held: 0 }
 }

@@ -69,6 +69,7 @@ impl Engine {
                 self.close(c.change, id, c.target, c.outcome, c.came, now);
             }
             self.review_entity(id, now)?;
+            self.list_questions(id, now);
             self.write_entity(id)?;
         }
         self.write_work(now);
@@ -80,6 +81,9 @@ impl Engine {
         let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
         let open = loaded.entity.open_deliveries(&self.links[loaded.link]);
         self.tick.open_delta += i64::try_from(open).unwrap_or(0) - i64::try_from(loaded.open).unwrap_or(0);
+        let held = loaded.entity.held_deliveries();
+        self.tick.held_delta += i64::try_from(held).unwrap_or(0) - i64::try_from(loaded.held).unwrap_or(0);
+        loaded.held = held;
         let doc = cache::encode(id, &loaded.entity)?;
         self.tick.unit.entities.push(EntityWrite { id, version: loaded.version, doc });
         loaded.open = open;
@@ -191,7 +195,7 @@ impl Engine {
 
     /// What an earlier process left: calls that were under way are of unknown outcome now.
     pub(crate) fn recover(&mut self, rows: &[WorkRow], now: Timestamp) -> Result<(), StoreError> {
-        let mut open = 0;
+        let (mut open, mut held) = (0, 0);
         let mut counted = std::collections::HashSet::new();
         for row in rows {
             if !self.load(row.key.entity)? {
@@ -199,7 +203,9 @@ impl Engine {
                 continue;
             }
             if counted.insert(row.key.entity) {
-                open += self.cache.get_mut(row.key.entity).map_or(0, |l| l.open);
+                let loaded = self.cache.get_mut(row.key.entity);
+                let counts = loaded.map_or((0, 0), |l| (l.open, l.held));
+                (open, held) = (open + counts.0, held + counts.1);
             }
             let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
             self.put_pair(row.key, pair);
@@ -210,6 +216,7 @@ impl Engine {
             }
         }
         self.totals.open = i64::try_from(open).unwrap_or(i64::MAX);
+        self.totals.held = i64::try_from(held).unwrap_or(i64::MAX);
         self.finish(now)?;
         pass(step::RECOVERING);
         self.store.commit(&self.tick.unit)?;
@@ -218,6 +225,7 @@ impl Engine {
         let closed: i64 =
             self.tick.unit.counters.iter().filter(|(c, _)| *c == crate::store::Counter::Closed).map(|(_, n)| *n).sum();
         self.totals.open += unit_open;
+        self.totals.held += self.tick.held_delta;
         self.totals.closed += closed;
         self.tick = crate::engine::Tick::default();
         Ok(())
@@ -238,6 +246,7 @@ impl Engine {
                     tracing::debug!(letter = id, "whoever asked about the dead letter has gone away");
                 }
             }
+            Command::Resolve(resolution) => self.resolve(resolution, now)?,
             Command::Described { connection, object, fields } => {
                 let Some(number) = self.numbers.get(&connection).copied() else { return Ok(()) };
                 for link in self.links.iter_mut().filter(|l| l.object == object && l.member(number).is_some()) {

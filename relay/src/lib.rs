@@ -28,6 +28,7 @@ pub mod http;
 mod line;
 pub mod mapping;
 pub mod metrics;
+mod resolve;
 mod send;
 mod settle;
 mod step;

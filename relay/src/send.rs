@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use headgate_schemas::{ObjectType, Timestamp};
 
+use crate::config::Guard;
 use crate::engine::{Call, CallId, Engine, Flight, Request, Step, micros};
 use crate::entity::fold::Context;
 use crate::entity::write::Intent;
@@ -275,8 +276,8 @@ impl Entity {
             MemberState::Absent => read_due.then_some(Step::Lookup),
             MemberState::Live if read_due => Some(Step::Read),
             MemberState::Live if self.members[m].stale > 0 || self.dirty(m, cx).is_empty() => None,
-            MemberState::Live if cx.link.guard_read => Some(Step::Read),
-            MemberState::Live => Some(Step::Update),
+            MemberState::Live if cx.link.guard == Guard::None => Some(Step::Update),
+            MemberState::Live => Some(Step::Read),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use headgate_schemas::{Span, Timestamp};
 
+use crate::config::Guard;
 use crate::engine::{CallId, Engine, Flight, Reply, ReplyResult, Step};
 use crate::entity::fold::{Context, Learned};
 use crate::entity::join::ReadValues;
@@ -128,8 +129,8 @@ impl Engine {
                 entity.settle_fold(m, event.change, event.came, folded, cx);
             }
             let due = entity.members[m].next_read().is_some_and(|t| t <= cx.now);
-            let write =
-                !again && !due && cx.link.guard_read && flight.step == Step::Read && !entity.dirty(m, cx).is_empty();
+            let guards = cx.link.guard != Guard::None && flight.step == Step::Read;
+            let write = !again && !due && guards && !entity.dirty(m, cx).is_empty();
             Some((attached, closed, refolded, write))
         })?;
         let Some((attached, closed, refolded, write)) = read.flatten() else { return Ok(false) };

@@ -2,9 +2,12 @@
 //!
 //! The rules are listed at [`Rule`]; what breaks without each of them is shown by the model's tests.
 
-use headgate_schemas::{Span, Value};
+use headgate_schemas::{ChangeId, Span, Value};
 
-use super::{Author, Cell, Clock, Entity, Event, MemberState, NO_REV, Seen, Timing, Write, WriteState};
+use super::decision::{self, Decision, Ground, Ruling};
+use super::{
+    Author, Candidate, Cause, Cell, Clock, Entity, Event, MemberState, NO_REV, Seen, Timing, Write, WriteState,
+};
 use crate::conflict::{self, By, Side, Verdict};
 use crate::mapping::{FieldPlan, Link};
 
@@ -143,26 +146,13 @@ pub enum Folded {
     },
 }
 
-/// A conflict that was decided, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The field.
-    pub field: usize,
-    /// Who made the edit.
-    pub edit_by: By,
-    /// Who had set the value in force.
-    pub force_by: By,
-    /// What was decided.
-    pub verdict: Verdict,
-}
-
 /// What happened on the way, for metrics and the decision log.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
-    /// Conflicts decided.
-    pub conflicts: Vec<Conflict>,
-    /// Fields held because two systems fight.
-    pub fights: Vec<usize>,
+    /// Edits that were not made on top of the value in force.
+    pub conflicts: u32,
+    /// What was decided, in order.
+    pub decisions: Vec<Decision>,
     /// Events recognised as our own writes.
     pub echoes: u32,
 }
@@ -176,6 +166,8 @@ pub(super) struct Sight {
     pub(super) author: Author,
     /// For reads: when we asked, by the member's clock.
     pub(super) asked_at: i64,
+    /// The change that told it, where one did.
+    pub(super) change: Option<ChangeId>,
 }
 
 impl Entity {
@@ -213,7 +205,8 @@ impl Entity {
         let mut weightiest = Learned::Known;
         let mut aged = false;
         for (f, value) in cells {
-            let sight = Sight { value, time: event.time, seen: event.seen, author: event.author, asked_at: 0 };
+            let (time, seen, author) = (event.time, event.seen, event.author);
+            let sight = Sight { value, time, seen, author, asked_at: 0, change: Some(event.change) };
             let learned = self.learn(m, f, sight, cx, notes);
             aged |= learned == Learned::Aged;
             taken.extend(self.part_of(f, learned));
@@ -277,14 +270,21 @@ impl Entity {
                 return Learned::Early;
             }
         }
-        let own = cell.ours(&sight, plan, connection, cx).map(|w| (w.rev, w.value.clone()));
+        let own = cell.ours(&sight, plan, connection, cx).cloned();
         let (edit, doubt) = cell.is_edit(&sight, same, cx);
         let mut rev = cell.rev;
         let mut learned = Learned::Known;
-        if let Some((own_rev, _)) = &own {
+        if let Some(write) = &own {
             learned = Learned::Echo;
-            rev = *own_rev;
+            rev = write.rev;
             notes.echoes += 1;
+            if matches!(write.state, WriteState::Unknown(_)) && write.rev != self.fields[f].rev {
+                let value = plan.inbound(connection, &sight.value);
+                let stamp = peer.clock.ours(time);
+                let landed = Candidate { by: By::Member(connection), value, stamp, change: sight.change };
+                let row = self.fields[f].decision(&landed, Ground::LateLanding, Ruling::Repaired, sight.author);
+                notes.decisions.push(row);
+            }
         } else if edit {
             learned = self.decide(m, f, &sight, cx, notes);
             rev = if matches!(learned, Learned::Taken | Learned::Agreed) { self.fields[f].rev } else { NO_REV };
@@ -292,8 +292,29 @@ impl Entity {
             learned = Learned::Tie;
         }
         let edit = edit && own.is_none();
-        self.know(m, f, &sight, own.map(|(_, sent)| sent), edit, doubt, rev, cx);
+        let kept = self.keeps_own(m, f, cx);
+        self.know(m, f, &sight, own.map(|w| w.value), edit, doubt, rev, cx);
+        if !kept && self.keeps_own(m, f, cx) {
+            notes.decisions.extend(self.kept_row(m, f, cx));
+        }
         learned
+    }
+
+    /// The member was given our value, said yes, and shows the one it had before.
+    pub(super) fn keeps_own(&self, m: usize, f: usize, cx: &Context<'_>) -> bool {
+        let plan = cx.link.field(&self.fields[f].name);
+        let keeps = |cell: &Cell| cell.kept && plan.same(self.members[m].connection, &cell.shown, &cell.heard);
+        self.cell(f, m).is_some_and(keeps)
+    }
+
+    /// The row of the decision log that says so.
+    pub(super) fn kept_row(&self, m: usize, f: usize, cx: &Context<'_>) -> Option<Decision> {
+        let connection = self.members[m].connection;
+        let cell = self.cell(f, m)?;
+        let value = cx.link.field(&self.fields[f].name).inbound(connection, &cell.shown);
+        let stamp = cx.peer(connection).clock.ours(cell.seen);
+        let shown = Candidate { by: By::Member(connection), value, stamp, change: None };
+        Some(self.fields[f].decision(&shown, Ground::TargetKept, Ruling::Kept, Author::Unknown))
     }
 
     /// Moves what is known of a member: `heard` by edits and foreign states, `shown` by whatever is newer.
@@ -376,11 +397,9 @@ impl Entity {
             }
             return Learned::Agreed;
         }
-        if let Some(held) = &mut field.held {
-            match held.iter_mut().find(|(by, _)| *by == me) {
-                Some((_, candidate)) => *candidate = canonical,
-                None => held.push((me, canonical)),
-            }
+        let edit = Candidate { by: me, value: canonical, stamp, change: sight.change };
+        if field.held.is_some() {
+            self.replace_candidate(f, edit);
             return Learned::Held;
         }
         let read_now = sight.seen == Seen::Read && cx.has(Rule::ReadIsNow);
@@ -392,27 +411,79 @@ impl Entity {
         } else {
             cell.rev >= field.rev && (*plan.policy() != conflict::Policy::LastWrite || stamp.after(field.stamp))
         };
-        if !informed {
-            let edit = Side { by: me, rank: cx.link.rank(me), stamp, value: &canonical };
-            let force = Side { by: field.by, rank: cx.link.rank(field.by), stamp: field.stamp, value: &field.value };
-            let verdict = conflict::decide(plan.policy(), edit, force);
-            notes.conflicts.push(Conflict { field: f, edit_by: me, force_by: field.by, verdict });
-            match verdict {
-                Verdict::Take => {}
-                Verdict::Lose => return Learned::Lost,
-                Verdict::Hold => {
-                    field.hold(me, canonical);
-                    return Learned::Held;
-                }
+        // Consent is given up for good: not even an edit made in full knowledge takes that back.
+        let free = *plan.policy() != conflict::Policy::MostRestrictive || edit.value == Value::Bool(true);
+        let judged = if informed && free { None } else { Some(self.judge(f, &edit, cx)) };
+        self.carry_out(f, m, edit, judged, sight.author, cx, notes)
+    }
+
+    /// What the policy says of an edit that was not made on top of the value in force.
+    pub(super) fn judge(&self, f: usize, edit: &Candidate, cx: &Context<'_>) -> Verdict {
+        let field = &self.fields[f];
+        let origin = |by: By| matches!(by, By::Member(c) if Some(c) == self.origin());
+        let side = |by, stamp, value| Side { by, rank: cx.link.rank(by), origin: origin(by), stamp, value };
+        conflict::decide(
+            cx.link.field(&field.name).policy(),
+            side(edit.by, edit.stamp, &edit.value),
+            side(field.by, field.stamp, &field.value),
+        )
+    }
+
+    /// What keeps a winning edit from being put in force without a person.
+    fn obstacle(&mut self, f: usize, m: usize, edit: &Candidate, cx: &Context<'_>) -> Option<Cause> {
+        let connection = self.members[m].connection;
+        let field = &mut self.fields[f];
+        let plan = cx.link.field(&field.name);
+        if plan.is_unknown(connection, &edit.value) {
+            return Some(Cause::UnknownValue);
+        }
+        if plan.reopens(&field.value, &edit.value) {
+            return Some(Cause::Closed);
+        }
+        field.fighting(edit.by, &edit.value, cx).then_some(Cause::Fight)
+    }
+
+    /// Puts an edit in force, or not, or asks. `judged` is the verdict of a conflict; without one the edit was made on
+    /// top of the value in force. Whatever is not plain is a row of the log.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what an edit is made of, at the end of `decide` and of a first read"
+    )]
+    pub(super) fn carry_out(
+        &mut self,
+        f: usize,
+        m: usize,
+        edit: Candidate,
+        judged: Option<Verdict>,
+        author: Author,
+        cx: &Context<'_>,
+        notes: &mut Notes,
+    ) -> Learned {
+        let verdict = judged.unwrap_or(Verdict::Take);
+        let cause = match verdict {
+            Verdict::Lose => None,
+            Verdict::Hold => Some(Cause::Policy),
+            Verdict::Take => self.obstacle(f, m, &edit, cx),
+        };
+        let policy = Ground::Policy(cx.link.field(&self.fields[f].name).policy().as_str());
+        let row = match (judged, cause) {
+            (None, None) => None,
+            (Some(Verdict::Hold), _) | (_, None) => Some((policy, verdict.into())),
+            (_, Some(cause)) => Some((Ground::Asks(cause), Ruling::Held)),
+        };
+        notes.conflicts += u32::from(judged.is_some());
+        notes.decisions.extend(row.map(|(rule, ruling)| self.fields[f].decision(&edit, rule, ruling, author)));
+        match (verdict, cause) {
+            (_, Some(cause)) => {
+                self.hold(f, edit, cause, cx.now);
+                Learned::Held
+            }
+            (Verdict::Lose, None) => Learned::Lost,
+            (Verdict::Take | Verdict::Hold, None) => {
+                self.fields[f].take(edit.by, edit.value, edit.stamp);
+                Learned::Taken
             }
         }
-        if field.fighting(me, &canonical, cx) {
-            notes.fights.push(f);
-            field.hold(me, canonical);
-            return Learned::Held;
-        }
-        field.take(me, canonical, stamp);
-        Learned::Taken
     }
 }
 
@@ -426,13 +497,22 @@ impl super::Field {
         self.stamp = if stamp.after(self.stamp) { stamp } else { self.stamp.shifted(1) };
     }
 
-    /// A person is to decide; each side has one candidate, the one in force first.
-    fn hold(&mut self, by: By, value: Value) {
-        let mut candidates = vec![(self.by, self.value.clone()), (by, value)];
-        if self.by == by {
-            candidates.remove(0);
+    /// The side that is in force.
+    pub(super) fn side(&self) -> decision::Side {
+        decision::Side { by: self.by, value: self.value.clone(), stamp: self.stamp }
+    }
+
+    /// A row of the decision log about an edit of this field.
+    fn decision(&self, edit: &Candidate, rule: Ground, ruling: Ruling, author: Author) -> Decision {
+        Decision {
+            field: self.name.clone(),
+            rule,
+            ruling,
+            edit: decision::Side { by: edit.by, value: edit.value.clone(), stamp: edit.stamp },
+            force: self.side(),
+            author,
+            change: edit.change,
         }
-        self.held = Some(candidates);
     }
 
     /// The value returns to what it was, by another member: more than 3 times in 10 minutes or more than 10 in a day.

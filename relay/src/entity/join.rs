@@ -4,8 +4,8 @@ use headgate_schemas::{Span, Value};
 
 use super::fold::{Context, Learned, Notes};
 use super::write::ReadOutcome;
-use super::{Cell, Entity, Field, Member, MemberState, NO_FLOOR, NO_REV};
-use crate::conflict::{self, By, Side, Verdict};
+use super::{Author, Candidate, Cause, Cell, Entity, Field, Member, MemberState, NO_FLOOR, NO_REV};
+use crate::conflict::By;
 
 /// Native values of one record by neutral field name, as a read found them; a field that the CRM does not know is absent.
 pub type ReadValues = Vec<(Box<str>, Value)>;
@@ -27,12 +27,19 @@ impl Entity {
         for plan in cx.link.fields() {
             let native = values.iter().find(|(name, _)| &**name == plan.name()).map(|(_, v)| v.clone());
             let canonical = native.as_ref().map_or(Value::Null, |v| plan.inbound(connection, v));
-            let mut field = Field::first(plan.name(), canonical, stamp, by, members);
+            let unknown = plan.is_unknown(connection, &canonical);
+            let mut field = Field::first(plan.name(), canonical.clone(), stamp, by, members);
             if plan.maps(connection) {
                 field.cells[m] = Some(Cell::first(native.unwrap_or_default(), version, field.rev));
             }
-            taken.push((u8::try_from(self.fields.len()).unwrap_or(u8::MAX), field.rev));
+            let f = self.fields.len();
+            // A value that no other CRM has a name for waits for the revision that a person makes.
+            taken.push((u8::try_from(f).unwrap_or(u8::MAX), field.rev + i32::from(unknown)));
             self.fields.push(field);
+            if unknown {
+                let only = Candidate { by, value: canonical, stamp, change: None };
+                self.hold(f, only, Cause::UnknownValue, cx.now);
+            }
         }
         self.read_done(m, version, cx);
         ReadOutcome::Folded { taken, learned: Learned::Taken }
@@ -57,32 +64,47 @@ impl Entity {
             let native =
                 values.iter().find(|(name, _)| &**name == plan.name()).map(|(_, v)| v.clone()).unwrap_or_default();
             let canonical = plan.inbound(connection, &native);
-            let created = self.created;
-            let field = &mut self.fields[f];
+            let field = &self.fields[f];
             let equal = plan
-                .project(connection, &field.value, created, cx.timing)
+                .project(connection, &field.value, self.created, cx.timing)
                 .is_some_and(|p| plan.same(connection, &native, &p))
                 || canonical == field.value;
-            let wins = !equal
-                && !canonical.is_empty()
-                && (field.value.is_empty() || {
-                    let edit = Side { by, rank: cx.link.rank(by), stamp, value: &canonical };
-                    let force =
-                        Side { by: field.by, rank: cx.link.rank(field.by), stamp: field.stamp, value: &field.value };
-                    let verdict = conflict::decide(plan.policy(), edit, force);
-                    notes.conflicts.push(super::fold::Conflict { field: f, edit_by: by, force_by: field.by, verdict });
-                    verdict == Verdict::Take
-                });
-            if wins {
-                field.take(by, canonical, stamp);
-                taken.push((u8::try_from(f).unwrap_or(u8::MAX), field.rev));
+            let place = u8::try_from(f).unwrap_or(u8::MAX);
+            let empty = (canonical.is_empty(), field.value.is_empty() && field.held.is_none());
+            let met = match (equal, empty) {
+                (true, _) => Learned::Agreed,
+                (false, (true, _)) => Learned::Lost,
+                (false, (false, true)) => {
+                    self.fields[f].take(by, canonical, stamp);
+                    Learned::Taken
+                }
+                (false, (false, false)) => {
+                    let edit = Candidate { by, value: canonical, stamp, change: None };
+                    self.meet(f, m, edit, cx, notes)
+                }
+            };
+            let field = &mut self.fields[f];
+            match met {
+                Learned::Taken => taken.push((place, field.rev)),
+                Learned::Held => taken.push((place, field.rev + 1)),
+                _ => {}
             }
-            let rev = if wins || equal { field.rev } else { NO_REV };
+            let rev = if matches!(met, Learned::Taken | Learned::Agreed) { field.rev } else { NO_REV };
             field.cells[m] = Some(Cell::first(native, version, rev));
         }
         self.read_done(m, version, cx);
         let learned = if taken.is_empty() { Learned::Agreed } else { Learned::Taken };
         ReadOutcome::Folded { taken, learned }
+    }
+
+    /// Both sides hold a value, and not the same one.
+    fn meet(&mut self, f: usize, m: usize, edit: Candidate, cx: &Context<'_>, notes: &mut Notes) -> Learned {
+        if self.fields[f].held.is_some() {
+            self.replace_candidate(f, edit);
+            return Learned::Held;
+        }
+        let verdict = self.judge(f, &edit, cx);
+        self.carry_out(f, m, edit, Some(verdict), Author::Unknown, cx, notes)
     }
 
     /// Gives member `m` a cell for every mapped field that it lacks, as after a mapping was extended.

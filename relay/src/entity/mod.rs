@@ -10,10 +10,14 @@
 //! | [`mod@write`] | what is dirty, intents, answers, give-ups |
 //! | [`pending`] | which outcome each change has at each target |
 //! | [`join`] | first contact: a record becomes a member, two records become one entity |
+//! | [`question`] | what a person is to decide, and what a choice does |
+//! | [`decision`] | what was decided, by which rule, for the log |
 
+pub mod decision;
 pub mod fold;
 pub mod join;
 pub mod pending;
+pub mod question;
 pub mod write;
 
 use headgate_schemas::{ChangeId, ObjectType, Span, Value};
@@ -22,6 +26,7 @@ use uuid::Uuid;
 
 use crate::conflict::By;
 pub use pending::{Outcome, Pending};
+pub use question::{About, Candidate, Cause, Question};
 
 /// The revision of a cell that stands for no revision of the entity.
 pub const NO_REV: i32 = -1;
@@ -47,6 +52,8 @@ pub struct Entity {
     pub intents: u32,
     /// Match claims it holds.
     pub claims: Vec<[u8; 16]>,
+    /// What a person is to decide.
+    pub questions: Vec<Question>,
     /// The record in each CRM.
     pub members: Vec<Member>,
     /// The fields, in the order of the mapping when they were first seen.
@@ -133,8 +140,8 @@ pub struct Field {
     pub rev: i32,
     /// Who set it.
     pub by: By,
-    /// Candidates by member while a person is to decide.
-    pub held: Option<Vec<(By, Value)>>,
+    /// Candidates, one for each side, while a person is to decide. Nothing of this field is written until then.
+    pub held: Option<Vec<Candidate>>,
     /// When the value returned to what it was by another member's doing.
     pub flips: Vec<i64>,
     /// Values that were in force, with who set them.
@@ -290,6 +297,7 @@ impl Entity {
             created: now,
             intents: 0,
             claims: Vec::new(),
+            questions: Vec::new(),
             members: vec![Member::new(connection, Some(native), MemberState::Heard)],
             fields: Vec::new(),
         }
@@ -317,6 +325,11 @@ impl Entity {
             field.cells.push(None);
         }
         self.members.len() - 1
+    }
+
+    /// The connection in which the record was made, as far as is known: the one that told of it first.
+    pub fn origin(&self) -> Option<u32> {
+        self.members.first().map(|m| m.connection)
     }
 
     /// No member was read yet.

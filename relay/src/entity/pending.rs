@@ -5,6 +5,7 @@ use headgate_schemas::ChangeId;
 use serde::{Deserialize, Serialize};
 
 use super::fold::{Context, Learned};
+use super::question::REPLACED;
 use super::{Came, Entity, Member, MemberState};
 use crate::conflict::By;
 use crate::mapping::Link;
@@ -29,11 +30,13 @@ pub enum Outcome {
     Skipped = 7,
     /// No link concerns it. Counted once, not per target.
     NoTarget = 8,
+    /// Answered with success, and the target shows its own value; tried again at the next revision.
+    Kept = 9,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Delivered,
         Self::Unchanged,
         Self::Echo,
@@ -42,6 +45,7 @@ impl Outcome {
         Self::Rejected,
         Self::Skipped,
         Self::NoTarget,
+        Self::Kept,
     ];
 
     /// The name in metrics, logs and the API.
@@ -55,6 +59,7 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Skipped => "skipped",
             Self::NoTarget => "no_target",
+            Self::Kept => "target_kept",
         }
     }
 
@@ -154,20 +159,26 @@ impl Entity {
             MemberState::Refused => return Part::Ended(Outcome::Rejected),
             MemberState::Heard | MemberState::Absent | MemberState::Live => {}
         }
+        if rev == REPLACED {
+            return Part::Ended(Outcome::Superseded);
+        }
         if field.rev > rev {
             let own = field.by == By::Member(source);
             return Part::Ended(if own { Outcome::Superseded } else { Outcome::Lost });
         }
         let plan = cx.link.field(&field.name);
-        if plan.project(member.connection, &field.value, self.created, cx.timing).is_none() {
+        let unwritten = || plan.project(member.connection, &field.value, self.created, cx.timing).is_none();
+        if !plan.writes(member.connection) || (field.held.is_none() && unwritten()) {
             return Part::Ended(Outcome::Skipped);
         }
         match &field.cells[m] {
             None => Part::Open,
             Some(cell) if cell.refused >= rev => Part::Ended(Outcome::Rejected),
-            Some(cell) if cell.rev >= rev => {
-                Part::Ended(if cell.mine { Outcome::Delivered } else { Outcome::Unchanged })
-            }
+            Some(cell) if cell.rev >= rev => Part::Ended(match cell.mine {
+                false => Outcome::Unchanged,
+                true if cell.kept && plan.same(member.connection, &cell.shown, &cell.heard) => Outcome::Kept,
+                true => Outcome::Delivered,
+            }),
             Some(_) => Part::Open,
         }
     }
@@ -182,10 +193,20 @@ impl Entity {
     }
 }
 
+impl Entity {
+    /// Open deliveries that wait for a person, counted per target.
+    pub fn held_deliveries(&self) -> usize {
+        let held = |f: u8| self.fields.get(usize::from(f)).is_some_and(|field| field.held.is_some());
+        let waits = |p: &&Pending| p.parts.iter().any(|(f, rev)| *rev != REPLACED && held(*f));
+        self.members.iter().map(|m| m.pending.iter().filter(waits).count()).sum()
+    }
+}
+
 /// Of the outcomes of its parts a change has the one a person most needs to see.
 fn weightier(a: Option<Outcome>, b: Outcome) -> Outcome {
-    const ORDER: [Outcome; 6] = [
+    const ORDER: [Outcome; 7] = [
         Outcome::Rejected,
+        Outcome::Kept,
         Outcome::Delivered,
         Outcome::Unchanged,
         Outcome::Lost,

@@ -170,6 +170,7 @@ impl Entity {
         let peer = cx.peer(connection);
         let end = peer.clock.there(cx.now) + peer.clock.error + 1;
         let mut rereads: Vec<i64> = Vec::new();
+        let kept: Vec<bool> = (0..self.fields.len()).map(|f| self.keeps_own(m, f, cx)).collect();
         for (f, field) in self.fields.iter_mut().enumerate() {
             let plan = cx.link.field(&field.name);
             let Some(cell) = field.cells[m].as_mut() else { continue };
@@ -213,6 +214,11 @@ impl Entity {
                         rereads.push(cx.now + due.max(0));
                     }
                 }
+            }
+        }
+        for f in kept.iter().enumerate().filter(|(_, kept)| !**kept).map(|(f, _)| f) {
+            if self.keeps_own(m, f, cx) {
+                notes.decisions.extend(self.kept_row(m, f, cx));
             }
         }
         let member = &mut self.members[m];
@@ -299,6 +305,7 @@ impl Entity {
                     seen: Seen::Read,
                     author: Author::Unknown,
                     asked_at: peer.clock.there(asked_at),
+                    change: None,
                 };
                 let learned = self.learn(m, f, sight, cx, notes);
                 stale |= learned == Learned::Stale;
@@ -365,16 +372,6 @@ impl Entity {
             }
         }
     }
-
-    /// A person decides a held field.
-    pub fn resolve(&mut self, f: usize, value: Value, now: i64) {
-        let field = &mut self.fields[f];
-        field.value = value;
-        field.rev += 1;
-        field.by = crate::conflict::By::Person;
-        field.held = None;
-        field.stamp = Span::point(now);
-    }
 }
 
 #[cfg(test)]
@@ -385,11 +382,12 @@ mod tests {
     use super::super::fold::{Peer, Rules};
     use super::super::{Came, Timing};
     use super::*;
+    use crate::config::Guard;
     use crate::mapping::Link;
 
     #[test]
     fn a_record_is_looked_for_four_times_before_it_is_gone() {
-        let link = Link::new("l", "t", ObjectType::CONTACT, true, vec![(1, false), (2, true)], Vec::new());
+        let link = Link::new("l", "t", ObjectType::CONTACT, Guard::Read, vec![(1, false), (2, true)], Vec::new());
         let peers = |_| Peer::default();
         let mut entity = Entity::heard(Uuid::nil(), "t", ObjectType::CONTACT, 1, "7001", 0);
         let change = ChangeId::from_bytes([1; 16]);

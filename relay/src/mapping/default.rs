@@ -9,7 +9,7 @@ use headgate_schemas::{ObjectType, System, Value};
 
 use super::kind::{Form, Kind};
 use super::plan::{FieldMap, FieldPlan, Link, Required, Table};
-use crate::config::{self, ConnectionConfig, Guard, LinkConfig};
+use crate::config::{self, ConnectionConfig, LinkConfig};
 use crate::conflict::Policy;
 
 /// One line of a default map.
@@ -151,26 +151,51 @@ pub fn compile(
         .iter()
         .map(|l| {
             let maps = members.iter().filter_map(|c| field_map(l, c.system, id(&c.name), writable(c.system))).collect();
-            FieldPlan::new(l.neutral, l.kind, policy(link, l.neutral), maps)
+            FieldPlan::new(l.neutral, l.kind, policy(link, l.neutral, id), maps)
+                .with_finals(finals(&link.object, l.neutral))
         })
         .collect();
     let members = members.iter().map(|c| (id(&c.name), writable(c.system))).collect();
-    Link::new(&link.name, &link.tenant, link.object.clone(), link.guard == Guard::Read, members, fields)
+    Link::new(&link.name, &link.tenant, link.object.clone(), link.guard, members, fields)
 }
 
-fn policy(link: &LinkConfig, field: &str) -> Policy {
-    let of = |p: config::Policy| match p {
+/// The policy of a field: consent is never negotiable; then what the link says of the field, of all, and the table.
+fn policy(link: &LinkConfig, field: &str, id: &dyn Fn(&str) -> u32) -> Policy {
+    let of = |p: &config::Policy| match p {
         config::Policy::LastWrite => Policy::LastWrite,
+        config::Policy::Ours => Policy::Ours,
         config::Policy::Theirs => Policy::Theirs,
+        config::Policy::FieldPriority(order) => Policy::FieldPriority(order.iter().map(|name| id(name)).collect()),
+        config::Policy::Manual => Policy::Manual,
     };
-    if let Some((_, p)) = link.policy.fields.iter().find(|(name, _)| name == field) {
-        return of(*p);
+    if is_consent(field) {
+        return Policy::MostRestrictive;
     }
-    match (field, link.policy.default) {
-        ("unsubscribed", _) => Policy::MostRestrictive,
-        (_, Some(p)) => of(p),
-        ("stage", None) => Policy::Theirs,
-        (_, None) => Policy::LastWrite,
+    let own = link.policy.fields.iter().find(|(name, _)| name == field).map(|(_, p)| p);
+    own.or(link.policy.default.as_ref()).map_or_else(|| by_table(&link.object, field), of)
+}
+
+/// Consent is decided by the most restrictive side, whatever a link says.
+pub fn is_consent(field: &str) -> bool {
+    matches!(field, "unsubscribed" | "bounced")
+}
+
+/// Who wins where the link does not say. What a deal is worth, and when it closes, is for the CRM that has the deal:
+/// the one in which it was made, because owners are not mapped.
+fn by_table(object: &ObjectType, field: &str) -> Policy {
+    match (object.as_str(), field) {
+        (_, "email" | "lead_score" | "score_tier") => Policy::Ours,
+        (_, "lifecycle" | "stage" | "status" | "pipeline" | "company") => Policy::Theirs,
+        ("deal", "amount" | "currency" | "close_date") => Policy::Origin,
+        _ => Policy::LastWrite,
+    }
+}
+
+/// Values that only a person moves a record from.
+fn finals(object: &ObjectType, field: &str) -> &'static [&'static str] {
+    match (object.as_str(), field) {
+        ("deal", "stage") => &["won", "lost"],
+        _ => &[],
     }
 }
 

@@ -85,6 +85,19 @@ impl Kind {
         }
     }
 
+    /// A value as a person typed it. `None` when it is none of this type.
+    pub fn typed(self, value: Value) -> Option<Value> {
+        let typed = self.decode(Form::Text, &value);
+        let fits = match (self, &typed) {
+            (_, Value::Null) => true,
+            (Self::Number, value) => matches!(value, Value::Number(_)),
+            (Self::Bool, value) => matches!(value, Value::Bool(_)),
+            (Self::Date, value) => value.as_text().is_some_and(|text| date(text).as_deref() == Some(text)),
+            (_, value) => matches!(value, Value::Text(_)),
+        };
+        fits.then_some(typed)
+    }
+
     /// To the wire.
     pub fn encode(form: Form, native: &Value) -> Value {
         match form {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use headgate_schemas::{ObjectType, Value};
 
 use super::kind::{Form, Kind};
+use crate::config::Guard;
 use crate::conflict::{By, Policy};
 use crate::entity::Timing;
 use crate::target::{NativeName, NativeValues};
@@ -19,8 +20,8 @@ pub struct Link {
     pub tenant: String,
     /// What it is.
     pub object: ObjectType,
-    /// Read before write.
-    pub guard_read: bool,
+    /// How an edit that nobody reported yet is guarded against.
+    pub guard: Guard,
     /// The connections, by rank.
     pub members: Vec<LinkMember>,
     fields: Vec<FieldPlan>,
@@ -46,6 +47,7 @@ pub struct FieldPlan {
     kind: Kind,
     policy: Policy,
     maps: Vec<FieldMap>,
+    finals: &'static [&'static str],
 }
 
 /// How one connection holds a neutral field.
@@ -91,7 +93,7 @@ impl Link {
         name: &str,
         tenant: &str,
         object: ObjectType,
-        guard_read: bool,
+        guard: Guard,
         members: Vec<(u32, bool)>,
         fields: Vec<FieldPlan>,
     ) -> Self {
@@ -107,11 +109,11 @@ impl Link {
             name: name.to_owned(),
             tenant: tenant.to_owned(),
             object,
-            guard_read,
+            guard,
             members,
             by_name: fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect(),
             fields,
-            unmapped: FieldPlan { name: "".into(), kind: Kind::Text, policy: Policy::LastWrite, maps: Vec::new() },
+            unmapped: FieldPlan::new("", Kind::Text, Policy::LastWrite, Vec::new()),
         }
     }
 
@@ -170,7 +172,14 @@ fn read_fields(fields: &[FieldPlan], connection: u32) -> Arc<[NativeName]> {
 impl FieldPlan {
     /// A field with the ways its connections hold it.
     pub fn new(name: &str, kind: Kind, policy: Policy, maps: Vec<FieldMap>) -> Self {
-        Self { name: name.into(), kind, policy, maps }
+        Self { name: name.into(), kind, policy, maps, finals: &[] }
+    }
+
+    /// The same field, whose values named here are final: only a person moves a record from them to another value.
+    #[must_use]
+    pub const fn with_finals(mut self, finals: &'static [&'static str]) -> Self {
+        self.finals = finals;
+        self
     }
 
     /// Neutral name.
@@ -190,6 +199,41 @@ impl FieldPlan {
     /// The connection holds this field.
     pub fn maps(&self, connection: u32) -> bool {
         self.map(connection).is_some()
+    }
+
+    /// The connection holds this field and we write it there.
+    pub fn writes(&self, connection: u32) -> bool {
+        self.map(connection).is_some_and(|m| m.write)
+    }
+
+    /// Whether a canonical value would take a record from a final value.
+    pub fn reopens(&self, force: &Value, edit: &Value) -> bool {
+        let is_final = |value: &Value| value.as_text().is_some_and(|text| self.finals.contains(&text));
+        is_final(force) && !is_final(edit)
+    }
+
+    /// A canonical value of the connection that has no name outside of it: it was taken over as it stands there.
+    pub fn is_unknown(&self, connection: u32, canonical: &Value) -> bool {
+        let table = self.map(connection).and_then(|m| m.table.as_ref());
+        table.is_some_and(|t| t.closed && !canonical.is_empty() && !t.pairs.iter().any(|(c, _)| c == canonical))
+    }
+
+    /// A value as a person typed it, in the field's type. `None` when it is none.
+    pub fn typed(&self, value: Value) -> Option<Value> {
+        let parts = self.maps.iter().map(|m| m.parts.len()).max().unwrap_or(1);
+        match value {
+            Value::List(values) if parts > 1 && values.len() == parts => {
+                values.into_iter().map(|v| self.kind.typed(v)).collect::<Option<_>>().map(Value::List)
+            }
+            scalar if parts == 1 => self.kind.typed(scalar),
+            _ => None,
+        }
+    }
+
+    /// Some connection can be given this canonical value.
+    pub fn is_writable_anywhere(&self, canonical: &Value) -> bool {
+        let named = |table: &Table| !table.closed || table.pairs.iter().any(|(c, _)| c == canonical);
+        self.maps.iter().any(|m| m.write && !m.optional && m.table.as_ref().is_none_or(named))
     }
 
     /// Two native values of a connection are the same under the normal form.

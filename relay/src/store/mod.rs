@@ -1,12 +1,14 @@
 //! The relay's durable state. The engine reads through [`Store`], collects what it changes in a [`Unit`], and commits
 //! that as one transaction per tick; only then are calls made. Only this folder holds SQL.
 
+mod asked;
 mod sqlite;
 
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
 use sha2::{Digest, Sha256};
 
+pub use asked::{ListedDecision, ListedQuestion, QuestionFilter};
 pub use sqlite::{ListedLetter, Reader, Sqlite};
 
 use crate::entity::Outcome;
@@ -33,6 +35,14 @@ pub enum StoreError {
     Moved {
         /// Which.
         entity: EntityId,
+    },
+    /// The database was made by an older program.
+    #[error("the state database has schema version {found}, this program needs {known}; start over with a new file")]
+    Older {
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
     },
     /// The database was made by a newer program.
     #[error("the state database has schema version {found}, this program knows {known}; use the newer program")]
@@ -178,6 +188,61 @@ pub struct DeadLetter {
     pub fields: Vec<String>,
 }
 
+/// A question to a person, as it is listed. The entity's document has the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuestionRow {
+    /// Its number.
+    pub id: i64,
+    /// The entity.
+    pub entity: EntityId,
+    /// Whose it is.
+    pub tenant: String,
+    /// The link.
+    pub link: String,
+    /// The kind of question.
+    pub kind: String,
+    /// What exactly it asks: the field.
+    pub subject: String,
+    /// When it arose, by our clock in microseconds.
+    pub since: i64,
+}
+
+/// How a question ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuestionEnd {
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// By whom; empty when it went away by itself.
+    pub by: String,
+    /// What was chosen, without any value.
+    pub choice: String,
+}
+
+/// One row of the decision log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionRow {
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// The entity.
+    pub entity: EntityId,
+    /// The field.
+    pub field: String,
+    /// Why it came out so.
+    pub rule: String,
+    /// How it came out.
+    pub ruling: String,
+    /// The connection whose value came, 0 for a person, and when it was set: two ends of a span, by our clock.
+    pub edit: (u32, i64, i64),
+    /// The same of the value in force.
+    pub force: (u32, i64, i64),
+    /// Whom the event names as author, or the person who chose.
+    pub author: String,
+    /// The change that brought the value, where one did.
+    pub change: Option<ChangeId>,
+    /// Both values, sealed.
+    pub values: Vec<u8>,
+}
+
 /// What counters count. Deliveries due = closed + open is checked against the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -219,6 +284,12 @@ pub struct Unit {
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters that a person closed: number, and whether they are tried again.
     pub closed_letters: Vec<(i64, bool)>,
+    /// Questions that arose.
+    pub questions: Vec<QuestionRow>,
+    /// Questions that ended.
+    pub ended_questions: Vec<(i64, QuestionEnd)>,
+    /// What was decided.
+    pub decisions: Vec<DecisionRow>,
 }
 
 impl Unit {
@@ -236,6 +307,9 @@ impl Unit {
             && self.counters.is_empty()
             && self.dead_letters.is_empty()
             && self.closed_letters.is_empty()
+            && self.questions.is_empty()
+            && self.ended_questions.is_empty()
+            && self.decisions.is_empty()
     }
 
     /// Adds to a counter.
@@ -262,6 +336,8 @@ pub struct Start {
     pub counters: Vec<(Counter, i64)>,
     /// The number after the last dead letter.
     pub next_letter: i64,
+    /// The number after the last question.
+    pub next_question: i64,
 }
 
 /// The relay's durable state. Synchronous: the engine runs on a thread of its own.
@@ -308,6 +384,12 @@ pub trait Store: Send {
     /// When the database fails.
     fn open_letter(&mut self, id: i64) -> Result<Option<(EntityId, u32, Vec<String>)>, StoreError>;
 
+    /// The entity of a question, and how the question ended if it did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError>;
+
     /// Commits everything or nothing, durably.
     ///
     /// # Errors
@@ -320,4 +402,11 @@ pub trait Store: Send {
     /// # Errors
     /// When the database fails.
     fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError>;
+
+    /// Forgets decisions and ended questions older than the given time (ours, microseconds); a bounded number per call.
+    /// Returns whether there may be more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError>;
 }

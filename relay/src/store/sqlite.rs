@@ -11,12 +11,12 @@ use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Counter, EntityId, Key, OutcomeRow, Start, Store, StoreError, Unit, WorkKey, WorkRow};
+use super::{Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, asked};
 use crate::entity::Outcome;
 use crate::step;
 
 /// Schema version kept in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);
@@ -88,8 +88,12 @@ impl Sqlite {
         db.set_prepared_statement_cache_capacity(64);
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
-            0 => db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"))?,
+            0 => {
+                let asked = asked::SCHEMA;
+                db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA}{asked} PRAGMA user_version={VERSION}; COMMIT;"))?;
+            }
             VERSION => {}
+            _ if found < VERSION => return Err(StoreError::Older { found, known: VERSION }),
             _ => return Err(StoreError::Newer { found, known: VERSION }),
         }
         Ok(Self { db, _lock: lock })
@@ -115,6 +119,7 @@ impl Sqlite {
         self.write_entities(unit)?;
         self.write_identity(unit)?;
         self.write_work(unit)?;
+        asked::write(&self.db, unit)?;
         let mut outcome = self
             .db
             .prepare_cached("INSERT INTO outcome(change,entity,target,kind,at,took) VALUES(?1,?2,?3,?4,?5,?6)")?;
@@ -239,7 +244,8 @@ impl Store for Sqlite {
         let counters = counters(&self.db)?;
         let next_entity = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM entity", [], |r| r.get(0))?;
         let next_letter = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM dead_letter", [], |r| r.get(0))?;
-        Ok(Start { positions, work, epoch, next_entity, counters, next_letter })
+        let next_question = asked::next_question(&self.db)?;
+        Ok(Start { positions, work, epoch, next_entity, counters, next_letter, next_question })
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
@@ -274,6 +280,14 @@ impl Store for Sqlite {
             self.db.prepare_cached("SELECT entity,target,fields FROM dead_letter WHERE id=?1 AND state='open'")?;
         let row = statement.query_row([id], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, String>(2)?))).optional()?;
         Ok(row.map(|(entity, target, fields)| (entity, target, split_fields(&fields))))
+    }
+
+    fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError> {
+        asked::question(&self.db, id)
+    }
+
+    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError> {
+        asked::expire(&self.db, before)
     }
 
     fn commit(&mut self, unit: &Unit) -> Result<(), StoreError> {
@@ -327,7 +341,7 @@ fn counters(db: &Connection) -> Result<Vec<(Counter, i64)>, StoreError> {
 /// Reads the state beside the engine, for the admin API: a connection of its own that cannot write.
 #[derive(Debug)]
 pub struct Reader {
-    db: Connection,
+    pub(super) db: Connection,
 }
 
 /// A dead letter as it is listed.

@@ -4,6 +4,7 @@
 //! surprising thing: a pick list is a table of the connection in the product, so the canonical value of `P` is `a`
 //! only there; no other CRM of the model ever shows a `P`.
 
+use headgate_relay::config;
 use headgate_relay::conflict::{By, Policy};
 use headgate_relay::entity::{Cell, Entity, Field, Member, MemberState};
 use headgate_relay::mapping::{FieldMap, FieldPlan, Form, Kind, Link, Table};
@@ -114,7 +115,15 @@ pub fn fields(scenario: &Scenario) -> Vec<model::Field> {
 pub fn link(scenario: &Scenario) -> Link {
     let members = (0..scenario.crms.len()).map(|member| (connection(member), true)).collect();
     let plans = fields(scenario).into_iter().map(|field| plan(scenario, field)).collect();
-    Link::new("records", TENANT, ObjectType::new(OBJECT), scenario.guard != Guard::None, members, plans)
+    Link::new("records", TENANT, ObjectType::new(OBJECT), guard(scenario), members, plans)
+}
+
+const fn guard(scenario: &Scenario) -> config::Guard {
+    match scenario.guard {
+        Guard::None => config::Guard::None,
+        Guard::Read => config::Guard::Read,
+        Guard::Strict => config::Guard::Strict,
+    }
 }
 
 fn plan(scenario: &Scenario, field: model::Field) -> FieldPlan {

@@ -4,8 +4,8 @@
 
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
-    Counter, DeadLetter, EntityWrite, OutcomeRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow,
-    change_key, claim_key, member_key,
+    Counter, DeadLetter, DecisionRow, EntityWrite, ListedQuestion, OutcomeRow, QuestionEnd, QuestionFilter,
+    QuestionRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow, change_key, claim_key, member_key,
 };
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
@@ -214,6 +214,67 @@ fn the_old_is_forgotten_and_the_new_kept(make: &dyn Make) {
     assert!(store.known(&key(4, DAY)).unwrap());
 }
 
+fn asked(id: i64, entity: i64, subject: &str, since: i64) -> QuestionRow {
+    let text = str::to_owned;
+    QuestionRow {
+        id,
+        entity,
+        tenant: text("acme"),
+        link: text("contacts"),
+        kind: text("field"),
+        subject: text(subject),
+        since,
+    }
+}
+
+fn decided(entity: i64, at: i64, change: Option<ChangeId>) -> DecisionRow {
+    DecisionRow {
+        at,
+        entity,
+        field: "city".to_owned(),
+        rule: "last_write".to_owned(),
+        ruling: "force".to_owned(),
+        edit: (1, 10, 11),
+        force: (0, 12, 13),
+        author: "user".to_owned(),
+        change,
+        values: vec![9, 9],
+    }
+}
+
+fn a_question_ends_once_and_its_number_is_never_given_again(make: &dyn Make) {
+    let mut store = make.open();
+    assert_eq!(store.start("topic").unwrap().next_question, 1);
+    let questions = vec![asked(1, 7, "city", 100), asked(2, 8, "phone", 110)];
+    store.commit(&Unit { questions, ..Unit::default() }).unwrap();
+    let end = |at, by: &str| QuestionEnd { at, by: by.to_owned(), choice: "member hubspot-main".to_owned() };
+    for by in ["ana", "late"] {
+        store.commit(&Unit { ended_questions: vec![(2, end(200, by))], ..Unit::default() }).unwrap();
+    }
+    assert_eq!(store.question(1).unwrap(), Some((7, None)));
+    assert_eq!(store.question(2).unwrap(), Some((8, Some(end(200, "ana")))));
+    assert_eq!(store.question(3).unwrap(), None);
+    assert!(!store.expire_decisions(1_000).unwrap());
+    drop(store);
+    assert_eq!(make.open().start("topic").unwrap().next_question, 3);
+}
+
+fn decisions_and_ended_questions_are_forgotten_by_age(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let end = QuestionEnd { at: 200, by: String::new(), choice: "moot".to_owned() };
+    let unit = Unit {
+        questions: vec![asked(1, 7, "city", 100), asked(2, 7, "phone", 100), asked(3, 7, "email", 100)],
+        ended_questions: vec![(1, end)],
+        decisions: vec![decided(7, 100, None), decided(7, 900, Some(change(1)))],
+        ..Unit::default()
+    };
+    store.commit(&unit).unwrap();
+    assert!(!store.expire_decisions(500).unwrap());
+    assert_eq!(store.question(1).unwrap(), None, "it ended long ago");
+    assert_eq!(store.question(2).unwrap(), Some((7, None)), "what is open stays, however old");
+}
+
 macro_rules! suite {
     ($make:expr => $($promise:ident),+ $(,)?) => {
         mod sqlite {
@@ -236,6 +297,8 @@ suite!(super::in_file() =>
     a_dead_letter_is_closed_once,
     work_is_replaced_and_removed,
     the_old_is_forgotten_and_the_new_kept,
+    a_question_ends_once_and_its_number_is_never_given_again,
+    decisions_and_ended_questions_are_forgotten_by_age,
 );
 
 #[test]
@@ -261,7 +324,7 @@ fn a_newer_file_is_refused() {
     drop(make.open());
     let path = make.0.path().join("deep/state.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 1 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 2 })));
 }
 
 #[test]
@@ -280,4 +343,48 @@ fn a_reader_sees_what_was_committed() {
     let letters = reader.letters(None, true, 10).unwrap();
     assert_eq!((letters[0].id, letters[0].code.as_str(), letters[0].state.as_str()), (1, "STRING_TOO_LONG", "open"));
     assert_eq!(letters[0].fields, ["title", "city"]);
+}
+
+#[test]
+fn a_reader_lists_questions_and_decisions() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let end = QuestionEnd { at: 200, by: "ana".to_owned(), choice: "another value".to_owned() };
+    let unit = Unit {
+        questions: vec![asked(1, 7, "city", 100), asked(2, 8, "phone", 110), asked(3, 9, "city", 120)],
+        ended_questions: vec![(1, end.clone())],
+        decisions: vec![decided(7, 100, None), decided(8, 110, None), decided(7, 120, Some(change(1)))],
+        ..Unit::default()
+    };
+    store.commit(&unit).unwrap();
+    let reader = Reader::open(&make.0.path().join("deep/state.db")).unwrap();
+    let ids = |filter: &QuestionFilter, after, limit| {
+        reader.questions(filter, after, limit).unwrap().iter().map(|q| q.question.id).collect::<Vec<_>>()
+    };
+    let all = QuestionFilter { ended: true, ..QuestionFilter::default() };
+    assert_eq!(ids(&QuestionFilter::default(), 0, 10), [2, 3]);
+    assert_eq!(ids(&all, 0, 10), [1, 2, 3]);
+    assert_eq!(ids(&all, 1, 1), [2], "page by page");
+    assert_eq!(ids(&QuestionFilter { subject: Some("city".to_owned()), ..all.clone() }, 0, 10), [1, 3]);
+    assert!(ids(&QuestionFilter { link: Some("deals".to_owned()), ..all.clone() }, 0, 10).is_empty());
+    assert_eq!(ids(&QuestionFilter { kind: Some("field".to_owned()), entity: Some(8), ..all }, 0, 10), [2]);
+    assert_eq!(
+        reader.question(1).unwrap().unwrap(),
+        ListedQuestion { question: asked(1, 7, "city", 100), end: Some(end) }
+    );
+    let of = |entity, before| reader.decisions(entity, before, 10).unwrap();
+    assert_eq!(of(None, i64::MAX).len(), 3);
+    assert_eq!(of(Some(7), i64::MAX).iter().map(|d| d.n).collect::<Vec<_>>(), [3, 1], "the newest first");
+    assert_eq!(of(Some(7), 3)[0].decision, decided(7, 100, None));
+    assert_eq!(of(Some(7), i64::MAX)[0].decision, decided(7, 120, Some(change(1))));
+}
+
+#[test]
+fn a_file_of_an_older_program_is_refused() {
+    let make = in_file();
+    drop(make.open());
+    let path = make.0.path().join("deep/state.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 2 })));
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use headgate_relay::entity::Outcome;
-use headgate_relay::store::{EntityId, Key, OutcomeRow, Sqlite, Start, Store, StoreError, Unit};
+use headgate_relay::store::{EntityId, Key, OutcomeRow, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
 use headgate_schemas::ChangeId;
 use parking_lot::Mutex;
 
@@ -87,6 +87,14 @@ impl Store for Disk {
 
     fn open_letter(&mut self, id: i64) -> Result<Option<(EntityId, u32, Vec<String>)>, StoreError> {
         self.0.lock().sqlite.open_letter(id)
+    }
+
+    fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError> {
+        self.0.lock().sqlite.question(id)
+    }
+
+    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError> {
+        self.0.lock().sqlite.expire_decisions(before)
     }
 
     fn commit(&mut self, unit: &Unit) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use headgate_relay::config::{Guard, LinkConfig, Policy, PolicyConfig};
-use headgate_relay::mapping::known_fields;
+use headgate_relay::mapping::{is_consent, known_fields};
 use headgate_schemas::ObjectType;
 
 use super::fault::At;
@@ -21,13 +21,23 @@ const OBJECTS: [(&str, Choice<ObjectName>); 5] = [
     ("ticket", Choice::NotYet),
 ];
 
-const POLICIES: [(&str, Choice<Policy>); 5] = [
-    ("last_write", Choice::Built(Policy::LastWrite)),
-    ("theirs", Choice::Built(Policy::Theirs)),
-    ("ours", Choice::NotYet),
-    ("field_priority", Choice::NotYet),
-    ("manual", Choice::NotYet),
+const POLICIES: [(&str, Choice<PolicyName>); 5] = [
+    ("last_write", Choice::Built(PolicyName::LastWrite)),
+    ("ours", Choice::Built(PolicyName::Ours)),
+    ("theirs", Choice::Built(PolicyName::Theirs)),
+    ("field_priority", Choice::Built(PolicyName::FieldPriority)),
+    ("manual", Choice::Built(PolicyName::Manual)),
 ];
+
+/// A policy by its name; one of them needs an order besides.
+#[derive(Clone, Copy, Debug)]
+enum PolicyName {
+    LastWrite,
+    Ours,
+    Theirs,
+    FieldPriority,
+    Manual,
+}
 
 /// A linkable object.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +80,12 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
     let name = s.name("name", "give the link a name");
     let tenant = s.name("tenant", "say whose link it is");
     let object = object(s);
-    let policy = policy(s.section("policy"), object.as_ref());
     let members = members(s);
+    let policy = policy(s.section("policy"), object.as_ref(), members.as_deref().unwrap_or_default());
     let primary = s.required("primary", "name the member that wins ties");
     let guard = s.choice(
         "guard",
-        &[("none", Choice::Built(Guard::None)), ("read", Choice::Built(Guard::Read)), ("strict", Choice::NotYet)],
+        &[Guard::None, Guard::Read, Guard::Strict].map(|guard| (guard.as_str(), Choice::Built(guard))),
     );
     only(s, "mapping", &["default"], &[]);
     only(s, "initial", &["fill_empty"], &["primary", "newest", "hold"]);
@@ -151,8 +161,9 @@ fn without_effect(section: &mut Section<'_>) {
     }
 }
 
-fn policy(mut section: Section<'_>, object: Option<&ObjectType>) -> PolicyConfig {
+fn policy(mut section: Section<'_>, object: Option<&ObjectType>, members: &[String]) -> PolicyConfig {
     let default = section.choice("default", &POLICIES);
+    let default = default.and_then(|name| whole(&mut section, "default", name, members));
     let fields_section = section.section("fields");
     let known: Vec<&str> = object.into_iter().flat_map(known_fields).collect();
     let mut fields = Vec::new();
@@ -160,29 +171,79 @@ fn policy(mut section: Section<'_>, object: Option<&ObjectType>) -> PolicyConfig
         if !known.is_empty() && !known.contains(&field.as_str()) {
             fields_section.warn(field, "no map of this object has such a field", advice(field, &known));
         }
-        let policy = match &node.value {
-            Value::Text(name) | Value::Loose(name) => fields_section.choose(field, name, &POLICIES),
-            Value::Table(table) => {
-                let mut inner = fields_section.inner(field, table);
-                inner.required("policy", "name a policy");
-                let policy = inner.choice("policy", &POLICIES);
-                inner.ignore(&["order"]);
-                inner.finish();
-                policy
-            }
-            other => {
-                fields_section.fault(
-                    field,
-                    format!("it is {}, not a policy", other.kind()),
-                    "write the name of a policy",
-                );
-                None
-            }
-        };
-        fields.extend(policy.map(|policy| (field.clone(), policy)));
+        if is_consent(field) {
+            let problem = "consent follows the most restrictive side, whatever is written here";
+            fields_section.warn(field, problem, "remove the entry");
+        }
+        fields.extend(field_policy(&fields_section, field, &node.value, members).map(|policy| (field.clone(), policy)));
     }
     section.finish();
     PolicyConfig { default, fields }
+}
+
+/// One entry of `fields`: the name of a policy, or a table with a name and an order.
+fn field_policy(fields: &Section<'_>, field: &str, value: &Value, members: &[String]) -> Option<Policy> {
+    match value {
+        Value::Text(name) | Value::Loose(name) => match fields.choose(field, name, &POLICIES)? {
+            PolicyName::FieldPriority => {
+                let fix = "write { policy = \"field_priority\", order = [\"first\", \"second\"] }";
+                fields.fault(field, "field_priority needs an order", fix);
+                None
+            }
+            name => plain(name),
+        },
+        Value::Table(table) => {
+            let mut inner = fields.inner(field, table);
+            inner.required("policy", "name a policy");
+            let name = inner.choice("policy", &POLICIES);
+            let policy = name.and_then(|name| whole(&mut inner, "policy", name, members));
+            inner.finish();
+            policy
+        }
+        other => {
+            fields.fault(field, format!("it is {}, not a policy", other.kind()), "write the name of a policy");
+            None
+        }
+    }
+}
+
+/// A policy with the order that stands beside it under `order`.
+fn whole(section: &mut Section<'_>, key: &'static str, name: PolicyName, members: &[String]) -> Option<Policy> {
+    let has_order = section.has("order");
+    if let Some(policy) = plain(name) {
+        if has_order {
+            section.fault("order", "only field_priority has an order", "remove the key");
+        }
+        return Some(policy);
+    }
+    if !has_order {
+        section.fault(key, "field_priority needs an order", "add order = [\"first\", \"second\"]");
+        return None;
+    }
+    let order = section.texts("order")?;
+    let names: Vec<&str> = members.iter().map(String::as_str).collect();
+    for (place, name) in order.iter().enumerate() {
+        if !names.is_empty() && !names.contains(&name.as_str()) {
+            section.fault("order", format!("\"{name}\" is not one of the members"), advice(name, &names));
+        } else if order[..place].contains(name) {
+            section.fault("order", format!("\"{name}\" is named twice"), "name each member once");
+        }
+    }
+    if order.is_empty() {
+        section.fault("order", "it is empty", "name the members, the one that wins first");
+    }
+    Some(Policy::FieldPriority(order))
+}
+
+/// A policy that its name says all of.
+const fn plain(name: PolicyName) -> Option<Policy> {
+    match name {
+        PolicyName::LastWrite => Some(Policy::LastWrite),
+        PolicyName::Ours => Some(Policy::Ours),
+        PolicyName::Theirs => Some(Policy::Theirs),
+        PolicyName::Manual => Some(Policy::Manual),
+        PolicyName::FieldPriority => None,
+    }
 }
 
 impl LinkDraft {

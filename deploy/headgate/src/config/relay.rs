@@ -60,6 +60,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.ledger, s.duration("ledger", DAY));
     set(&mut l.change_ids, s.duration("change_ids", DAY));
     set(&mut l.outcomes, s.duration("outcomes", Duration::from_secs(3_600)));
+    set(&mut l.decisions, s.duration("decisions", DAY));
     section.finish();
     limits
 }

@@ -130,7 +130,7 @@ fn the_documented_example_stands_as_it_is() {
     let [link] = &config.relay.links[..] else { panic!("one link") };
     assert_eq!((&link.object, link.guard), (&ObjectType::CONTACT, Guard::Read));
     assert_eq!(link.members, ["hubspot-main", "salesforce-main"]);
-    assert_eq!((link.primary.as_str(), link.policy.default), ("salesforce-main", Some(Policy::LastWrite)));
+    assert_eq!((link.primary.as_str(), link.policy.default.as_ref()), ("salesforce-main", Some(&Policy::LastWrite)));
     assert_eq!(link.policy.fields, [("lifecycle".to_owned(), Policy::Theirs)]);
     assert_eq!(
         lines(&config.warnings),
@@ -476,8 +476,8 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     ),
     (
         "guard = \"read\"",
-        "guard = \"strict\"",
-        "link[contacts].guard | \"strict\" is not available in this version | use \"none\" or \"read\"",
+        "guard = \"stricter\"",
+        "link[contacts].guard | \"stricter\" is not known | did you mean \"strict\"?",
     ),
     (
         "delete = \"nothing\"",
@@ -496,23 +496,38 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     ),
     (
         "default = \"last_write\"",
-        "default = \"manual\"",
-        "link[contacts].policy.default | \"manual\" is not available in this version | use \"last_write\" or \"theirs\"",
-    ),
-    (
-        "default = \"last_write\"",
         "default = \"last-write\"",
         "link[contacts].policy.default | \"last-write\" is not known | did you mean \"last_write\"?",
     ),
     (
-        "lifecycle = \"theirs\"",
-        "lifecycle = \"ours\"",
-        "link[contacts].policy.fields.lifecycle | \"ours\" is not available in this version | use \"last_write\" or \"theirs\"",
+        "default = \"last_write\"",
+        "default = \"field_priority\"",
+        "link[contacts].policy.default | field_priority needs an order | add order = [\"first\", \"second\"]",
+    ),
+    (
+        "default = \"last_write\"",
+        "default = \"ours\"\norder = [\"hubspot-main\"]",
+        "link[contacts].policy.order | only field_priority has an order | remove the key",
     ),
     (
         "lifecycle = \"theirs\"",
-        "lifecycle = { policy = \"field_priority\", order = [\"a\"] }",
-        "link[contacts].policy.fields.lifecycle.policy | \"field_priority\" is not available in this version | use \"last_write\" or \"theirs\"",
+        "lifecycle = \"field_priority\"",
+        "link[contacts].policy.fields.lifecycle | field_priority needs an order | write { policy = \"field_priority\", order = [\"first\", \"second\"] }",
+    ),
+    (
+        "lifecycle = \"theirs\"",
+        "lifecycle = { policy = \"field_priority\", order = [\"hubspot-mian\"] }",
+        "link[contacts].policy.fields.lifecycle.order | \"hubspot-mian\" is not one of the members | did you mean \"hubspot-main\"?",
+    ),
+    (
+        "lifecycle = \"theirs\"",
+        "lifecycle = { policy = \"field_priority\", order = [\"hubspot-main\", \"hubspot-main\"] }",
+        "link[contacts].policy.fields.lifecycle.order | \"hubspot-main\" is named twice | name each member once",
+    ),
+    (
+        "lifecycle = \"theirs\"",
+        "lifecycle = { policy = \"field_priority\", order = [] }",
+        "link[contacts].policy.fields.lifecycle.order | it is empty | name the members, the one that wins first",
     ),
 ];
 

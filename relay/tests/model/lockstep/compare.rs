@@ -46,7 +46,8 @@ pub(super) fn compare_field(own: &Field, reference: &state::EntityField, now: i6
     same(&what("revision"), &own.rev, &rev(Some(reference.rev)))?;
     same(&what("author"), &own.by, &real::by(reference.by))?;
     let held = reference.held.as_ref().map(|held| candidates(held.iter().copied()));
-    same(&what("candidates"), &own.held, &held)?;
+    let own_held = own.held.as_ref().map(|held| held.iter().map(|c| (c.by, c.value.clone())).collect::<Vec<_>>());
+    same(&what("candidates"), &own_held, &held)?;
     let past: BTreeSet<_> = reference.past.iter().map(|(value, by)| (real::value(*value), real::by(*by))).collect();
     same(&what("past"), &own.past.iter().cloned().collect(), &past)?;
     // The real code forgets flips that no longer count.

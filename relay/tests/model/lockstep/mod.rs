@@ -300,7 +300,7 @@ impl Lockstep {
                     .map_err(|why| format!("{} of member {place}: {why}", field.name))?;
             }
         }
-        let conflicts = u32::try_from(self.notes.conflicts.len()).unwrap_or(u32::MAX);
+        let conflicts = self.notes.conflicts;
         same("conflicts", &conflicts, &other.conflicts)?;
         self.arrive()
     }
