@@ -3,10 +3,11 @@
 //! They must not know files or the environment. The surprising thing: every limit of the process stands in [`Limits`],
 //! each with what happens when it is reached.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use headgate_schemas::System;
+use headgate_schemas::{System, Timestamp};
 use secrecy::SecretString;
 
 /// Everything the gateway is told. Every limit of the process stands here.
@@ -51,6 +52,8 @@ pub struct Limits {
     pub append_deadline: Duration,
     /// Keys remembered as already published; beyond it the oldest are forgotten and the relay recognises repeats.
     pub dedup_keys: u64,
+    /// Bytes of events kept of accounts without a connection; beyond it the account that holds most loses its oldest.
+    pub unrouted_bytes: usize,
     /// Longest wait for stragglers of one busy record.
     pub order_window: Duration,
     /// Events held for stragglers in all; beyond it they are published at once.
@@ -74,6 +77,7 @@ impl Default for Limits {
             endpoint_rate: 5_000,
             append_deadline: Duration::from_secs(2),
             dedup_keys: 250_000,
+            unrouted_bytes: 16 << 20,
             order_window: Duration::from_millis(50),
             order_held: 50_000,
             order_records: 200_000,
@@ -139,21 +143,89 @@ pub struct EndpointConfig {
     pub key: String,
     /// Who posts there.
     pub provider: ProviderName,
-    /// The tenant its changes belong to.
-    pub tenant: String,
-    /// The connection its changes are of.
-    pub connection: String,
-    /// The system of that connection.
+    /// The system its changes are of.
     pub system: System,
-    /// The account of that connection, in canonical form. Events of another account are unrouted:
-    /// counted, acknowledged, not published.
-    pub account: String,
+    /// Whose changes they are. Events of any other account are unrouted: counted, acknowledged, kept for a while,
+    /// not published.
+    pub owners: Owners,
     /// What a call is checked with.
     pub credential: Credential,
+    /// From then on the second of two live secrets is no longer accepted.
+    pub second_secret_expires: Option<Timestamp>,
     /// HubSpot: accept the forgeable v1 and v2 signatures.
     pub allow_legacy: bool,
     /// HubSpot: also compute v3 over the URL as sent.
     pub raw_url_fallback: bool,
+}
+
+impl EndpointConfig {
+    /// An endpoint with everything optional switched off.
+    pub fn new(
+        name: impl Into<String>,
+        key: impl Into<String>,
+        (provider, system): (ProviderName, System),
+        owners: Owners,
+        credential: Credential,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            key: key.into(),
+            provider,
+            system,
+            owners,
+            credential,
+            second_secret_expires: None,
+            allow_legacy: false,
+            raw_url_fallback: false,
+        }
+    }
+}
+
+/// A connection as its changes name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: String,
+    /// The name of the connection.
+    pub connection: String,
+    /// The account in the CRM, in canonical form.
+    pub account: String,
+}
+
+/// Whose changes an endpoint takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// One connection's.
+    One(Owner),
+    /// Those of the account that each event names, by account.
+    ByAccount(HashMap<String, Owner>),
+}
+
+impl Owners {
+    /// The owner of events that name `account`.
+    pub fn of(&self, account: &str) -> Option<&Owner> {
+        match self {
+            Self::One(owner) => (owner.account == account).then_some(owner),
+            Self::ByAccount(owners) => owners.get(account),
+        }
+    }
+
+    /// The owner of events that name no account.
+    pub const fn sole(&self) -> Option<&Owner> {
+        match self {
+            Self::One(owner) => Some(owner),
+            Self::ByAccount(_) => None,
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Owner> {
+        let (one, many) = match self {
+            Self::One(owner) => (Some(owner), None),
+            Self::ByAccount(owners) => (None, Some(owners.values())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
 }
 
 /// What a call is checked with.

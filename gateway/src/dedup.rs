@@ -23,16 +23,11 @@ use tokio::sync::watch;
 pub(crate) struct Key(u128);
 
 impl Key {
-    /// The key of a change. `tenant` comes from [`tenant_mix`].
-    pub(crate) const fn new(id: ChangeId, tenant: u128) -> Self {
-        Self(id.as_u128() ^ tenant)
+    /// The key of a change; the same change of two tenants is two.
+    pub(crate) fn new(id: ChangeId, tenant: &str) -> Self {
+        let tenant: [u8; 32] = Sha256::digest(tenant.as_bytes()).into();
+        Self(id.as_u128() ^ tenant.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
     }
-}
-
-/// A number per tenant that keeps the same change of two tenants apart.
-pub(crate) fn tenant_mix(tenant: &str) -> u128 {
-    let hash: [u8; 32] = Sha256::digest(tenant.as_bytes()).into();
-    hash.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
 /// How the publishing of a change ends.
@@ -232,7 +227,7 @@ mod tests {
     #[test]
     fn tenants_do_not_share_keys() {
         let id = ChangeId::from_bytes([7; 16]);
-        assert_ne!(Key::new(id, tenant_mix("acme")), Key::new(id, tenant_mix("globex")));
-        assert_eq!(Key::new(id, tenant_mix("acme")), Key::new(id, tenant_mix("acme")));
+        assert_ne!(Key::new(id, "acme"), Key::new(id, "globex"));
+        assert_eq!(Key::new(id, "acme"), Key::new(id, "acme"));
     }
 }

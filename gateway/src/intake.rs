@@ -26,11 +26,12 @@ use crate::config::{Limits, ProviderName};
 use crate::dedup::{Dedup, Reserved};
 use crate::limit::{self, Admission, BodyFault, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
-use crate::provider::{self, Call, Endpoint, Malformed, Provider, Reading};
+use crate::provider::{self, Call, Endpoint, Malformed, Provider, Reading, Unrouted};
 use crate::publish::{self, Publisher};
 use crate::route::{Route, route};
 use crate::signature::Refusal;
 use crate::step;
+use crate::unrouted::UnroutedEvents;
 
 /// Seconds after which a provider may try again; short, since overload here is short.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -136,6 +137,8 @@ pub(crate) struct Intake {
     pub dedup: Arc<Dedup>,
     /// The way to the stream.
     pub publisher: Arc<Publisher>,
+    /// Events of accounts without a connection.
+    pub unrouted: UnroutedEvents,
     /// Counters.
     pub metrics: Metrics,
     /// Runs the tasks.
@@ -218,11 +221,13 @@ impl Intake {
         let Some(endpoint) = found.map(Arc::as_ref).or_else(|| self.decoys.get(&name)) else { return Err(unknown) };
         let started = Instant::now();
         let url = self.url(received);
+        endpoint.expire(received.at);
         let verdict = provider.verify(&received.call(&url), endpoint, received.at);
         let scheme = verdict.unwrap_or("none");
         self.metrics.verify_seconds.get_or_create(&Scheme { scheme }).observe(started.elapsed().as_secs_f64());
         let Some(endpoint) = found else { return Err(unknown) };
         verdict.map_err(Rejection::Unauthorised)?;
+        endpoint.verified(received.at);
         Ok((Arc::clone(endpoint), provider))
     }
 
@@ -234,26 +239,33 @@ impl Intake {
         provider: &'static dyn Provider,
     ) -> Result<Reading, Rejection> {
         let url = self.url(received);
-        let reading = provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
+        let mut reading =
+            provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
         let source = endpoint.config.provider.as_str();
         for change in &reading.changes {
             let object = object_label(change.object.kind.as_str());
             self.metrics.events.get_or_create(&Object { source, object }).inc();
         }
-        for (reason, count) in [("unknown_kind", reading.unknown), ("unrouted", reading.unrouted)] {
+        for (reason, count) in [("unknown_kind", reading.unknown), ("unrouted", reading.unrouted.len() as u64)] {
             if count > 0 {
                 self.metrics.ignored.get_or_create(&Reason { source, reason }).inc_by(count);
             }
         }
-        if let Some(account) = &reading.unrouted_account {
-            tracing::info!(
-                endpoint = endpoint.config.name,
-                account,
-                events = reading.unrouted,
-                "events of an account without a connection"
-            );
-        }
+        self.keep_unrouted(&endpoint.config.name, &mut reading.unrouted, received.at);
         Ok(reading)
+    }
+
+    fn keep_unrouted(&self, endpoint: &str, unrouted: &mut Vec<Unrouted>, at: Timestamp) {
+        let Some(first) = unrouted.first() else { return };
+        tracing::info!(
+            endpoint,
+            account = first.account,
+            events = unrouted.len(),
+            "events of an account without a connection"
+        );
+        for Unrouted { account, body } in unrouted.drain(..) {
+            self.unrouted.keep(endpoint, &account, body, at);
+        }
     }
 
     /// Reserves and publishes in a task of its own, which keeps the request's share of memory until the end.
@@ -264,7 +276,7 @@ impl Intake {
         reading: Reading,
         permit: Permit,
     ) -> tokio::task::JoinHandle<bool> {
-        let reserved = publish::reserve(&self.dedup, endpoint, provider, &reading.changes);
+        let reserved = publish::reserve(&self.dedup, provider, &reading.changes);
         pass(step::RESERVED);
         let source = endpoint.config.provider.as_str();
         for reserved in &reserved {

@@ -21,16 +21,17 @@
 //! provider's retry. [`vectors`] runs the same verification over recorded calls.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use headgate_schemas::System;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Sink;
+use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::config::{Credential, EndpointConfig, GatewayConfig, ProviderName};
+use crate::config::{Credential, EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
 use crate::dedup::Dedup;
 use crate::intake::Intake;
 use crate::limit::Admission;
@@ -38,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::provider::Endpoint;
 use crate::publish::Publisher;
 use crate::signature::Keys;
+use crate::unrouted::UnroutedEvents;
 
 pub mod config;
 mod dedup;
@@ -50,11 +52,15 @@ mod publish;
 mod route;
 mod server;
 mod signature;
+mod status;
 mod step;
+mod unrouted;
 pub mod vectors;
 
 pub use signature::KeyError;
+pub use status::{EndpointStatus, SecretStatus};
 pub use step::STEPS;
+pub use unrouted::{UnroutedAccount, UnroutedEvent};
 
 /// Why a gateway did not start. Names endpoints, never their keys or secrets.
 #[derive(Debug, thiserror::Error)]
@@ -93,11 +99,17 @@ pub enum StartError {
 }
 
 /// A running gateway. Its tasks belong to the [`Shutdown`] it was started with and end with it.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Gateway {
     local_addr: SocketAddr,
-    public_url: String,
+    intake: Arc<Intake>,
     shutdown: Shutdown,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -108,7 +120,7 @@ impl Gateway {
 
     /// What signed URLs begin with.
     pub fn public_url(&self) -> &str {
-        &self.public_url
+        &self.intake.public_url
     }
 
     /// Whether it takes requests, whatever the state of what reads the stream.
@@ -119,6 +131,24 @@ impl Gateway {
     /// Whether it finishes what is open and takes nothing new.
     pub fn is_draining(&self) -> bool {
         self.shutdown.is_stopped()
+    }
+
+    /// The endpoints by name, with the state of their secrets.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let now = time::now();
+        let mut list: Vec<_> = self.intake.endpoints.values().map(|endpoint| status::of(endpoint, now)).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
+    /// Accounts whose events came to an endpoint and whom no connection has, the one heard of last first.
+    pub fn unrouted(&self) -> Vec<UnroutedAccount> {
+        self.intake.unrouted.list(time::now())
+    }
+
+    /// The events kept of one of them, the oldest first; `None` when there never was any.
+    pub fn unrouted_events(&self, endpoint: &str, account: &str) -> Option<Vec<UnroutedEvent>> {
+        self.intake.unrouted.events(endpoint, account, time::now())
     }
 }
 
@@ -145,20 +175,21 @@ pub async fn start(
     let dedup = Dedup::new(limits.dedup_keys);
     let publisher = Publisher::new(sink, Arc::clone(&dedup), &limits, metrics.clone(), shutdown.clone());
     let publisher = Arc::new(publisher);
-    let intake = Intake {
+    let intake = Arc::new(Intake {
         endpoints,
         decoys: decoys(),
-        public_url: public_url.clone(),
+        public_url,
         admission: Admission::new(limits.inflight_bytes),
+        unrouted: UnroutedEvents::new(&limits),
         limits,
         dedup,
         publisher: Arc::clone(&publisher),
         metrics,
         shutdown: shutdown.clone(),
-    };
+    });
     shutdown.spawn("order", publisher.drive());
-    shutdown.spawn("accept", server::accept(listener, Arc::new(intake), shutdown.clone()));
-    Ok(Gateway { local_addr, public_url, shutdown: shutdown.clone() })
+    shutdown.spawn("accept", server::accept(listener, Arc::clone(&intake), shutdown.clone()));
+    Ok(Gateway { local_addr, intake, shutdown: shutdown.clone() })
 }
 
 type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;
@@ -203,18 +234,8 @@ fn decoys() -> HashMap<ProviderName, Endpoint, ahash::RandomState> {
         // Base64 and plain text at once, so that every provider can make a key of it.
         let credential = Credential::Secrets(vec!["aGVhZGdhdGUtbm8tc3VjaC1lbmRwb2ludA==".into()]);
         let keys = provider.keys(&credential).ok()?;
-        let config = EndpointConfig {
-            name: String::new(),
-            key: String::new(),
-            provider: name,
-            tenant: String::new(),
-            connection: String::new(),
-            system: System::Native,
-            account: String::new(),
-            credential,
-            allow_legacy: false,
-            raw_url_fallback: false,
-        };
+        let nobody = Owners::One(Owner::default());
+        let config = EndpointConfig::new("", "", (name, System::Native), nobody, credential);
         Some((name, Endpoint::new(config, keys, 1)))
     };
     ProviderName::ALL.into_iter().filter_map(decoy).collect()

@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::dedup::{Dedup, Fate, Key, Reservation, Reserved};
 use crate::metrics::{Metrics, Why};
 use crate::order::{Offered, Released, Sequencer};
-use crate::provider::{Endpoint, Provider};
+use crate::provider::Provider;
 use crate::step;
 
 /// A record and the duty to publish it.
@@ -220,14 +220,9 @@ impl Publisher {
     }
 }
 
-/// The keys of the changes of one endpoint, reserved together.
-pub(crate) fn reserve(
-    dedup: &Arc<Dedup>,
-    endpoint: &Endpoint,
-    provider: &dyn Provider,
-    changes: &[Change],
-) -> Vec<Reserved> {
-    let keys = changes.iter().map(|change| Key::new(change.id, endpoint.tenant_mix));
+/// The keys of the changes of one request, reserved together.
+pub(crate) fn reserve(dedup: &Arc<Dedup>, provider: &dyn Provider, changes: &[Change]) -> Vec<Reserved> {
+    let keys = changes.iter().map(|change| Key::new(change.id, &change.tenant));
     dedup.reserve(keys, provider.remembered_for())
 }
 

@@ -2,6 +2,8 @@
 //! both sides, comparison in constant time. It must not know any provider. The surprising thing: every check answers
 //! with a [`Refusal`] that names the reason for counters only; the caller outside sees one and the same 401.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -96,6 +98,12 @@ pub(crate) enum Keys {
 pub(crate) struct SharedKey {
     mac: Hmac<Sha256>,
     secret: SecretSlice<u8>,
+    /// Its time is over: nothing matches it any more.
+    ended: AtomicBool,
+    /// It has matched since [`SharedKey::note`] was called.
+    matched: AtomicBool,
+    /// Microseconds of the last call it verified, 0 before the first.
+    last_used: AtomicI64,
 }
 
 impl std::fmt::Debug for SharedKey {
@@ -111,7 +119,13 @@ impl SharedKey {
             return Err(KeyError::Empty);
         }
         let mac = Hmac::new_from_slice(secret).map_err(|_| KeyError::Empty)?;
-        Ok(Self { mac, secret: secret.to_vec().into() })
+        Ok(Self {
+            mac,
+            secret: secret.to_vec().into(),
+            ended: AtomicBool::new(false),
+            matched: AtomicBool::new(false),
+            last_used: AtomicI64::new(0),
+        })
     }
 
     /// Whether `tag` is the HMAC-SHA256 of the joined `parts`, compared in constant time.
@@ -120,7 +134,7 @@ impl SharedKey {
         for part in parts {
             mac.update(part);
         }
-        mac.verify_slice(tag).is_ok()
+        self.matches(mac.verify_slice(tag).is_ok())
     }
 
     /// Whether `tag` is the plain SHA-256 of the secret and the joined `parts`, compared in constant time.
@@ -130,7 +144,34 @@ impl SharedKey {
         for part in parts {
             hash.update(part);
         }
-        hash.finalize().as_slice().ct_eq(tag).into()
+        self.matches(hash.finalize().as_slice().ct_eq(tag).into())
+    }
+
+    /// Ends it, or takes that back. Called before a verification that it must not pass any more.
+    pub(crate) fn end(&self, ended: bool) {
+        self.ended.store(ended, Ordering::Relaxed);
+    }
+
+    /// Notes that a call at `now` was verified, if it was this key that did it.
+    pub(crate) fn note(&self, now: Timestamp) {
+        if self.matched.swap(false, Ordering::Relaxed) {
+            self.last_used.store(now.micros(), Ordering::Relaxed);
+        }
+    }
+
+    /// The last call it verified.
+    pub(crate) fn last_used(&self) -> Option<Timestamp> {
+        let micros = self.last_used.load(Ordering::Relaxed);
+        (micros != 0).then(|| Timestamp::from_micros(micros))
+    }
+
+    /// Whether a comparison counts. An ended key is compared all the same, so that it takes as long as any other.
+    fn matches(&self, equal: bool) -> bool {
+        let matches = equal && !self.ended.load(Ordering::Relaxed);
+        if matches {
+            self.matched.store(true, Ordering::Relaxed);
+        }
+        matches
     }
 }
 

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Credential, EndpointConfig, ProviderName};
+use crate::config::{Credential, EndpointConfig, Owner, Owners, ProviderName};
 use crate::provider::{self, Call, Endpoint, Provider};
 use crate::signature::{self, WINDOW_MS};
 
@@ -278,18 +278,11 @@ fn endpoint(case: &Case, name: ProviderName, provider: &dyn Provider) -> Result<
         _ => return Err(CaseError::Secret),
     };
     let keys = provider.keys(&credential).map_err(|_| CaseError::Secret)?;
-    let config = EndpointConfig {
-        name: "vectors".to_owned(),
-        key: String::new(),
-        provider: name,
-        tenant: String::new(),
-        connection: String::new(),
-        system: if name == ProviderName::Hubspot { System::Hubspot } else { System::Native },
-        account: String::new(),
-        credential,
-        allow_legacy: case.options.allow_legacy,
-        raw_url_fallback: case.options.raw_url_fallback,
-    };
+    let system = if name == ProviderName::Hubspot { System::Hubspot } else { System::Native };
+    let owners = Owners::One(Owner::default());
+    let mut config = EndpointConfig::new("vectors", "", (name, system), owners, credential);
+    config.allow_legacy = case.options.allow_legacy;
+    config.raw_url_fallback = case.options.raw_url_fallback;
     Ok(Endpoint::new(config, keys, 1))
 }
 

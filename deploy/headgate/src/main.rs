@@ -3,6 +3,7 @@
 
 mod admin;
 mod admin_client;
+mod admin_gateway;
 mod cli;
 mod command;
 mod config;

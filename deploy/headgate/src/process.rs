@@ -10,6 +10,7 @@ use headgate_schemas::stream::{Sink, Source};
 use prometheus_client::registry::Registry;
 
 use crate::admin::{self, Signs};
+use crate::admin_gateway;
 use crate::config::{Config, StreamConfig};
 use crate::exit::Failure;
 
@@ -56,7 +57,8 @@ pub(crate) async fn start(config: Config, shutdown: &Shutdown) -> Result<Running
 
     let (gateway_addr, reader) = (gateway.local_addr(), stream.clone());
     let open = Arc::new(move || Ok(Box::new(reader.source()) as Box<dyn Source>));
-    let api = headgate_relay::admin::router(relay.clone(), open, shutdown.clone());
+    let api = headgate_relay::admin::router(relay.clone(), open, shutdown.clone())
+        .merge(admin_gateway::router(gateway.clone()));
     let signs = Signs::new(registry, gateway, relay.handle, stream.clone());
     let admin = admin::serve(config.admin.listen, api, signs, shutdown).await?;
     Ok(Running { gateway: gateway_addr, admin, stream })

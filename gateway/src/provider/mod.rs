@@ -13,8 +13,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Credential, EndpointConfig, ProviderName};
-use crate::dedup::tenant_mix;
+use crate::config::{Credential, EndpointConfig, Owner, ProviderName};
 use crate::limit::Rate;
 use crate::signature::{self, KeyError, Keys, Refusal};
 
@@ -98,16 +97,30 @@ pub(crate) struct Endpoint {
     pub config: EndpointConfig,
     /// What calls are checked with.
     pub keys: Keys,
-    /// Keeps its tenant's changes apart in the deduplication.
-    pub tenant_mix: u128,
     /// Verified requests per second.
     pub rate: Mutex<Rate>,
 }
 
 impl Endpoint {
+    /// Ends a second secret whose time is over. Called before each verification.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        if let (Some(at), Keys::Shared(keys)) = (self.config.second_secret_expires, &self.keys)
+            && let Some(second) = keys.get(1)
+        {
+            second.end(at <= now);
+        }
+    }
+
+    /// Notes which secret verified a call.
+    pub(crate) fn verified(&self, now: Timestamp) {
+        if let Keys::Shared(keys) = &self.keys {
+            keys.iter().for_each(|key| key.note(now));
+        }
+    }
+
     /// A door that takes `rate` requests per second.
     pub(crate) fn new(config: EndpointConfig, keys: Keys, rate: u32) -> Self {
-        Self { tenant_mix: tenant_mix(&config.tenant), keys, config, rate: Mutex::new(Rate::new(rate)) }
+        Self { keys, config, rate: Mutex::new(Rate::new(rate)) }
     }
 }
 
@@ -118,10 +131,17 @@ pub(crate) struct Reading {
     pub changes: Vec<Change>,
     /// Events of kinds we do not know.
     pub unknown: u64,
-    /// Events of other accounts than the endpoint's.
-    pub unrouted: u64,
-    /// The first of those accounts.
-    pub unrouted_account: Option<String>,
+    /// Events of accounts that no connection of the endpoint has.
+    pub unrouted: Vec<Unrouted>,
+}
+
+/// An event of an account that no connection of the endpoint has.
+#[derive(Debug)]
+pub(crate) struct Unrouted {
+    /// The account it names.
+    pub account: String,
+    /// The event as it stands in the body.
+    pub body: Vec<u8>,
 }
 
 /// A verified body that is not what the provider documents. Carries a fixed text, never a value.
@@ -159,21 +179,22 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// A change of `object` that sets nothing yet; `key` is the provider's deduplication recipe.
+    /// A change of `object` of `owner` that sets nothing yet; `key` is the provider's deduplication recipe.
     pub(crate) fn change<'k>(
         &self,
+        owner: &Owner,
         index: usize,
         kind: ChangeKind,
         object: Object,
         key: impl IntoIterator<Item = &'k [u8]>,
     ) -> Change {
         Change {
-            id: ChangeId::derive(self.endpoint.system, &self.endpoint.account, key),
-            tenant: self.endpoint.tenant.clone(),
+            id: ChangeId::derive(self.endpoint.system, &owner.account, key),
+            tenant: owner.tenant.clone(),
             source: Source {
                 system: self.endpoint.system,
-                account: self.endpoint.account.clone(),
-                connection: self.endpoint.connection.clone(),
+                account: owner.account.clone(),
+                connection: owner.connection.clone(),
             },
             object,
             kind,
@@ -259,6 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Owners;
 
     #[test]
     fn nesting_is_counted_outside_of_text() {
@@ -279,18 +301,9 @@ mod tests {
     const NATIVE: &str = r#"{"type":"contact.updated","timestamp":"2026-01-01T11:59:57.120Z","data":{"id":"c_19","name":"R","n":[1,{"a":null}]},"previous":{"name":"Q"},"sequence":17,"complete":false,"actor":"u"}"#;
 
     fn endpoint(name: ProviderName) -> Endpoint {
-        let config = EndpointConfig {
-            name: "e".to_owned(),
-            key: "k".to_owned(),
-            provider: name,
-            tenant: "acme".to_owned(),
-            connection: "c".to_owned(),
-            system: headgate_schemas::System::Hubspot,
-            account: "5550123".to_owned(),
-            credential: Credential::None,
-            allow_legacy: true,
-            raw_url_fallback: true,
-        };
+        let owner = Owner { tenant: "acme".to_owned(), connection: "c".to_owned(), account: "5550123".to_owned() };
+        let system = headgate_schemas::System::Hubspot;
+        let config = EndpointConfig::new("e", "k", (name, system), Owners::One(owner), Credential::None);
         Endpoint::new(config, Keys::Shared(Vec::new()), 1)
     }
 

@@ -231,8 +231,9 @@ impl Event<'_> {
             }
             None => return Err(Malformed("data has no id")),
         };
+        let owner = endpoint.owners.sole().ok_or(Malformed("these events name no account"))?;
         let arrival = Arrival::new(call, endpoint, received_at, 1);
-        let mut change = arrival.change(0, kind, subject, [webhook_id.as_bytes()]);
+        let mut change = arrival.change(owner, 0, kind, subject, [webhook_id.as_bytes()]);
         let mut previous = map(self.previous)?.unwrap_or_default();
         let with_previous = |(name, value): (String, Value)| {
             let previous = previous.swap_remove(&name);

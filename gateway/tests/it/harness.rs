@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::Gateway;
-use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, ProviderName};
+use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, Owner, Owners, ProviderName};
 use headgate_schemas::contract::Record;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Append, Sink, StreamError, Topic};
@@ -124,19 +124,21 @@ pub(crate) fn limits() -> Limits {
     Limits { order_window: Duration::ZERO, append_deadline: PATIENCE, ..Limits::default() }
 }
 
+pub(crate) fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
+    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned() }
+}
+
 pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credential: Credential) -> EndpointConfig {
-    EndpointConfig {
-        name: name.to_owned(),
-        key: path.rsplit('/').next().unwrap().to_owned(),
-        provider,
-        tenant: "acme".to_owned(),
-        connection: format!("{name}-main"),
-        system: if provider == ProviderName::Native { System::Native } else { System::Hubspot },
-        account: if provider == ProviderName::Native { "crm".to_owned() } else { "5550123".to_owned() },
+    let (system, account) =
+        if provider == ProviderName::Native { (System::Native, "crm") } else { (System::Hubspot, "5550123") };
+    let key = path.rsplit('/').next().unwrap();
+    EndpointConfig::new(
+        name,
+        key,
+        (provider, system),
+        Owners::One(owner("acme", &format!("{name}-main"), account)),
         credential,
-        allow_legacy: false,
-        raw_url_fallback: false,
-    }
+    )
 }
 
 pub(crate) fn endpoints() -> Vec<EndpointConfig> {
@@ -171,9 +173,13 @@ impl Bench {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::of(limits, endpoints()).await
+    }
+
+    pub(crate) async fn of(limits: Limits, endpoints: Vec<EndpointConfig>) -> Self {
         let (sink, shutdown) = (TestSink::new(), Shutdown::new(PATIENCE));
         let mut registry = Registry::default();
-        let gateway = start(limits, endpoints(), sink.clone(), &mut registry, &shutdown).await;
+        let gateway = start(limits, endpoints, sink.clone(), &mut registry, &shutdown).await;
         Self { gateway, sink, shutdown, registry }
     }
 
@@ -317,8 +323,13 @@ pub(crate) fn hubspot_signature(secret: &str, path: &str, body: &[u8]) -> (Strin
 
 /// A signed HubSpot call.
 pub(crate) fn hubspot(body: impl AsRef<[u8]>) -> Vec<u8> {
+    hubspot_with(SECRET, body)
+}
+
+/// A HubSpot call signed with `secret`.
+pub(crate) fn hubspot_with(secret: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let (signature, at) = hubspot_signature(SECRET, HUBSPOT, body);
+    let (signature, at) = hubspot_signature(secret, HUBSPOT, body);
     let headers = [
         ("Content-Type", "application/json"),
         ("X-HubSpot-Signature-v3", signature.as_str()),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use headgate_gateway::config::Owners;
 use hyper::Uri;
 use serde_json::{Value, json};
 
@@ -130,7 +131,7 @@ fn described(config: &Config) -> Vec<Line> {
     lines.extend(config.gateway.endpoints.iter().map(|e| {
         Line::ok(
             format!("endpoint[{}]", e.name),
-            format!("{} webhooks of {}, key hidden", e.provider.as_str(), e.connection),
+            format!("{} webhooks of {}, key hidden", e.provider.as_str(), whose(&e.owners)),
         )
     }));
     lines.extend(config.relay.links.iter().map(|link| {
@@ -244,4 +245,12 @@ fn write_json(out: &mut impl Write, lines: &[Line]) -> std::io::Result<()> {
         .map(|line| json!({ "level": line.level.as_str(), "about": line.about, "found": line.found, "fix": line.fix }))
         .collect();
     super::print_json(out, &json!({ "lines": lines }))
+}
+
+/// Whose changes an endpoint takes, in words.
+fn whose(owners: &Owners) -> String {
+    match owners {
+        Owners::One(owner) => owner.connection.clone(),
+        Owners::ByAccount(owners) => format!("{} connections by account", owners.len()),
+    }
 }

@@ -80,7 +80,7 @@ fn hook(endpoint: &EndpointConfig, base: &str, provider: HookProvider) -> Option
             Credential::Secrets(secrets) => secrets.first()?.expose_secret().to_owned(),
             Credential::PublicKey(_) | Credential::None => return None,
         },
-        (ProviderName::Salesforce, HookProvider::Salesforce) => endpoint.account.clone(),
+        (ProviderName::Salesforce, HookProvider::Salesforce) => endpoint.owners.sole()?.account.clone(),
         _ => return None,
     };
     Some(Hook { url: format!("{base}/in/{}/{}", endpoint.provider.as_str(), endpoint.key), provider, secret })

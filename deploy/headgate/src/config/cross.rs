@@ -1,9 +1,9 @@
 //! What the sections say about each other. Pure: drafts in, findings out. A draft whose own reading failed has holes;
 //! a check that meets a hole says nothing, because the hole was reported already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use headgate_gateway::config::{EndpointConfig, ProviderName};
+use headgate_gateway::config::{EndpointConfig, Owner, Owners, ProviderName};
 use headgate_relay::config::AdminConfig;
 use headgate_schemas::System;
 
@@ -121,6 +121,9 @@ pub(crate) fn endpoints(
 }
 
 fn endpoint(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointDraft) -> Option<EndpointConfig> {
+    if draft.by_account {
+        return by_account(reader, connections, draft);
+    }
     let connection = connections.find(reader, &draft.connection_at, draft.connection.as_deref()?)?;
     let (provider, system) = (draft.provider?, connection.system?);
     if system_of(provider) != system {
@@ -139,25 +142,68 @@ fn endpoint(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointD
             reader.fault(&draft.organization_at, "it is not the account of the connection", fix);
         }
     }
-    Some(EndpointConfig {
-        name: draft.name?,
-        key: draft.key?,
-        provider,
-        tenant: connection.tenant.clone()?,
-        connection: connection.name.clone()?,
-        system,
-        account,
-        credential: draft.credential?,
-        allow_legacy: draft.allow_legacy,
-        raw_url_fallback: draft.raw_url_fallback,
-    })
+    let owner = Owner { tenant: connection.tenant.clone()?, connection: connection.name.clone()?, account };
+    assemble(draft, system, Owners::One(owner))
+}
+
+/// An endpoint that serves every connection of its provider's system, told apart by account.
+fn by_account(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointDraft) -> Option<EndpointConfig> {
+    let system = system_of(draft.provider?);
+    let mut owners = HashMap::new();
+    for connection in connections.by_name.values().filter(|connection| connection.system == Some(system)) {
+        let (Some(tenant), Some(name), Some(account)) = (&connection.tenant, &connection.name, &connection.account)
+        else {
+            continue;
+        };
+        let owner = Owner { tenant: tenant.clone(), connection: name.clone(), account: account.clone() };
+        if let Some(other) = owners.insert(account.clone(), owner) {
+            let problem = format!("connections \"{}\" and \"{name}\" have one account", other.connection);
+            reader.fault(&draft.provider_at, problem, "name one connection in \"connection\" instead of a route");
+        }
+    }
+    if owners.is_empty() && !connections.nameless {
+        let problem = format!("there is no {system} connection, so every event is unrouted");
+        reader.warn(&draft.provider_at, problem, format!("add a [[connection]] with system = \"{system}\""));
+    }
+    assemble(draft, system, Owners::ByAccount(owners))
+}
+
+fn assemble(draft: EndpointDraft, system: System, owners: Owners) -> Option<EndpointConfig> {
+    let provider = (draft.provider?, system);
+    let mut config = EndpointConfig::new(draft.name?, draft.key?, provider, owners, draft.credential?);
+    config.second_secret_expires = draft.second_secret_expires;
+    config.allow_legacy = draft.allow_legacy;
+    config.raw_url_fallback = draft.raw_url_fallback;
+    Some(config)
+}
+
+/// What an endpoint brings changes of.
+#[derive(Clone, Debug)]
+pub(crate) enum Fed {
+    /// The connection of this name.
+    Connection(String),
+    /// Every connection of a system.
+    System(System),
+}
+
+/// What `draft` brings changes of. `None` where its reading failed.
+pub(crate) fn feeds(draft: &EndpointDraft) -> Option<Fed> {
+    match &draft.connection {
+        _ if draft.by_account => Some(Fed::System(system_of(draft.provider?))),
+        Some(connection) => Some(Fed::Connection(connection.clone())),
+        None => None,
+    }
 }
 
 /// Warns of connections whose own changes nobody will see.
-pub(crate) fn one_way(reader: &Reader<'_>, connections: &[ConnectionDraft], fed: &[(String, ProviderName)]) {
+pub(crate) fn one_way(reader: &Reader<'_>, connections: &[ConnectionDraft], fed: &[(Fed, ProviderName)]) {
     for draft in connections {
         let Some(name) = &draft.name else { continue };
-        let mut providers = fed.iter().filter(|(connection, _)| connection == name).map(|(_, provider)| provider);
+        let feeds = |fed: &Fed| match fed {
+            Fed::Connection(connection) => connection == name,
+            Fed::System(system) => draft.system == Some(*system),
+        };
+        let mut providers = fed.iter().filter(|(fed, _)| feeds(fed)).map(|(_, provider)| provider);
         if draft.poll && !providers.clone().any(|provider| BUILT.contains(provider)) {
             reader.warn(
                 &draft.poll_at,

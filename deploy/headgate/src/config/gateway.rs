@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::config::{Credential, Limits, ProviderName};
-use headgate_schemas::System;
+use headgate_schemas::{System, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::address;
@@ -51,8 +51,10 @@ pub(crate) struct EndpointDraft {
     pub(crate) provider: Option<ProviderName>,
     /// Where the provider stands.
     pub(crate) provider_at: At,
-    /// Its connection.
+    /// Its connection, unless each event's account says it.
     pub(crate) connection: Option<String>,
+    /// `route = "account"`.
+    pub(crate) by_account: bool,
     /// Where the connection stands.
     pub(crate) connection_at: At,
     /// Salesforce: the organization it expects.
@@ -61,6 +63,8 @@ pub(crate) struct EndpointDraft {
     pub(crate) organization_at: At,
     /// What a call is checked with.
     pub(crate) credential: Option<Credential>,
+    /// When the second live secret ends.
+    pub(crate) second_secret_expires: Option<Timestamp>,
     /// HubSpot: the old signatures too.
     pub(crate) allow_legacy: bool,
     /// HubSpot: the URL as sent too.
@@ -68,7 +72,8 @@ pub(crate) struct EndpointDraft {
 }
 
 /// Keys that some provider's endpoints have.
-const PROVIDER_KEYS: [&str; 16] = [
+const PROVIDER_KEYS: [&str; 17] = [
+    "second_secret_expires",
     "secret",
     "secret_env",
     "secret_file",
@@ -162,6 +167,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.headers, s.size("headers", 16));
     set(&mut l.append_deadline, s.duration("append_deadline", MS));
     set(&mut l.dedup_keys, s.number("dedup_keys", 1));
+    set(&mut l.unrouted_bytes, s.size("unrouted_bytes", 64 << 10));
     set(&mut l.order_window, s.duration("order_window", Duration::ZERO));
     set(&mut l.order_held, s.size("order_held", 0));
     set(&mut l.order_records, s.size("order_records", 1));
@@ -177,11 +183,12 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
     let name = s.name("name", "give the endpoint a name");
     let key = key(s, loopback);
     let provider = provider(s);
-    route(s);
+    let by_account = by_account(s, provider);
     let connection =
         if s.has("route") { s.text("connection") } else { s.required("connection", "name a [[connection]]") };
     let credential = credential(s, provider);
     let (allow_legacy, raw_url_fallback) = hubspot_options(s, provider);
+    let second_secret_expires = expiry(s);
     let organization = if provider == Some(ProviderName::Salesforce) { s.text("organization") } else { None };
     let draft = EndpointDraft {
         name,
@@ -191,10 +198,12 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
         provider,
         provider_at: s.at("provider"),
         connection,
+        by_account,
         connection_at: s.at("connection"),
         organization,
         organization_at: s.at("organization"),
         credential,
+        second_secret_expires,
         allow_legacy,
         raw_url_fallback,
     };
@@ -231,13 +240,43 @@ fn key(section: &mut Section<'_>, loopback: bool) -> Option<String> {
     Some(key)
 }
 
-fn route(section: &mut Section<'_>) {
-    if section.has("route") {
+/// `route = "account"`: each event's account says which connection it is of.
+fn by_account(section: &mut Section<'_>, provider: Option<ProviderName>) -> bool {
+    if !section.has("route") {
+        return false;
+    }
+    let chosen = section.choice("route", &[("account", Choice::Built(()))]).is_some();
+    if chosen && section.has("connection") {
+        section.fault(
+            "connection",
+            "route = \"account\" finds the connection by each event's account",
+            "keep one of the two keys",
+        );
+    }
+    if chosen && provider.is_some_and(|provider| system_of(provider) == System::Native) {
         section.fault(
             "route",
-            "\"route\" is not available in this version",
+            "calls of this provider name no account",
             "make one endpoint per connection and name it in \"connection\"",
         );
+    }
+    chosen
+}
+
+/// When the second live secret ends. Without one there is nothing to end.
+fn expiry(section: &mut Section<'_>) -> Option<Timestamp> {
+    const KEY: &str = "second_secret_expires";
+    let text = section.text(KEY)?;
+    if !SECOND.present(section) {
+        section.fault(KEY, "there is no second secret", "remove the key, or name the secret in second_secret_env");
+        return None;
+    }
+    match text.parse() {
+        Ok(at) => Some(at),
+        Err(_) => {
+            section.fault(KEY, "it is not a time", "write it like \"2026-01-31T12:00:00Z\"");
+            None
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use headgate_gateway::config::{Credential, ProviderName};
+use headgate_gateway::config::{Credential, Owner, Owners, ProviderName};
 use headgate_relay::config::{Auth, Guard, Policy};
 use headgate_schemas::{ObjectType, System};
 use secrecy::ExposeSecret;
@@ -122,7 +122,10 @@ fn the_documented_example_stands_as_it_is() {
     assert_eq!((salesforce.read_lag, salesforce.longest_run), (Duration::from_secs(5), Duration::from_secs(600)));
 
     let [app, messages] = &config.gateway.endpoints[..] else { panic!("two endpoints") };
-    assert_eq!((app.provider, app.tenant.as_str(), app.account.as_str()), (ProviderName::Hubspot, "acme", "5550123"));
+    assert_eq!(
+        (app.provider, app.owners.sole()),
+        (ProviderName::Hubspot, Some(&owner("acme", "hubspot-main", "5550123")))
+    );
     let Credential::Secrets(secrets) = &app.credential else { panic!("secrets") };
     assert_eq!(secrets.iter().map(|s| s.expose_secret()).collect::<Vec<_>>(), ["app-1"]);
     assert!(matches!(messages.credential, Credential::None));
@@ -425,8 +428,8 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     ),
     (
         "connection = \"hubspot-main\"",
-        "route = \"account\"",
-        "endpoint[hubspot-app].route | \"route\" is not available in this version | make one endpoint per connection and name it in \"connection\"",
+        "connection = \"hubspot-main\"\nroute = \"account\"",
+        "endpoint[hubspot-app].connection | route = \"account\" finds the connection by each event's account | keep one of the two keys",
     ),
     (
         "organization = \"00D5g000000ABCDEA4\"",
@@ -603,12 +606,58 @@ fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration(
     assert_eq!(token.expose_secret(), "pat-file");
 }
 
+fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
+    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned() }
+}
+
+#[test]
+fn an_endpoint_by_account_serves_every_connection_of_its_system() {
+    const OTHER: &str = "[[connection]]\nname = \"hubspot-two\"\ntenant = \"globex\"\nsystem = \"hubspot\"\naccount = \"42\"\nbase_url = \"http://127.0.0.1:9101\"\nauth = { kind = \"bearer\", token_env = \"HUBSPOT_TOKEN\" }\n";
+    let text = with("connection = \"hubspot-main\" ", "route = \"account\" ");
+    let config = read(&format!("{text}{OTHER}"), &[]);
+    let Owners::ByAccount(owners) = &config.gateway.endpoints[0].owners else { panic!("by account") };
+    assert_eq!(owners.len(), 2);
+    assert_eq!(owners.get("42"), Some(&owner("globex", "hubspot-two", "42")));
+    assert_eq!(owners.get("5550123"), Some(&owner("acme", "hubspot-main", "5550123")));
+    // Both connections are fed.
+    assert!(
+        !lines(&config.warnings).iter().any(|line| line.contains("connection[hubspot")),
+        "{:?}",
+        lines(&config.warnings)
+    );
+
+    let twice = format!("{text}{}", OTHER.replace("42", "5550123"));
+    let found = faults(&twice, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("connections \"hubspot-main\" and \"hubspot-two\" have one account"), "{found:?}");
+    let native = with("provider = \"hubspot\"", "provider = \"native\"")
+        .replace("connection = \"hubspot-main\" ", "route = \"account\" ");
+    assert!(faults(&native, &[]).iter().any(|fault| fault.contains("calls of this provider name no account")));
+}
+
+#[test]
+fn the_second_secret_has_an_end() {
+    const FIRST: &str = "secret_env = \"HUBSPOT_APP_SECRET\"";
+    let second =
+        format!("{FIRST}\nsecond_secret_env = \"HUBSPOT_TOKEN\"\nsecond_secret_expires = \"2026-12-01T00:00:00Z\"");
+    let config = read(&with(FIRST, &second), &[]);
+    let expires = config.gateway.endpoints[0].second_secret_expires.map(|at| at.to_string());
+    assert_eq!(expires.as_deref(), Some("2026-12-01T00:00:00.000000Z"));
+    for (from, to, fault) in [
+        ("2026-12-01T00:00:00Z", "soon", "second_secret_expires | it is not a time"),
+        ("second_secret_env = \"HUBSPOT_TOKEN\"", "", "second_secret_expires | there is no second secret"),
+    ] {
+        let found = faults(&with(FIRST, &second.replace(from, to)), &[]);
+        assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+    }
+}
+
 #[test]
 fn short_salesforce_accounts_become_long_ones() {
     let text = EXAMPLE.replace("00D5g000000ABCDEA4", "00D5g000000ABCD");
     let config = read(&text, &[]);
     assert_eq!(config.relay.connections[1].account, "00D5g000000ABCDEA4");
-    assert_eq!(config.gateway.endpoints[1].account, "00D5g000000ABCDEA4");
+    assert_eq!(config.gateway.endpoints[1].owners.sole().map(|o| o.account.as_str()), Some("00D5g000000ABCDEA4"));
 }
 
 #[test]

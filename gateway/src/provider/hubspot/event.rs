@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::kind::{Happening, known, neutral};
 use super::raw::{NAME_BYTES, Text, flag, label, number, text};
-use crate::config::EndpointConfig;
-use crate::provider::{Arrival, Call, Malformed, Reading, bounded, nests_within_limit, object};
+use crate::config::{EndpointConfig, Owner};
+use crate::provider::{Arrival, Call, Malformed, Reading, Unrouted, bounded, nests_within_limit, object};
 
 /// "Webhooks API": up to 100 events per request.
 const EVENTS: usize = 100;
@@ -91,6 +91,7 @@ pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Time
     }
     let arrival = Arrival::new(call, endpoint, received_at, events.len());
     let mut reading = Reading::default();
+    let mut unrouted = Vec::new();
     for (index, event) in events.iter().enumerate() {
         let name = event.subscription_type.as_ref().or(event.event_type.as_ref());
         let Some(name) = name.map(|t| t.0.as_ref()) else { return Err(Malformed("an event has no subscriptionType")) };
@@ -99,25 +100,40 @@ pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Time
             continue;
         };
         let portal = number(event.portal_id)?.ok_or(Malformed("an event has no portalId"))?;
-        if portal != endpoint.account {
-            reading.unrouted += 1;
-            reading.unrouted_account.get_or_insert_with(|| portal.to_owned());
+        let Some(owner) = endpoint.owners.of(portal) else {
+            unrouted.push((index, portal));
             continue;
-        }
-        reading.changes.push(event.change(&arrival, index, name, family, happening, portal)?);
+        };
+        reading.changes.push(event.change(&arrival, owner, index, name, family, happening)?);
     }
+    reading.unrouted = apart(call.body, &unrouted)?;
     Ok(reading)
+}
+
+/// The unrouted events as they stand in the body. Read a second time, since this is rare and the events that matter
+/// must not pay for it.
+fn apart(body: &[u8], unrouted: &[(usize, &str)]) -> Result<Vec<Unrouted>, Malformed> {
+    if unrouted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let events: Vec<&RawValue> =
+        serde_json::from_slice(body).map_err(|_| Malformed("the body is not an array of events"))?;
+    let event = |(index, portal): &(usize, &str)| {
+        let body = events.get(*index)?.get().as_bytes().to_vec();
+        Some(Unrouted { account: (*portal).to_owned(), body })
+    };
+    Ok(unrouted.iter().filter_map(event).collect())
 }
 
 impl<'a> Event<'a> {
     fn change(
         &self,
         arrival: &Arrival<'_>,
+        owner: &Owner,
         index: usize,
         name: &str,
         family: &str,
         happening: Happening,
-        portal: &str,
     ) -> Result<Change, Malformed> {
         let event_id = number(self.event_id)?.ok_or(Malformed("an event has no eventId"))?;
         let occurred = number(self.occurred_at)?.ok_or(Malformed("an event has no occurredAt"))?;
@@ -136,8 +152,8 @@ impl<'a> Event<'a> {
         // otherwise look the same: record ids are unique per type only.
         let app = number(self.app_id)?.unwrap_or_default();
         let generic = if family == "object" { type_id.as_deref().unwrap_or_default() } else { "" };
-        let key = [portal, app, name, generic, &record, event_id, occurred, &detail];
-        let mut change = arrival.change(index, ChangeKind::Touched, subject, key.map(str::as_bytes));
+        let key = [&owner.account, app, name, generic, &record, event_id, occurred, &detail];
+        let mut change = arrival.change(owner, index, ChangeKind::Touched, subject, key.map(str::as_bytes));
         change.occurred_at = Some(Timestamp::from_millis(occurred_ms));
         change.occurred_at_resolution = Resolution::Ms;
         if let Ok(ms) = u64::try_from(occurred_ms) {
