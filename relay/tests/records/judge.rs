@@ -61,7 +61,7 @@ pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> Verdict {
 
 fn judge(world: &World, relay: &dyn Relay) -> End {
     let people = relay.people();
-    let asked = people.iter().any(|person| person.asks);
+    let asked = relay.has_asked();
     let mut worst = if asked { End::Asked } else { End::Equal };
     for shelf in 0..world.shelves.len() {
         worst = worst.max(judge_shelf(world, relay, shelf, asked));

@@ -5,10 +5,12 @@
 //! `HEADGATE_MODEL_SEED` plays one and shows its trace if it ends badly. Verdicts depend on the seeds and on nothing
 //! else; no clock is read.
 
+pub mod engine;
 pub mod judge;
 pub mod reference;
 pub mod rules;
 pub mod scenario;
+mod schedules;
 pub mod shelf;
 pub mod world;
 
@@ -44,6 +46,7 @@ fn number_from_env(name: &str) -> Option<u64> {
 fn play_reference(scenario: &'static Scenario, seed: u64, rules: Rules, traced: bool) -> Verdict {
     let mut world = World::new(scenario, seed, traced);
     let mut relay = Machine::new(&mut world, rules);
+    world.plan();
     play(world, &mut relay, STEPS)
 }
 

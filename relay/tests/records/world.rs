@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::scenario::{CRMS, Line, SEC, Scenario};
+use crate::scenario::{Act, CRMS, Line, SEC, SMOOTH, Scenario};
 use crate::shelf::{Hand, Kind, RecordId, Row, Shelf};
 
 /// How long a relay waits for the answer to a write before its outcome counts as unknown.
@@ -16,6 +16,9 @@ pub const DEADLINE: i64 = 10 * SEC;
 pub const LATEST: i64 = 600 * SEC;
 /// How long a record that is not found may still come back before it counts as gone.
 pub const GRACE: i64 = 60 * SEC;
+
+/// Time from a change to its event, in calm weather.
+const CALM_DELAY: i64 = 50;
 
 /// What is played in a world.
 pub trait Relay {
@@ -27,6 +30,8 @@ pub trait Relay {
     fn people(&self) -> Vec<Standing>;
     /// Whether some person has this record, as a member or as one too many.
     fn holds(&self, id: RecordId) -> bool;
+    /// Whether a person was ever asked anything.
+    fn has_asked(&self) -> bool;
 }
 
 /// How a relay leaves a person.
@@ -34,7 +39,7 @@ pub trait Relay {
 pub struct Standing {
     /// The records.
     pub members: Vec<RecordId>,
-    /// Whether somebody must decide something about it, or had to.
+    /// Whether somebody must decide something about it.
     pub asks: bool,
 }
 
@@ -88,13 +93,15 @@ pub struct World {
     agenda: BTreeMap<(i64, u64), Job>,
     minted: u64,
     dice: fastrand::Rng,
+    /// Events and calls go smoothly and nothing comes twice: before the script begins.
+    calm: bool,
     trace: Option<String>,
 }
 
 impl World {
-    /// A world in which every act of its users is already on the agenda.
+    /// A world before anything happens in it.
     pub fn new(scenario: &'static Scenario, seed: u64, traced: bool) -> Self {
-        let mut world = Self {
+        Self {
             now: 0,
             scenario,
             shelves: (0..CRMS).map(|crm| Shelf::new(crm, scenario.unique)).collect(),
@@ -104,14 +111,36 @@ impl World {
             agenda: BTreeMap::new(),
             minted: 0,
             dice: fastrand::Rng::with_seed(seed),
+            calm: false,
             trace: traced.then(String::new),
-        };
-        for line in scenario.script {
-            let (earliest, latest) = line.between;
-            let at = SEC * earliest + world.span(&[SEC * (latest - earliest)]);
-            world.after(at, Job::User(*line));
         }
-        world
+    }
+
+    /// Puts every act of the script on the agenda.
+    pub fn plan(&mut self) {
+        for line in self.scenario.script {
+            let (earliest, latest) = line.between;
+            let at = SEC * earliest + self.span(&[SEC * (latest - earliest)]);
+            self.after(at, Job::User(*line));
+        }
+    }
+
+    /// Lets users make the people of the beginning in the first CRM, and the relay carry them everywhere, in calm
+    /// weather. False if it does not come to rest.
+    pub fn settle_in(&mut self, relay: &mut dyn Relay, limit: usize) -> bool {
+        self.calm = true;
+        for email in self.scenario.start {
+            self.user(Line { between: (0, 0), crm: 0, act: Act::Create, email });
+        }
+        let rests = self.run(relay, limit);
+        self.calm = false;
+        rests
+    }
+
+    /// Whether calls of this scenario may fail.
+    pub const fn is_rough(&self) -> bool {
+        let fates = self.scenario.fates;
+        !self.calm && fates.lost + fates.never + fates.late > 0
     }
 
     /// Puts a person into every CRM, as if an earlier run had made it.
@@ -151,12 +180,12 @@ impl World {
     pub fn emit(&mut self, id: RecordId, kind: Kind) {
         let mut number = self.mint();
         let at = self.now;
-        let copies = u32::from(self.chance(0.3));
+        let copies = if self.calm { 0 } else { u32::from(self.chance(0.3)) };
         for copy in 0..=copies {
             if copy > 0 && self.chance(0.5) {
                 number = self.mint();
             }
-            let delay = self.span(self.scenario.delay);
+            let delay = if self.calm { CALM_DELAY } else { self.span(self.scenario.delay) };
             self.after(delay, Job::Deliver(Hint { number, id, kind, at }));
         }
     }
@@ -185,7 +214,7 @@ impl World {
 
     /// The fate of a write call, and after which time it is carried out; never, for some.
     pub fn fate(&mut self) -> (Fate, Option<i64>) {
-        let fates = self.scenario.fates;
+        let fates = if self.is_rough() { self.scenario.fates } else { SMOOTH };
         let ends = [
             (Fate::Answered, fates.answered),
             (Fate::Lost, fates.lost),
@@ -251,21 +280,30 @@ impl World {
         id
     }
 
+    /// Whether a precondition of a call fails; not every CRM has them.
+    pub fn refuses(&self, id: RecordId, unless_changed: Option<i64>) -> bool {
+        self.scenario.strict && unless_changed.is_some_and(|version| version != self.shelves[id.crm].row(id).at)
+    }
+
     /// Deletes a record on the relay's behalf, unless a precondition fails, and notes what went with it. False where the
     /// precondition failed.
     pub fn delete(&mut self, id: RecordId, unless_changed: Option<i64>) -> bool {
         let row = self.shelves[id.crm].row(id);
-        if self.scenario.strict && unless_changed.is_some_and(|version| version != row.at) {
+        if !row.alive {
+            return true;
+        }
+        if self.refuses(id, unless_changed) {
             return false;
         }
         let unseen = self.told.get(&id).is_none_or(|&told| row.at > told);
         let newer = self.user_deleted(row.email.as_deref()).is_some_and(|gone_at| row.at > gone_at);
-        if row.alive && row.hand == Hand::User && (unseen || newer) {
+        if row.hand == Hand::User && (unseen || newer) {
             self.blind.push(id);
         }
         self.deleted.push(id);
         self.shelves[id.crm].touch(id, self.now, Hand::Us, |row| row.alive = false);
         self.say(format_args!("crm{} deleted {id} for us", id.crm));
+        self.emit(id, Kind::Deleted);
         true
     }
 

@@ -3,11 +3,10 @@
 //!
 //! The record is what the accounting is judged by; it shares no counter with the product.
 
+use std::fmt;
 use std::sync::Arc;
 
-use headgate_relay::entity::Outcome;
-use headgate_relay::store::{EntityId, Key, OutcomeRow, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
-use headgate_schemas::ChangeId;
+use headgate_relay::store::{EntityId, Key, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 /// A state that clones share.
@@ -18,16 +17,13 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     sqlite: Sqlite,
     fail: bool,
-    ended: Vec<(ChangeId, u32, Outcome)>,
-    /// What was committed since it was last asked for, where it is wanted at all.
-    diary: Option<Vec<String>>,
+    committed: Vec<Unit>,
 }
 
 impl Disk {
-    /// An empty state, with a diary of its commits if wanted.
-    pub fn new(diary: bool) -> Result<Self, StoreError> {
-        let sqlite = Sqlite::in_memory()?;
-        let state = State { sqlite, fail: false, ended: Vec::new(), diary: diary.then(Vec::new) };
+    /// An empty state.
+    pub fn new() -> Result<Self, StoreError> {
+        let state = State { sqlite: Sqlite::in_memory()?, fail: false, committed: Vec::new() };
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
@@ -36,27 +32,24 @@ impl Disk {
         self.0.lock().fail = true;
     }
 
-    /// Every outcome that was committed.
-    pub fn ended(&self) -> Vec<(ChangeId, u32, Outcome)> {
-        self.0.lock().ended.clone()
-    }
-
-    /// What was committed since the last call.
-    pub fn diary(&self) -> Vec<String> {
-        self.0.lock().diary.as_mut().map(std::mem::take).unwrap_or_default()
+    /// What was committed since the last call, in order.
+    pub fn committed(&self) -> Vec<Unit> {
+        std::mem::take(&mut self.0.lock().committed)
     }
 }
 
-impl State {
-    fn keep(&mut self, unit: &Unit) {
-        let row = |row: &OutcomeRow| (row.change, row.target, row.outcome);
-        self.ended.extend(unit.outcomes.iter().map(row));
-        if let Some(diary) = &mut self.diary {
-            diary.push(format!(
-                "committed documents {:?}, work {:?}, done {:?}, outcomes {:?}, positions {:?}",
-                unit.entities, unit.work, unit.done, unit.outcomes, unit.positions
-            ));
-        }
+/// A commit as a trace shows it: without what is sealed, which is never the same twice.
+#[derive(Debug)]
+pub struct Shown<'a>(pub &'a Unit);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unit { entities, members, claims, unclaims, work, done, outcomes, positions, .. } = self.0;
+        write!(
+            f,
+            "committed documents {entities:?}, members {members:?}, claims {claims:?}, unclaims {unclaims:?}, work \
+             {work:?}, done {done:?}, outcomes {outcomes:?}, positions {positions:?}"
+        )
     }
 }
 
@@ -103,7 +96,7 @@ impl Store for Disk {
             return Err(StoreError::Moved { entity: 0 });
         }
         state.sqlite.commit(unit)?;
-        state.keep(unit);
+        state.committed.push(unit.clone());
         Ok(())
     }
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use headgate_relay::engine::Engine;
-use headgate_relay::entity::{Entity, Member, Outcome};
+use headgate_relay::entity::{Entity, Member};
 use headgate_relay::mapping::Link;
-use headgate_relay::store::EntityId;
+use headgate_relay::store::{EntityId, Unit};
 use headgate_schemas::ChangeId;
 
 use super::wire;
@@ -20,6 +20,8 @@ pub struct Account {
     link: Link,
     /// Published changes with their source's connection.
     accepted: BTreeMap<ChangeId, u32>,
+    /// How many outcomes each change has at each target.
+    ended: BTreeMap<(ChangeId, u32), usize>,
     entity: Option<Entity>,
     fault: Option<String>,
 }
@@ -27,7 +29,13 @@ pub struct Account {
 impl Account {
     /// Nothing was published yet.
     pub fn new(scenario: &Scenario) -> Self {
-        Self { link: real::link(scenario), accepted: BTreeMap::new(), entity: None, fault: None }
+        Self {
+            link: real::link(scenario),
+            accepted: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            entity: None,
+            fault: None,
+        }
     }
 
     /// The entity as of the last commit.
@@ -44,6 +52,13 @@ impl Account {
     pub fn accepted(&mut self, change: ChangeId, connection: &str) {
         let member = (0..self.link.members.len()).find(|&member| wire::connection_name(member) == connection);
         self.accepted.insert(change, member.map_or(0, real::connection));
+    }
+
+    /// Something was committed.
+    pub fn committed(&mut self, unit: &Unit) {
+        for row in &unit.outcomes {
+            *self.ended.entry((row.change, row.target)).or_default() += 1;
+        }
     }
 
     /// Checks the sums after a commit.
@@ -77,12 +92,9 @@ impl Account {
     }
 
     /// Checks, when nothing more will happen, that nothing vanished and nothing was counted twice.
-    pub fn at_rest(&mut self, engine: &Engine, ended: &[(ChangeId, u32, Outcome)]) {
+    pub fn at_rest(&mut self, engine: &Engine) {
         let Some(entity) = self.entity.take() else { return };
-        let mut outcomes: BTreeMap<(ChangeId, u32), usize> = BTreeMap::new();
-        for &(change, target, _) in ended {
-            *outcomes.entry((change, target)).or_default() += 1;
-        }
+        let mut outcomes = self.ended.clone();
         for (&change, &source) in &self.accepted.clone() {
             for target in self.link.targets(source).collect::<Vec<_>>() {
                 let closed = outcomes.remove(&(change, target)).unwrap_or(0);

@@ -36,7 +36,7 @@ use crate::reference::scenario::Scenario;
 use crate::reference::value::{self as model, Field, Snapshot, Value};
 use crate::reference::world::{DEADLINE, Relay, Standing, World};
 use account::Account;
-use disk::Disk;
+use disk::{Disk, Shown};
 
 /// Records taken from the stream by one tick.
 const BATCH: usize = 4;
@@ -122,7 +122,7 @@ impl Played {
         let seed = world.below(usize::MAX) as u64;
         let faults = Faults { repeat: REPEATED, ..Faults::default() };
         let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
-        let disk = Disk::new(setting.diary)?;
+        let disk = Disk::new()?;
         let mut engine = open(scenario, &config, &targets, &metrics, &disk, &stream, 0)?;
         setting.without.into_iter().for_each(|rule| engine.forgo(rule));
         let source = stream.source();
@@ -164,7 +164,7 @@ impl Played {
 
     /// What is wrong with the bookkeeping, first fault first.
     pub fn fault(&mut self) -> Option<String> {
-        self.account.at_rest(&self.engine, &self.disk.ended());
+        self.account.at_rest(&self.engine);
         self.account.fault().map(str::to_owned)
     }
 
@@ -219,10 +219,7 @@ impl Played {
         let idle = replies.is_empty() && records.is_empty();
         let input = Input { replies, records, commands: Vec::new() };
         let Ok(calls) = self.engine.tick(now, input) else { return self.die(world, "instead of a commit") };
-        for line in self.disk.diary() {
-            world.say(format_args!("engine: {line}"));
-        }
-        self.account.after_tick(&mut self.engine, self.entity);
+        self.committed(world);
         let idle = idle && calls.is_empty();
         self.account.expect(!idle || self.engine.next_tick(now).is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
@@ -242,6 +239,14 @@ impl Played {
         if let Some(at) = self.engine.next_tick(now) {
             self.schedule(world, wire::moment(at));
         }
+    }
+
+    fn committed(&mut self, world: &mut World) {
+        for unit in self.disk.committed() {
+            world.say(format_args!("engine: {}", Shown(&unit)));
+            self.account.committed(&unit);
+        }
+        self.account.after_tick(&mut self.engine, self.entity);
     }
 
     fn make(&mut self, world: &mut World, call: Call) {
@@ -280,10 +285,7 @@ impl Played {
                 Err(error) => panic!("the state cannot be opened again: {error}"),
             }
         }
-        for line in self.disk.diary() {
-            world.say(format_args!("engine: {line}"));
-        }
-        self.account.after_tick(&mut self.engine, self.entity);
+        self.committed(world);
         self.inbox.clear();
         self.read_on();
         self.schedule_soon(world);

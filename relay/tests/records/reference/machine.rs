@@ -228,4 +228,8 @@ impl Relay for Machine {
     fn holds(&self, id: RecordId) -> bool {
         self.state.person_of(id).is_some()
     }
+
+    fn has_asked(&self) -> bool {
+        self.state.persons.iter().any(|person| !person.asks.is_empty())
+    }
 }

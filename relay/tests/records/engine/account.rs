@@ -1,0 +1,161 @@
+//! The bookkeeping of a run, kept by hand: every accepted change has exactly one outcome per target, or is open for a
+//! reason that a person can see; the engine's own sums agree at every commit; no claim points to nobody.
+//!
+//! It counts what was published and what was committed and believes no counter of the product.
+
+use std::collections::BTreeMap;
+
+use headgate_relay::engine::Engine;
+use headgate_relay::entity::{Entity, Member};
+use headgate_relay::mapping::Link;
+use headgate_relay::store::{EntityId, Key, Unit};
+use headgate_schemas::ChangeId;
+
+use super::wire;
+use crate::shelf::RecordId;
+use crate::world::Standing;
+
+/// What a run must add up to.
+pub struct Account {
+    link: Link,
+    /// Published changes with their source's connection.
+    accepted: BTreeMap<ChangeId, u32>,
+    /// How many outcomes each change has at each target.
+    ended: BTreeMap<(ChangeId, u32), usize>,
+    claims: BTreeMap<Key, EntityId>,
+    /// Every entity as of the last commit.
+    entities: BTreeMap<EntityId, Entity>,
+    asked: bool,
+    fault: Option<String>,
+}
+
+impl Account {
+    /// Nothing was published yet.
+    pub fn new() -> Self {
+        Self {
+            link: wire::link(),
+            accepted: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            entities: BTreeMap::new(),
+            asked: false,
+            fault: None,
+        }
+    }
+
+    /// The first fault.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// A change entered the stream.
+    pub fn accepted(&mut self, change: ChangeId, crm: usize) {
+        self.accepted.insert(change, wire::connection(crm));
+    }
+
+    /// Something was committed.
+    pub fn committed(&mut self, unit: &Unit, engine: &mut Engine) {
+        for row in &unit.outcomes {
+            *self.ended.entry((row.change, row.target)).or_default() += 1;
+        }
+        for key in &unit.unclaims {
+            self.claims.remove(key);
+        }
+        self.claims.extend(unit.claims.iter().copied());
+        for write in &unit.entities {
+            match engine.entity(write.id) {
+                Ok(Some(entity)) => _ = self.entities.insert(write.id, entity),
+                Ok(None) => _ = self.entities.remove(&write.id),
+                Err(error) => self.expect(false, || format!("entity {} cannot be read: {error}", write.id)),
+            }
+        }
+    }
+
+    /// Checks the sums after a commit.
+    pub fn after_tick(&mut self, engine: &Engine) {
+        let totals = engine.totals();
+        self.expect(totals.difference() == 0, || format!("{totals:?} do not add up"));
+        let open: usize = self.entities.values().map(|entity| entity.open_deliveries(&self.link)).sum();
+        self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
+        let crowded = |entity: &Entity| (0..entity.members.len()).any(|m| entity.open_intents(m).len() > 1);
+        let crowded: Vec<_> = self.entities.iter().filter(|(_, e)| crowded(e)).map(|(id, _)| *id).collect();
+        self.expect(crowded.is_empty(), || format!("two writes of one pair of entities {crowded:?} are in flight"));
+        for (key, holder) in self.claims.clone() {
+            let held = self.entities.get(&holder).is_some_and(|entity| entity.claims.contains(&key));
+            self.expect(held, || format!("a claim points to entity {holder}, which does not hold it"));
+        }
+        self.asked |= self.entities.values().any(asks);
+    }
+
+    /// Checks, when nothing more will happen, that nothing vanished and nothing was counted twice.
+    pub fn at_rest(&mut self, engine: &Engine) {
+        let mut outcomes = self.ended.clone();
+        for (&change, &source) in &self.accepted.clone() {
+            for target in self.link.targets(source).collect::<Vec<_>>() {
+                let closed = outcomes.remove(&(change, target)).unwrap_or(0);
+                let open: usize = self.entities.values().map(|e| open_at(e, change, source, target)).sum();
+                self.expect(closed + open == 1, || {
+                    format!("change {change} has {closed} outcomes at {target} and is open there {open} times")
+                });
+            }
+        }
+        self.expect(outcomes.is_empty(), || format!("outcomes of nothing: {outcomes:?}"));
+        let waiting: Vec<_> = self.entities.iter().filter(|(_, e)| waits(e) && !asks(e)).map(|(id, _)| *id).collect();
+        self.expect(waiting.is_empty(), || format!("entities {waiting:?} wait for nobody"));
+        let calls = engine.calls_open();
+        self.expect(calls == 0, || format!("{calls} calls are open"));
+    }
+
+    /// How every person stands.
+    pub fn people(&self) -> Vec<Standing> {
+        let records = |entity: &Entity| entity.members.iter().filter_map(record).collect();
+        self.entities
+            .values()
+            .map(|entity| Standing { members: records(entity), asks: asks(entity) })
+            .filter(|standing: &Standing| !standing.members.is_empty())
+            .collect()
+    }
+
+    /// Whether some entity has this record.
+    pub fn holds(&self, id: RecordId) -> bool {
+        self.entities.values().flat_map(|entity| &entity.members).filter_map(record).any(|held| held == id)
+    }
+
+    /// Whether a person was ever asked.
+    pub const fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Notes a fault unless something holds; the first one stays.
+    pub fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.fault.is_none() {
+            self.fault = Some(what());
+        }
+    }
+}
+
+fn record(member: &Member) -> Option<RecordId> {
+    member.native.as_deref().map(|native| wire::record(wire::crm(member.connection), native))
+}
+
+const fn asks(entity: &Entity) -> bool {
+    !entity.questions.is_empty()
+}
+
+/// Whether anything of it is undecided or on its way.
+fn waits(entity: &Entity) -> bool {
+    entity.members.iter().any(|m| !m.pending.is_empty() || !m.asked.is_empty() || !m.waiting.is_empty())
+}
+
+/// How often a change is open at a target: among those on their way there, or undecided at its source.
+fn open_at(entity: &Entity, change: ChangeId, source: u32, target: u32) -> usize {
+    let of = |connection| entity.members.iter().filter(move |member| member.connection == connection);
+    let on_its_way: usize = of(target).map(|m| m.pending.iter().filter(|p| p.change == change).count()).sum();
+    let undecided: usize = of(source)
+        .map(|m| {
+            m.asked.iter().filter(|a| a.change == change).count()
+                + m.waiting.iter().filter(|e| e.change == change).count()
+        })
+        .sum();
+    on_its_way + undecided
+}
