@@ -81,6 +81,24 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Reads lines of a page that does not end, until `take` has enough.
+    pub(crate) async fn lines(&self, url: &str, mut take: impl FnMut(&str) -> bool) {
+        let request = Request::get(url).body(Full::default()).unwrap();
+        let mut body = self.client.request(request).await.unwrap().into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            rest.extend_from_slice(frame.unwrap().data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if !take(std::str::from_utf8(&line).unwrap()) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// Waits until `is_so` says so.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();

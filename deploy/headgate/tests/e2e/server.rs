@@ -6,11 +6,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The configuration as the documentation gives it.
-const FILE: &str = include_str!("headgate.toml");
+pub(crate) const FILE: &str = include_str!("headgate.toml");
 /// What the configuration's variables hold.
 pub(crate) const SECRETS: [(&str, &str); 3] = [
     ("HUBSPOT_TOKEN", "token-of-the-hubspot-account"),
@@ -33,6 +33,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits for its line. `vars` are further variables of its environment.
     pub(crate) fn start(folder: &Path, vars: &[(String, String)]) -> Self {
+        Self::launch(folder, vars).unwrap_or_else(|ended| {
+            panic!("not ready: {ended}\n{}", std::fs::read_to_string(folder.join("log")).unwrap())
+        })
+    }
+
+    /// Starts it and waits for its line, or for its end when it comes first.
+    pub(crate) fn launch(folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
         let file = folder.join("headgate.toml");
         if !file.exists() {
             std::fs::write(&file, FILE).unwrap();
@@ -51,11 +58,24 @@ impl Server {
         let ready_in = started.elapsed();
         let parts: Vec<&str> = line.trim_end().split(' ').collect();
         let ["ready", gateway, admin] = parts[..] else {
-            panic!("not ready: {line:?}\n{}", std::fs::read_to_string(folder.join("log")).unwrap());
+            assert_eq!(line, "", "a line that is not the first");
+            return Err(child.wait().unwrap());
         };
         let gateway = gateway.strip_prefix("gateway=").unwrap().to_owned();
         let admin = admin.strip_prefix("admin=").unwrap().to_owned();
-        Self { child, stdout, gateway, admin, ready_in }
+        Ok(Self { child, stdout, gateway, admin, ready_in })
+    }
+
+    /// Waits until it ends by itself. `None` when it does not.
+    pub(crate) fn wait(mut self, longest: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() < longest {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                return Some(ended);
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        None
     }
 
     /// Ends it as a power cut would.

@@ -261,7 +261,7 @@ fn unfinished(list: &str) -> Option<usize> {
 }
 
 /// A valid value that no other change has.
-fn value(property: &str, seq: u64) -> String {
+pub(crate) fn value(property: &str, seq: u64) -> String {
     match property {
         "email" => format!("user{seq}@example.com"),
         "phone" => format!("+1415{}", 2_000_000 + seq),

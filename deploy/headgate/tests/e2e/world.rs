@@ -1,0 +1,379 @@
+//! Both CRMs with people in them, the program between, a witness before its door, and a chronicle of it all.
+//!
+//! Unlike the stage of the one-way scenarios, the models post their own webhooks, as the real services do, and send
+//! again what was not taken.
+
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use headgate_bench::sim::hooks::{Hook, HookProvider, RetryPlan};
+use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
+use headgate_bench::sim::salesforce::{Salesforce, SalesforceEdit, SalesforceOptions};
+use headgate_judge::Report;
+use headgate_schemas::shutdown::Shutdown;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::chronicle::{Chronicle, now};
+use crate::sender::{DEADLINE, Sender};
+use crate::server::{FILE, SECRETS, Server};
+use crate::stage::{FIELDS, value};
+use crate::witness::Witness;
+
+/// What the models post again, and how soon: often, because the program dies often.
+const RETRY: RetryPlan =
+    RetryPlan { first: Duration::from_millis(20), longest: Duration::from_millis(200), retries: 10_000 };
+const HUBSPOT_HOOK: &str = "/in/hubspot/lp8tCkWv3fZ0yQ2mN7rBxA";
+const SALESFORCE_HOOK: &str = "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg";
+const ORGANISATION: &str = "00D5g000000ABCDEA4";
+
+/// A contact in both CRMs.
+#[derive(Clone, Debug)]
+pub(crate) struct Person {
+    pub(crate) hubspot: u64,
+    pub(crate) salesforce: String,
+}
+
+/// Everything of a run.
+pub(crate) struct World {
+    pub(crate) hubspot: Hubspot,
+    pub(crate) salesforce: Salesforce,
+    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) folder: TempDir,
+    pub(crate) admin: String,
+    pub(crate) sender: Sender,
+    server: Mutex<Option<Server>>,
+    vars: Vec<(String, String)>,
+    next: AtomicU64,
+    taken: Mutex<(usize, usize)>,
+    shutdown: Shutdown,
+}
+
+impl World {
+    /// Starts everything. `edit` changes the documented configuration, `vars` are further variables of the environment.
+    pub(crate) async fn open(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)]) -> Self {
+        let shutdown = Shutdown::new(Duration::from_secs(1));
+        let chronicle = Arc::new(Chronicle::new());
+        let witness = Witness::open(&chronicle, &shutdown).await;
+        let hook = |path: &str, provider, secret: &str| {
+            vec![Hook { url: format!("{}{path}", witness.url()), provider, secret: secret.to_owned() }]
+        };
+        let hubspot = HubspotOptions {
+            burst: None,
+            hooks: hook(HUBSPOT_HOOK, HookProvider::Hubspot, SECRETS[2].1),
+            retry: RETRY,
+            ..HubspotOptions::default()
+        };
+        let salesforce = SalesforceOptions {
+            hooks: hook(SALESFORCE_HOOK, HookProvider::Salesforce, ORGANISATION),
+            retry: RETRY,
+            ..SalesforceOptions::default()
+        };
+        let hubspot = Hubspot::start(hubspot, &shutdown).await.unwrap();
+        let salesforce = Salesforce::start(salesforce, &shutdown).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("headgate.toml"), edit(FILE.to_owned())).unwrap();
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut vars: Vec<(String, String)> = vars.iter().map(|(name, value)| own(name, value)).collect();
+        vars.push(own("HEADGATE__GATEWAY__PUBLIC_URL", &witness.url()));
+        vars.push(own("HEADGATE__CONNECTION__HUBSPOT_MAIN__BASE_URL", &hubspot.base_url()));
+        vars.push(own("HEADGATE__CONNECTION__SALESFORCE_MAIN__BASE_URL", &salesforce.base_url()));
+        let listen = |gateway: &str, admin: &str| {
+            [("GATEWAY", gateway), ("ADMIN", admin)]
+                .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.trim_start_matches("http://")))
+        };
+        let first = [vars.clone(), listen("127.0.0.1:0", "127.0.0.1:0").to_vec()].concat();
+        let server = Server::start(folder.path(), &first);
+        vars.extend(listen(&server.gateway, &server.admin));
+        witness.forward_to(&server.gateway);
+        let (sender, admin) = (Sender::new(&server.gateway), server.admin.clone());
+        let server = Mutex::new(Some(server));
+        let (next, taken) = (AtomicU64::new(0), Mutex::default());
+        Self { hubspot, salesforce, chronicle, folder, admin, sender, server, vars, next, taken, shutdown }
+    }
+
+    /// Starts the program so that it dies at the nth passage of a place, and waits until it has.
+    pub(crate) fn die_at(&self, place: &str, nth: u64) -> ExitStatus {
+        let mut server = self.server.lock().unwrap();
+        drop(server.take());
+        let mut vars = self.vars.clone();
+        vars.push(("HEADGATE_FAILPOINT".to_owned(), format!("{place}:{nth}")));
+        let died = match Server::launch(self.folder.path(), &vars) {
+            Ok(server) => server.wait(DEADLINE),
+            Err(died) => Some(died),
+        };
+        died.unwrap_or_else(|| panic!("{place} was not passed {nth} times in {DEADLINE:?}"))
+    }
+
+    /// Starts the program on its data.
+    pub(crate) fn start(&self) {
+        let mut server = self.server.lock().unwrap();
+        drop(server.take());
+        *server = Some(Server::start(self.folder.path(), &self.vars));
+    }
+
+    /// Kills the program.
+    pub(crate) fn kill(&self) {
+        self.server.lock().unwrap().take().unwrap().kill();
+    }
+
+    /// Runs something beside the test; it ends before the world does.
+    pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.shutdown.spawn("test", task)
+    }
+
+    /// A value for a field that nothing else has.
+    fn fresh(&self, property: &str) -> String {
+        value(property, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A person makes a contact in HubSpot.
+    pub(crate) fn create_in_hubspot(&self) -> u64 {
+        let values: BTreeMap<String, String> =
+            FIELDS.map(|(property, _)| (property.to_owned(), self.fresh(property))).into();
+        let edited = self.chronicle.edit("hubspot", &values, || {
+            let edit = HubspotEdit::Create { object: "contacts".to_owned(), id: None, values: values.clone() };
+            let edited = self.hubspot.edit(edit).unwrap();
+            (edited.id.to_string(), true, edited)
+        });
+        self.hubspot.post(&edited.events);
+        edited.id
+    }
+
+    /// A person changes a field, by its number, in HubSpot.
+    pub(crate) fn edit_hubspot(&self, id: u64, field: usize) -> String {
+        let property = FIELDS[field].0;
+        let fresh = self.fresh(property);
+        let values = BTreeMap::from([(property.to_owned(), fresh.clone())]);
+        let edited = self.chronicle.edit("hubspot", &values, || {
+            let edit = HubspotEdit::Update { object: "contacts".to_owned(), id, values: values.clone() };
+            (id.to_string(), false, self.hubspot.edit(edit).unwrap())
+        });
+        self.hubspot.post(&edited.events);
+        fresh
+    }
+
+    /// A person changes a field, by its number, in Salesforce, which posts by itself.
+    pub(crate) fn edit_salesforce(&self, id: &str, field: usize) -> String {
+        let (property, name) = FIELDS[field];
+        let fresh = self.fresh(property);
+        let values = BTreeMap::from([(name.to_owned(), fresh.clone())]);
+        self.chronicle.edit("salesforce", &values, || {
+            let values = Map::from_iter([(name.to_owned(), Value::String(fresh.clone()))]);
+            let edit = SalesforceEdit::Update { object: "Contact".to_owned(), id: id.to_owned(), values };
+            (id.to_owned(), false, self.salesforce.edit(edit).unwrap())
+        });
+        fresh
+    }
+
+    /// A record of a type that no link has, only to fill the stream.
+    pub(crate) fn ballast(&self, bytes: usize) {
+        let values =
+            BTreeMap::from([("name".to_owned(), "Ballast".to_owned()), ("description".to_owned(), "x".repeat(bytes))]);
+        let edit = HubspotEdit::Create { object: "companies".to_owned(), id: None, values: BTreeMap::new() };
+        let id = self.hubspot.edit(edit).unwrap().id;
+        let edited = self.hubspot.edit(HubspotEdit::Update { object: "companies".to_owned(), id, values }).unwrap();
+        self.hubspot.post(&edited.events);
+    }
+
+    /// People make `n` contacts in HubSpot; answers them as they stand in both CRMs.
+    pub(crate) async fn people(&self, n: usize) -> Vec<Person> {
+        for _ in 0..n {
+            self.create_in_hubspot();
+        }
+        self.settled(&[]).await;
+        let mut by_email: BTreeMap<String, String> = BTreeMap::new();
+        for id in self.salesforce.ids("Contact") {
+            let row = self.salesforce.record("Contact", &id).unwrap();
+            by_email.insert(row["Email"].as_str().unwrap().to_owned(), id);
+        }
+        let person = |id: u64| {
+            let email = self.hubspot.record("contacts", id).unwrap()["email"].clone();
+            Person { hubspot: id, salesforce: by_email[&email].clone() }
+        };
+        self.hubspot.ids("contacts").into_iter().map(person).collect()
+    }
+
+    /// Waits until everything people did is taken and stands equal, or is asked about, and nothing is open. `more` are
+    /// lines for the judge.
+    pub(crate) async fn settled(&self, more: &[Value]) {
+        let start = Instant::now();
+        loop {
+            let settled = self.is_idle().await && {
+                let report = self.judged(more).await;
+                report.differing.is_empty() && report.unaccepted.is_empty() && report.lost.is_empty()
+            };
+            if settled {
+                return;
+            }
+            if start.elapsed() > DEADLINE {
+                let report = self.judged(more).await;
+                panic!("nothing settled in {DEADLINE:?}: {:?}\n{report}", self.read("/v1/accounting").await);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn read(&self, path: &str) -> Option<String> {
+        self.sender.read(&format!("{}{path}", self.admin)).await
+    }
+
+    /// Whether the relay has read everything and has nothing open that no person must answer.
+    async fn is_idle(&self) -> bool {
+        let metrics = self.read("/metrics").await.unwrap_or_default();
+        let books = self.accounting().await;
+        metrics.lines().any(|line| line == "relay_lag_events 0") && books["open"] == books["held"]
+    }
+
+    /// The sums as the judge reads them.
+    async fn accounting(&self) -> Value {
+        let text = self.read("/v1/accounting").await.unwrap_or_default();
+        let sums: Value = serde_json::from_str(&text).unwrap_or_default();
+        let (open, held) = open_and_held(&sums);
+        json!({"what": "accounting", "open": open, "held": held, "difference": sums["difference"].as_i64().unwrap_or(-1)})
+    }
+
+    /// The judgement as it stands, with what stands in the CRMs now.
+    pub(crate) async fn judged(&self, more: &[Value]) -> Report {
+        self.take_writes();
+        let mut ends = self.stands();
+        ends.push(self.accounting().await);
+        ends.extend(self.questions().await);
+        ends.extend_from_slice(more);
+        self.chronicle.judge(&ends)
+    }
+
+    /// Moves what the models wrote down into the chronicle.
+    fn take_writes(&self) {
+        let mut taken = self.taken.lock().unwrap();
+        let (hubspot, salesforce) = (self.hubspot.writes_since(taken.0), self.salesforce.writes_since(taken.1));
+        *taken = (taken.0 + hubspot.len(), taken.1 + salesforce.len());
+        assert_eq!((self.hubspot.writes_dropped(), self.salesforce.writes_dropped()), (0, 0));
+        let of = |object: &'static str| move |write: &&headgate_bench::sim::log::Write| &*write.object == object;
+        let only = |writes: &[headgate_bench::sim::log::Write], object| -> Vec<_> {
+            writes.iter().filter(of(object)).cloned().collect()
+        };
+        self.chronicle.writes("hubspot", &only(&hubspot, "contacts"));
+        self.chronicle.writes("salesforce", &only(&salesforce, "Contact"));
+    }
+
+    /// Every contact as it stands.
+    fn stands(&self) -> Vec<Value> {
+        let mut ends = Vec::new();
+        for id in self.hubspot.ids("contacts") {
+            let fields = self.hubspot.record("contacts", id);
+            ends.push(json!({"what": "stands", "system": "hubspot", "id": id.to_string(), "fields": fields}));
+        }
+        for id in self.salesforce.ids("Contact") {
+            let fields = self.salesforce.record("Contact", &id);
+            ends.push(json!({"what": "stands", "system": "salesforce", "id": id, "fields": fields}));
+        }
+        ends
+    }
+
+    /// Open questions and logged decisions, as the API tells them.
+    async fn questions(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    /// Ends a run: waits until all is settled, watches that nothing is written any more, reads the stream, and judges.
+    pub(crate) async fn end(&self, watch: Duration, more: &[Value]) -> Report {
+        self.settled(more).await;
+        let quiet = json!({"what": "quiet", "at": now()});
+        // How long nothing may be written; not a wait for anything.
+        tokio::time::sleep(watch).await;
+        self.read_stream().await;
+        let report = self.judged(&[more, &[quiet]].concat()).await;
+        eprintln!("{report}");
+        report
+    }
+
+    /// Writes down every change of the stream, up to a last one that is made for this.
+    async fn read_stream(&self) {
+        let edit = HubspotEdit::Create { object: "companies".to_owned(), id: None, values: BTreeMap::new() };
+        let last = self.hubspot.edit(edit).unwrap();
+        self.hubspot.post(&last.events);
+        let last = last.id.to_string();
+        let mut complete = false;
+        let url = format!("{}/v1/changes?from=start", self.admin);
+        let read = self.sender.lines(&url, |line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            self.chronicle.change(&event);
+            complete = event["data"]["object"]["id"] == *last;
+            !complete
+        });
+        tokio::time::timeout(DEADLINE, read).await.unwrap();
+        assert!(complete);
+    }
+
+    /// Everything the server logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+/// Open deliveries, and how many of them wait for a person.
+fn open_and_held(sums: &Value) -> (i64, i64) {
+    match &sums["open"] {
+        Value::Object(open) => {
+            let of = |name: &str| open.get(name).and_then(Value::as_i64).unwrap_or(0);
+            (of("waiting") + of("parked") + of("held"), of("held"))
+        }
+        open => (open.as_i64().unwrap_or(-1), 0),
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.stop();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(30);
+            eprintln!("the end of the log:");
+            log.lines().skip(from).for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// How people work.
+#[derive(Clone, Copy)]
+pub(crate) struct Habits {
+    pub(crate) seed: u64,
+    /// Between two edits of one of them.
+    pub(crate) pause: Duration,
+    /// Share of the edits made in Salesforce.
+    pub(crate) salesforce: f64,
+    /// Share of the edits that make a contact.
+    pub(crate) creates: f64,
+    /// Share of the edits that go to one of the first ten contacts.
+    pub(crate) crowd: f64,
+}
+
+/// One of the people: edits until told to stop.
+pub(crate) fn work(world: &Arc<World>, people: &[Person], habits: Habits, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let (acting, people, stop) = (Arc::clone(world), people.to_vec(), Arc::clone(stop));
+    world.spawn(async move {
+        let world = acting;
+        let mut dice = fastrand::Rng::with_seed(habits.seed);
+        while !stop.load(Ordering::Relaxed) {
+            if dice.f64() < habits.creates {
+                world.create_in_hubspot();
+            } else if !people.is_empty() {
+                let few = if dice.f64() < habits.crowd { people.len().min(10) } else { people.len() };
+                let person = &people[dice.usize(..few)];
+                let field = dice.usize(..FIELDS.len());
+                if dice.f64() < habits.salesforce {
+                    world.edit_salesforce(&person.salesforce, field);
+                } else {
+                    world.edit_hubspot(person.hubspot, field);
+                }
+            }
+            // People pause; the load stays below what a debug build carries.
+            tokio::time::sleep(habits.pause).await;
+        }
+    })
+}
