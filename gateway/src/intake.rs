@@ -26,7 +26,7 @@ use crate::config::{Limits, ProviderName};
 use crate::dedup::{Dedup, Reserved};
 use crate::limit::{self, Admission, BodyFault, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
-use crate::provider::{self, Call, Endpoint, Malformed, Provider, Reading, Unrouted};
+use crate::provider::{self, Answer, Body, Call, Endpoint, Malformed, Provider, Reading, Unrouted};
 use crate::publish::{self, Publisher};
 use crate::route::{Route, route};
 use crate::signature::Refusal;
@@ -160,13 +160,13 @@ impl Intake {
         self.metrics.inflight.inc();
         let _inflight = Inflight(&self.metrics);
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let (source, result) = match route(&method, uri.path()) {
-            Route::Unknown => ("none", Err(Rejection::NotFound)),
-            Route::WrongMethod => ("none", Err(Rejection::WrongMethod)),
-            Route::Inbound { provider, key } => (provider.as_str(), self.take(request, provider, key, at).await),
+        let (provider, result) = match route(&method, uri.path()) {
+            Route::Unknown => (None, Err(Rejection::NotFound)),
+            Route::WrongMethod => (None, Err(Rejection::WrongMethod)),
+            Route::Inbound { provider, key } => (Some(provider), self.take(request, provider, key, at).await),
         };
         self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
-        self.answer(source, result)
+        self.answer(provider, result)
     }
 
     /// The steps, in order.
@@ -176,7 +176,7 @@ impl Intake {
         name: ProviderName,
         key: &str,
         at: Timestamp,
-    ) -> Result<StatusCode, Rejection> {
+    ) -> Result<Answer, Rejection> {
         let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
         plain_encoding(request.headers())?;
         let provider = provider::find(name);
@@ -301,7 +301,8 @@ impl Intake {
         format!("{}{target}", self.public_url)
     }
 
-    fn answer(&self, source: &'static str, result: Result<StatusCode, Rejection>) -> Response<Full<Bytes>> {
+    fn answer(&self, name: Option<ProviderName>, result: Result<Answer, Rejection>) -> Response<Full<Bytes>> {
+        let source = name.map_or("none", ProviderName::as_str);
         let outcome = match result {
             Ok(_) => "accepted",
             Err(rejection) if rejection.status().is_server_error() => "unavailable",
@@ -309,13 +310,17 @@ impl Intake {
         };
         self.metrics.requests.get_or_create(&Outcome { source, outcome }).inc();
         let rejection = match result {
-            Ok(status) => return reply(status, Bytes::new()),
+            Ok(answer) => return reply(answer.status, answer.body),
             Err(rejection) => rejection,
         };
         self.metrics.rejected.get_or_create(&Reason { source, reason: rejection.label() }).inc();
         tracing::debug!(source, reason = rejection.label(), "a request was not accepted");
-        let mut reply = reply(rejection.status(), Bytes::from(format!("{rejection}\n")));
-        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let read = name.and_then(provider::find).and_then(Provider::refused);
+        let mut reply = reply(rejection.status(), read);
+        if read.is_none() {
+            *reply.body_mut() = Full::new(Bytes::from(format!("{rejection}\n")));
+            reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
         if rejection.status() == StatusCode::SERVICE_UNAVAILABLE || matches!(rejection, Rejection::TooFast(_)) {
             reply.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
@@ -347,8 +352,12 @@ fn plain_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) { Ok(()) } else { Err(Rejection::Encoded) }
 }
 
-fn reply(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::new(body));
+fn reply(status: StatusCode, body: Option<Body>) -> Response<Full<Bytes>> {
+    let text = body.map_or("", |body| body.text);
+    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *reply.status_mut() = status;
+    if let Some(body) = body {
+        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+    }
     reply
 }

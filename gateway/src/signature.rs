@@ -44,6 +44,9 @@ pub(crate) enum Refusal {
     /// The signature is of another secret, URL, body or time.
     #[error("the signature does not match; check the secret and public_url")]
     Mismatch,
+    /// The call names another sender than the one this endpoint is for.
+    #[error("the call is from another organization; check organization and the connection's account")]
+    Organization,
     /// A legacy signature covers bytes that are not complete JSON in UTF-8: the mark of a length extension.
     #[error("a legacy signature over a body that is not complete JSON")]
     Unsound,
@@ -60,6 +63,7 @@ impl Refusal {
             Self::Window => "timestamp_window",
             Self::Legacy => "legacy_not_allowed",
             Self::Mismatch => "signature_mismatch",
+            Self::Organization => "organization",
             Self::Unsound => "legacy_unsound",
         }
     }
@@ -92,6 +96,8 @@ pub(crate) enum Keys {
     Shared(Vec<SharedKey>),
     /// A public key of a sender that signs with Ed25519.
     Public(PublicKey),
+    /// None: the call names its sender, and the path is what a stranger cannot guess.
+    None,
 }
 
 /// A shared secret, keyed once and cloned per call.

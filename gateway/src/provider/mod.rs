@@ -19,9 +19,12 @@ use crate::signature::{self, KeyError, Keys, Refusal};
 
 pub(crate) mod hubspot;
 pub(crate) mod native;
+pub(crate) mod salesforce;
 
 /// Deepest nesting of a body. Real events nest three levels.
 const JSON_DEPTH: usize = 64;
+/// Milliseconds that the stream can write as a date: 1970 to 9999.
+const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 /// A verified sender of webhooks.
 pub(crate) trait Provider: Send + Sync {
@@ -43,8 +46,13 @@ pub(crate) trait Provider: Send + Sync {
     /// The changes of a verified call.
     fn changes(&self, call: &Call<'_>, endpoint: &Endpoint, received_at: Timestamp) -> Result<Reading, Malformed>;
 
-    /// The status the provider takes as success.
-    fn accepted(&self) -> StatusCode;
+    /// What the provider takes as success.
+    fn accepted(&self) -> Answer;
+
+    /// The body of an answer that is no success, where the provider reads one.
+    fn refused(&self) -> Option<Body> {
+        None
+    }
 
     /// The status the provider takes as a wish to slow down.
     fn slow_down(&self) -> StatusCode {
@@ -57,13 +65,38 @@ pub(crate) fn find(name: ProviderName) -> Option<&'static dyn Provider> {
     match name {
         ProviderName::Hubspot => Some(&hubspot::Hubspot),
         ProviderName::Native => Some(&native::Native),
-        ProviderName::Salesforce
-        | ProviderName::Dynamics
+        ProviderName::Salesforce => Some(&salesforce::Salesforce),
+        ProviderName::Dynamics
         | ProviderName::Pipedrive
         | ProviderName::HubSignature256
         | ProviderName::TV1
         | ProviderName::Cloudevents => None,
     }
+}
+
+/// An answer as a provider reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body, if the provider reads one.
+    pub body: Option<Body>,
+}
+
+impl Answer {
+    /// A status that says everything.
+    pub(crate) const fn of(status: StatusCode) -> Self {
+        Self { status, body: None }
+    }
+}
+
+/// The body of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its text.
+    pub text: &'static str,
 }
 
 /// One call as a provider sees it.
@@ -177,6 +210,11 @@ impl<'a> Arrival<'a> {
                 bytes: call.body.len() as u64,
             },
         }
+    }
+
+    /// Names the call: two calls with one body share it.
+    pub(crate) fn batch(&self) -> &str {
+        &self.batch
     }
 
     /// A change of `object` of `owner` that sets nothing yet; `key` is the provider's deduplication recipe.

@@ -36,7 +36,9 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Arrival, Call, Endpoint, Malformed, Provider, Reading, Signed, bounded, nests_within_limit, object};
+use super::{
+    Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Signed, bounded, nests_within_limit, object,
+};
 use crate::config::{Credential, EndpointConfig};
 use crate::signature::{self, KeyError, Keys, PublicKey, Refusal, SharedKey};
 
@@ -102,6 +104,7 @@ impl Provider for Native {
                 let matches = |tag: [u8; 64]| key.verify(&message, &tag);
                 any_of(list, "v1a", matches).then_some("standard-webhooks-v1a")
             }
+            Keys::None => None,
         };
         let scheme = scheme.ok_or(Refusal::Mismatch)?;
         signature::within_window(at_s.saturating_mul(1_000), now)?;
@@ -128,8 +131,8 @@ impl Provider for Native {
         }
     }
 
-    fn accepted(&self) -> StatusCode {
-        StatusCode::NO_CONTENT
+    fn accepted(&self) -> Answer {
+        Answer::of(StatusCode::NO_CONTENT)
     }
 }
 

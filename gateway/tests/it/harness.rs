@@ -28,6 +28,10 @@ pub(crate) const NATIVE_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const HUBSPOT: &str = "/in/hubspot/lp8tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const NATIVE: &str = "/in/native/nA4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const NATIVE_PUBLIC: &str = "/in/native/pU4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const SALESFORCE: &str = "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg";
+pub(crate) const ORGANIZATION: &str = "00D5g000000ABCDEA4";
+/// Of a provider that no version takes yet.
+pub(crate) const UNBUILT: &str = "/in/cloudevents/cE4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const PUBLIC_URL: &str = "https://hooks.example.com";
 
 /// Longest wait for anything that must happen; only ever reached by a failing test.
@@ -129,28 +133,48 @@ pub(crate) fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
 }
 
 pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credential: Credential) -> EndpointConfig {
-    let (system, account) =
-        if provider == ProviderName::Native { (System::Native, "crm") } else { (System::Hubspot, "5550123") };
     let key = path.rsplit('/').next().unwrap();
     EndpointConfig::new(
         name,
         key,
-        (provider, system),
-        Owners::One(owner("acme", &format!("{name}-main"), account)),
+        (provider, system_of(provider)),
+        Owners::One(owner("acme", &format!("{name}-main"), account_of(provider))),
         credential,
     )
+}
+
+const fn system_of(provider: ProviderName) -> System {
+    match provider {
+        ProviderName::Hubspot => System::Hubspot,
+        ProviderName::Salesforce => System::Salesforce,
+        ProviderName::Dynamics => System::Dynamics,
+        ProviderName::Pipedrive => System::Pipedrive,
+        ProviderName::Native | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
+            System::Native
+        }
+    }
+}
+
+const fn account_of(provider: ProviderName) -> &'static str {
+    match system_of(provider) {
+        System::Hubspot => "5550123",
+        System::Salesforce => ORGANIZATION,
+        System::Dynamics => "4ef5b371-e89e-e711-8122-000d3aa2331c",
+        System::Pipedrive => "4410",
+        System::Native => "crm",
+    }
 }
 
 pub(crate) fn endpoints() -> Vec<EndpointConfig> {
     let secrets = Credential::Secrets(vec![SECRET.into(), OLD_SECRET.into()]);
     let native = Credential::Secrets(vec![NATIVE_SECRET.into()]);
     let public = Credential::PublicKey(format!("whpk_{}", STANDARD.encode(key_pair().public_key())));
-    let unbuilt = Credential::None;
     vec![
         endpoint("hubspot", HUBSPOT, ProviderName::Hubspot, secrets),
         endpoint("native", NATIVE, ProviderName::Native, native),
         endpoint("native-public", NATIVE_PUBLIC, ProviderName::Native, public),
-        endpoint("salesforce", "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg", ProviderName::Salesforce, unbuilt),
+        endpoint("salesforce", SALESFORCE, ProviderName::Salesforce, Credential::None),
+        endpoint("cloudevents", UNBUILT, ProviderName::Cloudevents, Credential::None),
     ]
 }
 
@@ -317,8 +341,12 @@ pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> String {
 /// Signature and timestamp of a HubSpot v3 call made now.
 pub(crate) fn hubspot_signature(secret: &str, path: &str, body: &[u8]) -> (String, String) {
     let at = time::now().millis().to_string();
+    (hubspot_mac(secret, path, body, &at), at)
+}
+
+fn hubspot_mac(secret: &str, path: &str, body: &[u8], at: &str) -> String {
     let url = format!("{PUBLIC_URL}{path}");
-    (mac(secret.as_bytes(), &[b"POST", url.as_bytes(), body, at.as_bytes()]), at)
+    mac(secret.as_bytes(), &[b"POST", url.as_bytes(), body, at.as_bytes()])
 }
 
 /// A signed HubSpot call.
@@ -329,11 +357,20 @@ pub(crate) fn hubspot(body: impl AsRef<[u8]>) -> Vec<u8> {
 /// A HubSpot call signed with `secret`.
 pub(crate) fn hubspot_with(secret: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let (signature, at) = hubspot_signature(secret, HUBSPOT, body);
+    signed_hubspot(secret, body, &time::now().millis().to_string())
+}
+
+/// A HubSpot call signed with any text as its time.
+pub(crate) fn hubspot_at(body: impl AsRef<[u8]>, at: &str) -> Vec<u8> {
+    signed_hubspot(SECRET, body.as_ref(), at)
+}
+
+fn signed_hubspot(secret: &str, body: &[u8], at: &str) -> Vec<u8> {
+    let signature = hubspot_mac(secret, HUBSPOT, body, at);
     let headers = [
         ("Content-Type", "application/json"),
         ("X-HubSpot-Signature-v3", signature.as_str()),
-        ("X-HubSpot-Request-Timestamp", at.as_str()),
+        ("X-HubSpot-Request-Timestamp", at),
     ];
     post(HUBSPOT, &headers, body)
 }
@@ -354,17 +391,34 @@ pub(crate) fn native_public(sign: impl Fn(&Ed25519KeyPair, &[u8]) -> String, bod
 
 /// A signed native call.
 pub(crate) fn native(id: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    native_at(id, body, &(time::now().millis() / 1_000).to_string())
+}
+
+/// A native call signed with any text as its time.
+pub(crate) fn native_at(id: &str, body: impl AsRef<[u8]>, at: &str) -> Vec<u8> {
     let body = body.as_ref();
-    let at = (time::now().millis() / 1_000).to_string();
     let key = STANDARD.decode(NATIVE_SECRET.trim_start_matches("whsec_")).unwrap();
     let signature = format!("v1,{}", mac(&key, &[id.as_bytes(), b".", at.as_bytes(), b".", body]));
     let headers = [
         ("Content-Type", "application/json"),
         ("webhook-id", id),
-        ("webhook-timestamp", at.as_str()),
+        ("webhook-timestamp", at),
         ("webhook-signature", signature.as_str()),
     ];
     post(NATIVE, &headers, body)
+}
+
+/// An outbound message of the configured organization around `notifications`.
+pub(crate) fn salesforce_envelope(notifications: &str) -> String {
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><notifications xmlns="http://soap.sforce.com/2005/09/outbound" xmlns:sf="urn:sobject.enterprise.soap.sforce.com"><OrganizationId>{ORGANIZATION}</OrganizationId><ActionId>04k5g000000XyZaAAK</ActionId><SessionId xsi:nil="true"/>{notifications}</notifications></soapenv:Body></soapenv:Envelope>"#
+    )
+}
+
+/// A call with an outbound message.
+pub(crate) fn salesforce(notifications: &str) -> Vec<u8> {
+    let headers = [("Content-Type", "text/xml; charset=utf-8"), ("SOAPAction", "\"\"")];
+    post(SALESFORCE, &headers, salesforce_envelope(notifications))
 }
 
 /// One property change of one contact.

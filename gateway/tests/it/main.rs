@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
 mod accounts;
+mod checks;
 mod drain;
 mod fate;
 mod golden;
 mod harness;
 mod hostile;
 mod order;
-mod slow;
+mod salesforce;
 mod storm;
 mod vectors;

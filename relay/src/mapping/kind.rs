@@ -75,13 +75,14 @@ impl Kind {
             (Self::Number, _) => {
                 decimal(wire.to_plain().trim()).map_or_else(|| wire.clone(), |n| Value::Number(n.into()))
             }
-            (Self::Bool, Form::Text) => match wire.as_text() {
+            // Messages write everything as text, whatever the form of the same CRM's answers.
+            (Self::Bool, _) => match wire.as_text() {
                 Some("true") => Value::Bool(true),
                 Some("false") => Value::Bool(false),
                 Some(_) | None => wire.clone(),
             },
             (Self::Date, _) => date(wire.to_plain().trim()).map_or_else(|| wire.clone(), |d| Value::Text(d.into())),
-            (Self::Text | Self::Email | Self::Phone | Self::Domain | Self::Choice | Self::Bool, _) => wire.clone(),
+            (Self::Text | Self::Email | Self::Phone | Self::Domain | Self::Choice, _) => wire.clone(),
         }
     }
 
@@ -215,6 +216,23 @@ mod tests {
         ];
         for (kind, a, b) in no {
             assert!(!kind.same(a, b), "{kind:?} {a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_in_text_reads_as_the_answer_in_types() {
+        for (kind, told, answered) in [
+            (Kind::Bool, t("true"), Value::Bool(true)),
+            (Kind::Bool, t("false"), Value::Bool(false)),
+            (Kind::Number, t("5000.0"), Value::Number("5000.0".into())),
+            (Kind::Number, t("12"), Value::Number("12".into())),
+            (Kind::Date, t("2026-03-01"), t("2026-03-01")),
+            (Kind::Date, t("2026-03-01T23:59:00.000Z"), t("2026-03-01T23:59:00.000+0000")),
+            (Kind::Text, Value::Null, t("")),
+            (Kind::Choice, t("a;b"), t("a;b")),
+        ] {
+            let (told, answered) = (kind.decode(Form::Json, &told), kind.decode(Form::Json, &answered));
+            assert_eq!(told, answered, "{kind:?}");
         }
     }
 

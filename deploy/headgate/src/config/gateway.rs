@@ -17,7 +17,7 @@ use super::reader::{Choice, Section, set};
 use super::secret::{self, PASSWORD, SECOND, SECRET};
 
 /// Providers whose webhooks this version takes; the others are answered 503.
-pub(crate) const BUILT: [ProviderName; 2] = [ProviderName::Hubspot, ProviderName::Native];
+pub(crate) const BUILT: [ProviderName; 3] = [ProviderName::Hubspot, ProviderName::Salesforce, ProviderName::Native];
 
 /// `[gateway]`, read.
 #[derive(Debug)]

@@ -138,8 +138,6 @@ fn the_documented_example_stands_as_it_is() {
     assert_eq!(
         lines(&config.warnings),
         [
-            "line 39: endpoint[salesforce-messages].provider | webhooks of salesforce are not taken in this version: \
-             the endpoint answers 503 | leave the endpoint as it is for a later version, or remove it",
             "line 47: link[contacts].members | hubspot is read, not written, in this version: an edit made elsewhere \
              does not reach it | edit these records there; record show names what differs",
             "line 50: link[contacts].initial | there is no first pass over existing records yet: one that stands in both \
@@ -213,7 +211,7 @@ fn variables_override_by_section_and_by_name() {
     assert!(config.gateway.endpoints[0].raw_url_fallback);
     assert_eq!(config.relay.links[0].members, ["salesforce-main", "hubspot-main"]);
     assert_eq!(config.relay.links[0].policy.fields[0], ("email".to_owned(), Policy::Theirs));
-    assert_eq!(config.warnings.len(), 3);
+    assert_eq!(config.warnings.len(), 2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::kind::{Happening, known, neutral};
 use super::raw::{NAME_BYTES, Text, flag, label, number, text};
 use crate::config::{EndpointConfig, Owner};
-use crate::provider::{Arrival, Call, Malformed, Reading, Unrouted, bounded, nests_within_limit, object};
+use crate::provider::{Arrival, Call, Malformed, Reading, TIMES, Unrouted, bounded, nests_within_limit, object};
 
 /// "Webhooks API": up to 100 events per request.
 const EVENTS: usize = 100;
@@ -21,8 +21,6 @@ const EVENTS: usize = 100;
 const MERGED: usize = 1_000;
 /// What HubSpot sends instead of a sensitive value.
 const REDACTED: &str = "REDACTED";
-/// Milliseconds that the stream can write as a date: 1970 to 9999.
-const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 /// One event as it stands in the body.
 #[derive(Deserialize)]

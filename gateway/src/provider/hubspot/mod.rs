@@ -13,7 +13,7 @@ use hyper::StatusCode;
 use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
 
-use super::{Call, Endpoint, Malformed, Provider, Reading, Signed};
+use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed};
 use crate::config::Credential;
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
@@ -85,8 +85,8 @@ impl Provider for Hubspot {
         event::read(call, &endpoint.config, received_at)
     }
 
-    fn accepted(&self) -> StatusCode {
-        StatusCode::NO_CONTENT
+    fn accepted(&self) -> Answer {
+        Answer::of(StatusCode::NO_CONTENT)
     }
 }
 

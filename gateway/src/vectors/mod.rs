@@ -6,19 +6,16 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use headgate_schemas::{System, Timestamp};
-use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
-use indexmap::IndexMap;
+use headgate_schemas::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Credential, EndpointConfig, Owner, Owners, ProviderName};
-use crate::provider::{self, Call, Endpoint, Provider};
-use crate::signature::{self, WINDOW_MS};
+use crate::signature;
+use case::{Case, Scheme};
+
+mod case;
+mod part;
 
 /// How a file of vectors came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,42 +125,6 @@ struct Encryption {
     cases: Vec<Value>,
 }
 
-#[derive(Deserialize)]
-struct Case {
-    secret: String,
-    secret_encoding: String,
-    #[serde(default)]
-    now_ms: Option<i64>,
-    #[serde(default = "window")]
-    tolerance_ms: Option<i64>,
-    method: String,
-    url: String,
-    headers: IndexMap<String, OneOrMany>,
-    body_base64: String,
-    #[serde(default)]
-    options: Options,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Options {
-    #[serde(default)]
-    allow_legacy: bool,
-    #[serde(default)]
-    raw_url_fallback: bool,
-}
-
-const fn window() -> Option<i64> {
-    Some(WINDOW_MS)
-}
-
 /// Runs every check of a file of vectors.
 pub fn run_file(json: &str) -> VectorReport {
     let file = match serde_json::from_str::<File>(json) {
@@ -177,8 +138,12 @@ pub fn run_file(json: &str) -> VectorReport {
             report.count(name, &expected, judge(case, option.as_deref(), None).map(|e| (e.accepted, e.reason)));
         }
     }
+    for check in &file.ids {
+        let name = check.get("id18").and_then(Value::as_str).unwrap_or("unnamed").to_owned();
+        report.count(name, "accept", part::id(check).map(|same| (same, "the two forms of the id".to_owned())));
+    }
     // Other kinds of checks belong to schemes that are not implemented.
-    for check in file.handshake.iter().chain(&file.dates).chain(&file.ids).chain(&file.encryption.cases) {
+    for check in file.handshake.iter().chain(&file.dates).chain(&file.encryption.cases) {
         report.count(name(check), "pass", Err(CaseError::NotAvailable));
     }
     report
@@ -230,73 +195,30 @@ fn checks(case: &Value) -> Vec<(String, String, Option<String>)> {
 }
 
 fn judge(case: &Value, option: Option<&str>, now: Option<Timestamp>) -> Result<Explanation, CaseError> {
-    let scheme = case.get("scheme").and_then(Value::as_str).unwrap_or_default();
-    let (provider_name, provider) = provider_of(scheme).ok_or(CaseError::NotAvailable)?;
-    let mut case = Case::deserialize(case).map_err(|_| CaseError::Format)?;
-    match option {
-        None => {}
-        Some("allow_legacy") => case.options.allow_legacy = true,
-        Some("raw_url_fallback") => case.options.raw_url_fallback = true,
-        Some(_) => return Err(CaseError::Option),
+    let scheme_name = case.get("scheme").and_then(Value::as_str).unwrap_or_default();
+    let scheme = Scheme::find(scheme_name).ok_or(CaseError::NotAvailable)?;
+    let parsed = case.get("parsed");
+    let case = Case::read(case, scheme, option)?;
+    let now = case.now.or(now).ok_or(CaseError::Format)?;
+    let call = case.call();
+    let signed = scheme.provider.signed(&call);
+    let mut verdict = scheme.provider.verify(&call, &case.endpoint, now).map_err(|refusal| refusal.to_string());
+    if scheme.reads && verdict.is_ok() {
+        let reading = scheme.provider.changes(&call, &case.endpoint, now);
+        verdict = reading.map_err(|malformed| malformed.to_string()).and(verdict);
     }
-    if case.tolerance_ms != window() {
-        return Err(CaseError::Tolerance);
+    if let (Some(expected), Ok(_)) = (parsed, &verdict) {
+        verdict = part::parsed(scheme_name, call.body, expected).and(verdict);
     }
-    let now = case.now_ms.map(Timestamp::from_millis).or(now).ok_or(CaseError::Format)?;
-    let endpoint = endpoint(&case, provider_name, provider)?;
-    let headers = headers(&case)?;
-    let body = STANDARD.decode(&case.body_base64).map_err(|_| CaseError::Body)?;
-    let call = Call { method: &case.method, url: &case.url, headers: &headers, body: &body };
-    let signed = provider.signed(&call);
-    let verdict = provider.verify(&call, &endpoint, now);
     Ok(Explanation {
         scheme: signed.scheme.to_owned(),
         signed_url: signed.url,
         timestamp: signed.timestamp,
         judged_at: now,
-        body_bytes: body.len(),
-        body_sha256: signature::hex(&Sha256::digest(&body)),
+        body_bytes: call.body.len(),
+        body_sha256: signature::hex(&Sha256::digest(call.body)),
         accepted: verdict.is_ok(),
-        reason: verdict.map_or_else(|refusal| refusal.to_string(), str::to_owned),
-        method: case.method,
+        method: call.method.to_owned(),
+        reason: verdict.map_or_else(|refusal| refusal, str::to_owned),
     })
-}
-
-fn provider_of(scheme: &str) -> Option<(ProviderName, &'static dyn Provider)> {
-    let name = match scheme {
-        "hubspot-v1" | "hubspot-v2" | "hubspot-v3" => ProviderName::Hubspot,
-        "standard-webhooks" => ProviderName::Native,
-        _ => return None,
-    };
-    provider::find(name).map(|provider| (name, provider))
-}
-
-fn endpoint(case: &Case, name: ProviderName, provider: &dyn Provider) -> Result<Endpoint, CaseError> {
-    let credential = match case.secret_encoding.as_str() {
-        "utf8" | "whsec" => Credential::Secrets(vec![case.secret.as_str().into()]),
-        "whpk" => Credential::PublicKey(case.secret.clone()),
-        _ => return Err(CaseError::Secret),
-    };
-    let keys = provider.keys(&credential).map_err(|_| CaseError::Secret)?;
-    let system = if name == ProviderName::Hubspot { System::Hubspot } else { System::Native };
-    let owners = Owners::One(Owner::default());
-    let mut config = EndpointConfig::new("vectors", "", (name, system), owners, credential);
-    config.allow_legacy = case.options.allow_legacy;
-    config.raw_url_fallback = case.options.raw_url_fallback;
-    Ok(Endpoint::new(config, keys, 1))
-}
-
-fn headers(case: &Case) -> Result<HeaderMap, CaseError> {
-    let mut headers = HeaderMap::new();
-    for (name, values) in &case.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| CaseError::Header)?;
-        let values = match values {
-            OneOrMany::One(value) => std::slice::from_ref(value),
-            OneOrMany::Many(values) => values,
-        };
-        for value in values {
-            headers.append(name.clone(), HeaderValue::from_str(value).map_err(|_| CaseError::Header)?);
-        }
-    }
-    Ok(headers)
 }
