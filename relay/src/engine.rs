@@ -25,7 +25,7 @@ use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
 use crate::step;
 use crate::store::{Counter, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
-use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, WriteCall, Written};
+use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written};
 use crate::vault::Vault;
 use crate::work::{Pair, Work};
 
@@ -280,6 +280,8 @@ pub(crate) struct Tick {
     pub(crate) changes: HashSet<Key>,
     pub(crate) open_delta: i64,
     pub(crate) held_delta: i64,
+    /// Versions that guarding reads of this tick found, by connection and entity: preconditions of strict writes.
+    pub(crate) versions: HashMap<WorkKey, Version>,
     /// How questions that people answered ended.
     pub(crate) ended: HashMap<i64, QuestionEnd>,
 }
@@ -343,7 +345,7 @@ impl Engine {
         for connection in &config.connections {
             let n = number(&connection.name);
             if let Some(target) = targets.get(&connection.name) {
-                lines.insert(n, Line::new(n, connection, target.pack(), &config.limits));
+                lines.insert(n, Line::new(n, connection, target.as_ref(), &config.limits));
             }
         }
         let mut links = vec![Link::new("", "", ObjectType::new(""), Guard::None, Vec::new(), Vec::new())];

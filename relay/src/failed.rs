@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use headgate_schemas::Timestamp;
 
+use crate::config::Guard;
 use crate::delivery::backoff;
 use crate::engine::{CallId, Engine, Flight, Step};
 use crate::entity::Entity;
@@ -24,6 +25,8 @@ use crate::work::Pair;
 const BLOCKED: Duration = Duration::from_secs(300);
 /// Conflicts of one write in a row before it counts as refused for good.
 const CONFLICT_ROUNDS: u32 = 3;
+/// The same under a strict guard, where each one is somebody's edit.
+const STRICT_ROUNDS: u32 = 20;
 
 impl Engine {
     /// The whole call failed.
@@ -114,14 +117,7 @@ impl Engine {
                 self.again(key, true, now);
                 Ok(())
             }
-            Disposition::Conflict if flight.step == Step::Update => {
-                let rounds = self.work.get(key).map_or(0, |p| p.conflicts);
-                if rounds >= CONFLICT_ROUNDS {
-                    return self.reject(key, flight, intent, error, now);
-                }
-                self.free(key, now, |pair| Pair { conflicts: pair.conflicts + 1, due: now.micros(), ..pair });
-                self.answer(key.entity, flight, intent, &Answer::Refused, now)
-            }
+            Disposition::Conflict if flight.step == Step::Update => self.moved(key, flight, intent, error, now),
             Disposition::Gone if flight.step == Step::Update => {
                 // A read decides whether it is gone.
                 self.again(key, true, now);
@@ -145,6 +141,36 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// The record moved since it was read: it is read, then decided again. Under a strict guard that is somebody's edit
+    /// and the log says so; it may happen again and again, each time a little later.
+    fn moved(
+        &mut self,
+        key: WorkKey,
+        flight: &Flight,
+        intent: u32,
+        error: &TargetError,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let rounds = self.work.get(key).map_or(0, |p| p.conflicts);
+        let conditional = self.lines.get(&flight.connection).is_some_and(|line| line.conditional);
+        let strict = self.with(key.entity, now, |entity, cx, notes| {
+            let strict = conditional && cx.link.guard == Guard::Strict;
+            if let Some(m) = entity.member_of(flight.connection).filter(|_| strict) {
+                entity.note_refusal(m, intent, cx, notes);
+            }
+            strict
+        })?;
+        let most = if strict == Some(true) { STRICT_ROUNDS } else { CONFLICT_ROUNDS };
+        if rounds >= most {
+            return self.reject(key, flight, intent, error, now);
+        }
+        let random = self.dice.u64(..);
+        let wait =
+            if rounds < CONFLICT_ROUNDS { Duration::ZERO } else { backoff::delay(rounds - CONFLICT_ROUNDS, random) };
+        self.free(key, now, |pair| Pair { conflicts: rounds + 1, due: (now + wait).micros(), ..pair });
+        self.answer(key.entity, flight, intent, &Answer::Refused, now)
     }
 
     /// The target refused it for good: the fields it names (or all) are left at this revision, the rest goes on.

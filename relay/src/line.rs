@@ -9,7 +9,7 @@ use crate::config::{ConnectionConfig, Limits};
 use crate::delivery::breaker::{Allow, Breaker};
 use crate::entity::Clock;
 use crate::entity::fold::Peer;
-use crate::target::Pack;
+use crate::target::{Pack, Target};
 
 /// One connection.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Line {
     pub(crate) system: System,
     /// Records per call.
     pub(crate) pack: Pack,
+    /// The CRM heeds preconditions.
+    pub(crate) conditional: bool,
     /// Calls open.
     pub(crate) open: usize,
     breaker: Breaker,
@@ -45,12 +47,13 @@ pub(crate) enum Room {
 
 impl Line {
     /// A healthy line.
-    pub(crate) fn new(number: u32, config: &ConnectionConfig, pack: Pack, limits: &Limits) -> Self {
+    pub(crate) fn new(number: u32, config: &ConnectionConfig, target: &dyn Target, limits: &Limits) -> Self {
         Self {
             number,
             name: config.name.clone(),
             system: config.system,
-            pack,
+            pack: target.pack(),
+            conditional: target.conditional(),
             open: 0,
             breaker: Breaker::new(limits.send_deadline),
             clock: ClockEstimate::new(),

@@ -216,7 +216,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(Request, Vec<(EntityId, u32)>), StoreError> {
         let (mut items, mut pairs) = (Vec::with_capacity(entities.len()), Vec::with_capacity(entities.len()));
+        let conditional = self.lines.get(&connection).is_some_and(|line| line.conditional);
         for entity in entities {
+            let read = self.tick.versions.remove(&WorkKey { target: connection, entity: *entity });
             let item = self.with(*entity, now, |e, cx, _| {
                 let m = e.member_of(connection)?;
                 let id = e.members[m].native.as_deref()?.to_owned();
@@ -226,7 +228,8 @@ impl Engine {
                 }
                 let intent = e.intend(m, &dirty, cx);
                 let values = e.encode_intent(&intent, connection, cx);
-                Some((UpdateItem { id, trace: trace(e, &intent), values, unless_changed: None }, intent.number))
+                let unless_changed = read.filter(|_| conditional && cx.link.guard == Guard::Strict);
+                Some((UpdateItem { id, trace: trace(e, &intent), values, unless_changed }, intent.number))
             })?;
             if let Some((item, intent)) = item.flatten() {
                 items.push(item);

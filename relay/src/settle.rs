@@ -75,6 +75,7 @@ impl Engine {
                 ReadItem::Found(found) => {
                     self.succeeded(key, now);
                     if self.found(*entity, flight, &found, sent, now)? {
+                        self.tick.versions.insert(key, found.version);
                         onward.push(*entity);
                     }
                 }

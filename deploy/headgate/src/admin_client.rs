@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -88,7 +89,7 @@ struct Problem {
 /// A client of one server.
 #[derive(Debug)]
 pub(crate) struct AdminClient {
-    http: Client<HttpConnector, Empty<Bytes>>,
+    http: Client<HttpConnector, Full<Bytes>>,
     base: String,
 }
 
@@ -113,7 +114,7 @@ impl AdminClient {
     /// # Errors
     /// When the server cannot be reached or says no.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, AdminError> {
-        self.call(Method::GET, path).await
+        self.call(Method::GET, path, None).await
     }
 
     /// Asks for what `path` stands for.
@@ -121,12 +122,20 @@ impl AdminClient {
     /// # Errors
     /// When the server cannot be reached or says no.
     pub(crate) async fn post(&self, path: &str) -> Result<Value, AdminError> {
-        self.call(Method::POST, path).await
+        self.call(Method::POST, path, None).await
     }
 
-    async fn call(&self, method: Method, path: &str) -> Result<Value, AdminError> {
+    /// The same with a document that says more.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or says no.
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
         let answer = async {
-            let response = self.send(method, path).await?;
+            let response = self.send(method, path, body).await?;
             let status = response.status();
             let body = self.body(response).await?;
             if !status.is_success() {
@@ -145,7 +154,7 @@ impl AdminClient {
     /// # Errors
     /// When the server cannot be reached, says no, hangs up in the middle or sends a line beyond the limit.
     pub(crate) async fn lines(&self, path: &str, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), AdminError> {
-        let head = tokio::time::timeout(ANSWER, self.send(Method::GET, path)).await;
+        let head = tokio::time::timeout(ANSWER, self.send(Method::GET, path, None)).await;
         let response = head.map_err(|_| AdminError::Late { url: self.base.clone() })??;
         let status = response.status();
         if !status.is_success() {
@@ -164,9 +173,12 @@ impl AdminClient {
         Ok(())
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, AdminError> {
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, AdminError> {
         let uri: Uri = format!("{}{path}", self.base).parse().map_err(|_| self.foreign("the URL cannot be built"))?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::new(body.map(|b| Bytes::from(b.to_string())).unwrap_or_default()));
+        if body.is_some() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         self.http.request(request).await.map_err(|error| self.unreachable(&error))

@@ -88,6 +88,11 @@ pub(crate) enum Command {
         before_long_help = "Examples:\n  headgate deadletter list\n  headgate deadletter show 17\n  headgate deadletter retry 17\n  headgate deadletter skip 17"
     )]
     Deadletter(DeadletterArgs),
+    /// Look at and resolve what only a person may decide
+    #[command(
+        before_long_help = "Examples:\n  headgate conflict list\n  headgate conflict show 4\n  headgate conflict resolve 4 --member salesforce-main\n  headgate conflict resolve 4 --value \"+47 22 12 34 56\""
+    )]
+    Conflict(ConflictArgs),
     /// Print a completion script
     #[command(
         before_long_help = "Examples:\n  headgate completion bash > /etc/bash_completion.d/headgate\n  headgate completion zsh > ~/.zfunc/_headgate"
@@ -277,6 +282,92 @@ pub(crate) struct OneDeadletter {
     /// Its id, as the list shows it
     #[arg(value_name = "ID")]
     pub(crate) id: String,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Arguments of `conflict`.
+#[derive(Debug, Args)]
+pub(crate) struct ConflictArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: ConflictCommand,
+}
+
+/// Commands of `conflict`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictCommand {
+    /// List conflicts that wait for a person
+    #[command(
+        before_long_help = "Examples:\n  headgate conflict list\n  headgate conflict list --link contacts --field phone\n  headgate conflict list --all --json"
+    )]
+    List(ListConflicts),
+    /// Show one: the candidates, what each choice writes, and what was decided before
+    #[command(before_long_help = "Examples:\n  headgate conflict show 4")]
+    Show {
+        /// Its id, as the list shows it
+        #[arg(value_name = "ID")]
+        id: u64,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Choose: a member's value, the value in force, or another one
+    #[command(
+        before_long_help = "Examples:\n  headgate conflict resolve 4 --member salesforce-main\n  headgate conflict resolve 4 --keep\n  headgate conflict resolve 4 --value \"Oslo\" --edition 2"
+    )]
+    Resolve(ResolveConflict),
+}
+
+/// Arguments of `conflict list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListConflicts {
+    /// Also those that have ended
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only of this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// Only about this field
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+    /// Only of this kind
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only after this id: the next page
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// The most conflicts to list
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Arguments of `conflict resolve`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("choice").required(true))]
+pub(crate) struct ResolveConflict {
+    /// Its id, as the list shows it
+    #[arg(value_name = "ID")]
+    pub(crate) id: u64,
+    /// Take the value of this connection
+    #[arg(long, value_name = "CONNECTION", group = "choice")]
+    pub(crate) member: Option<String>,
+    /// Keep the value in force
+    #[arg(long, group = "choice")]
+    pub(crate) keep: bool,
+    /// Take this value; an empty one clears the field
+    #[arg(long, value_name = "VALUE", group = "choice", allow_hyphen_values = true)]
+    pub(crate) value: Option<String>,
+    /// The edition that was shown; refused if the candidates have changed since
+    #[arg(long, value_name = "N")]
+    pub(crate) edition: Option<u32>,
+    /// Who chooses, for the log [default: the user of this machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
     /// The server.
     #[command(flatten)]
     pub(crate) server: Server,

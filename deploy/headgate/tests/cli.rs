@@ -81,7 +81,7 @@ fn head(stream: &mut TcpStream) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["serve"],
         &["demo"],
@@ -97,6 +97,10 @@ fn help_of_every_command() {
         &["deadletter", "show"],
         &["deadletter", "retry"],
         &["deadletter", "skip"],
+        &["conflict"],
+        &["conflict", "list"],
+        &["conflict", "show"],
+        &["conflict", "resolve"],
         &["completion"],
     ];
     for command in commands {

@@ -2,6 +2,7 @@
 //! what changes something goes to the engine as a command. Errors are problem documents (RFC 9457).
 
 mod changes;
+mod conflicts;
 mod letters;
 mod records;
 
@@ -37,6 +38,10 @@ pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
         .route("/v1/records", get(records::list))
         .route("/v1/records/{system}/{object}/{id}", get(records::show))
         .route("/v1/accounting", get(records::accounting))
+        .route("/v1/conflicts", get(conflicts::list))
+        .route("/v1/conflicts/{id}", get(conflicts::show))
+        .route("/v1/conflicts/{id}/resolve", post(conflicts::resolve))
+        .route("/v1/decisions", get(conflicts::decisions))
         .route("/v1/deadletters", get(letters::list))
         .route("/v1/deadletters/{id}", get(letters::show))
         .route("/v1/deadletters/{id}/retry", post(letters::retry))

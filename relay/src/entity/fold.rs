@@ -295,7 +295,7 @@ impl Entity {
         let kept = self.keeps_own(m, f, cx);
         self.know(m, f, &sight, own.map(|w| w.value), edit, doubt, rev, cx);
         if !kept && self.keeps_own(m, f, cx) {
-            notes.decisions.extend(self.kept_row(m, f, cx));
+            notes.decisions.extend(self.shown_row(m, f, (Ground::TargetKept, Ruling::Kept), cx));
         }
         learned
     }
@@ -307,14 +307,20 @@ impl Entity {
         self.cell(f, m).is_some_and(keeps)
     }
 
-    /// The row of the decision log that says so.
-    pub(super) fn kept_row(&self, m: usize, f: usize, cx: &Context<'_>) -> Option<Decision> {
+    /// A row of the decision log about what a member shows, as far as is known, against the value in force.
+    pub(super) fn shown_row(
+        &self,
+        m: usize,
+        f: usize,
+        (rule, ruling): (Ground, Ruling),
+        cx: &Context<'_>,
+    ) -> Option<Decision> {
         let connection = self.members[m].connection;
         let cell = self.cell(f, m)?;
         let value = cx.link.field(&self.fields[f].name).inbound(connection, &cell.shown);
         let stamp = cx.peer(connection).clock.ours(cell.seen);
         let shown = Candidate { by: By::Member(connection), value, stamp, change: None };
-        Some(self.fields[f].decision(&shown, Ground::TargetKept, Ruling::Kept, Author::Unknown))
+        Some(self.fields[f].decision(&shown, rule, ruling, Author::Unknown))
     }
 
     /// Moves what is known of a member: `heard` by edits and foreign states, `shown` by whatever is newer.

@@ -2,6 +2,7 @@
 
 use headgate_schemas::{Span, Value};
 
+use super::decision::{Ground, Ruling};
 use super::fold::{Context, Folded, Learned, Notes, Rule, Sight};
 use super::{Asked, Author, Cell, Create, Entity, Event, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
 
@@ -218,7 +219,7 @@ impl Entity {
         }
         for f in kept.iter().enumerate().filter(|(_, kept)| !**kept).map(|(f, _)| f) {
             if self.keeps_own(m, f, cx) {
-                notes.decisions.extend(self.kept_row(m, f, cx));
+                notes.decisions.extend(self.shown_row(m, f, (Ground::TargetKept, Ruling::Kept), cx));
             }
         }
         let member = &mut self.members[m];
@@ -236,6 +237,15 @@ impl Entity {
             }
         }
         self.refold(m, cx, notes)
+    }
+
+    /// Notes that the target refused an intent because the record had moved.
+    pub fn note_refusal(&self, m: usize, intent: u32, cx: &Context<'_>, notes: &mut Notes) {
+        let rows =
+            self.fields.iter().enumerate().filter(|(_, field)| {
+                field.cells[m].as_ref().is_some_and(|c| c.ledger.iter().any(|w| w.intent == intent))
+            });
+        notes.decisions.extend(rows.filter_map(|(f, _)| self.shown_row(m, f, (Ground::Strict, Ruling::Again), cx)));
     }
 
     /// The send deadline passed without an answer: crash, lost answer and time-out are one case. The pair is read

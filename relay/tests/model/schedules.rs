@@ -87,7 +87,7 @@ macro_rules! schedules {
 
 schedules! {
     order order3 crash crash_marks repeats aged no_times no_times_crash coarse coarse_crash skew read_lag ours
-    ours_crash theirs priority state real_mix group forms forms_blind refuses fight slow_fight guard_none guard_read
+    ours_crash theirs priority manual manual_crash state real_mix group forms forms_blind refuses fight slow_fight guard_none guard_read
     guard_strict two_channels reconciler everything
 }
 

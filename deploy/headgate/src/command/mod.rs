@@ -3,6 +3,7 @@
 
 mod check;
 mod completion;
+mod conflict;
 mod deadletter;
 mod demo;
 mod record;
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Tail(args) => tail::run(&args, env).await,
         Command::Record(args) => record::run(args, env).await,
         Command::Deadletter(args) => deadletter::run(args, env).await,
+        Command::Conflict(args) => conflict::run(args, env).await,
         Command::Completion(args) => completion::run(&args),
     }
 }

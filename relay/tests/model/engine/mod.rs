@@ -6,8 +6,8 @@
 //! died; answers to calls of an earlier life are lost. Death comes at any of the three places where it matters: instead
 //! of a commit, between a commit and its calls, and with calls under way. Nothing is drawn outside the world's dice.
 //!
-//! Two things differ from the reference: a strict guard is played as a read before the write, because the engine names
-//! no preconditions, and manual policies are not played, because it takes no person's choice.
+//! A strict write names the version of its guarding read; what the CRM checks is the state that read showed. A person
+//! who is asked answers some time later with one of the candidates, through the command that the admin API gives.
 
 pub mod account;
 #[path = "../../support/disk.rs"]
@@ -16,20 +16,26 @@ pub mod disk;
 pub mod vault;
 pub mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use headgate_relay::config::RelayConfig;
-use headgate_relay::engine::{Call, CallId, Engine, Input, Parts, Reply, ReplyResult, Request};
+use headgate_relay::conflict::By;
+use headgate_relay::engine::{
+    Call, CallId, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, Resolution, ResolveError,
+    Resolved,
+};
 use headgate_relay::entity::fold::Rule;
+use headgate_relay::entity::{About, Cause};
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{EntityId, StoreError};
-use headgate_relay::target::Target;
+use headgate_relay::target::{Target, Version};
 use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
 use headgate_schemas::stream::{Position, Sink as _, Source as _};
 use headgate_schemas::{Change, contract};
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
 
 use crate::real;
 use crate::reference::scenario::Scenario;
@@ -108,6 +114,12 @@ pub struct Played {
     /// When the next tick is due, if a wake-up for it is on its way.
     tick_at: Option<i64>,
     looks: u64,
+    /// Version and state of the last read of each member that was answered.
+    read: BTreeMap<usize, (Version, u64)>,
+    /// Questions that a person was told of.
+    asked: BTreeSet<i64>,
+    /// Answers that were not taken yet.
+    choices: Vec<(i64, Choice)>,
     account: Account,
 }
 
@@ -117,7 +129,8 @@ impl Played {
         let scenario = world.scenario;
         let config = wire::config(scenario);
         let names = config.connections.iter().map(|c| c.name.clone());
-        let targets = names.map(|name| (name, Arc::new(wire::Puppet) as Arc<dyn Target>)).collect();
+        let puppets = scenario.crms.iter().map(|crm| Arc::new(wire::Puppet { strict: crm.strict }) as Arc<dyn Target>);
+        let targets = names.zip(puppets).collect();
         let metrics = Metrics::register(&mut Registry::default());
         let seed = world.below(usize::MAX) as u64;
         let faults = Faults { repeat: REPEATED, ..Faults::default() };
@@ -143,6 +156,9 @@ impl Played {
             inbox: Vec::new(),
             tick_at: None,
             looks: 0,
+            read: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            choices: Vec::new(),
             account,
         };
         played.import(world)?;
@@ -217,9 +233,17 @@ impl Played {
         }
         let replies = std::mem::take(&mut self.inbox);
         let idle = replies.is_empty() && records.is_empty();
-        let input = Input { replies, records, commands: Vec::new() };
+        let (commands, told): (Vec<_>, Vec<_>) = self.choices.iter().cloned().map(answer).unzip();
+        let idle = idle && commands.is_empty();
+        let input = Input { replies, records, commands };
         let Ok(calls) = self.engine.tick(now, input) else { return self.die(world, "instead of a commit") };
+        self.choices.clear();
+        for mut told in told {
+            let result = told.try_recv();
+            self.account.expect(matches!(result, Ok(Ok(_))), || format!("a choice was not taken: {result:?}"));
+        }
         self.committed(world);
+        self.ask(world);
         let idle = idle && calls.is_empty();
         self.account.expect(!idle || self.engine.next_tick(now).is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
@@ -259,8 +283,24 @@ impl Played {
             Request::Read(_) => world.read(member, token),
             Request::Write(write) => {
                 let values = wire::written(&write, self.scenario);
-                world.write(member, &values, None, token);
+                let precondition = wire::precondition(&write).map(|named| match self.read.get(&member) {
+                    Some((version, state)) if *version == named => *state,
+                    read => panic!("a write names {named:?}, the last read was {read:?}"),
+                });
+                world.write(member, &values, precondition, token);
                 world.wake(world.now + DEADLINE, Timer::Deadline(token).token());
+            }
+        }
+    }
+
+    /// Tells a person of the questions that are new, where the policy asks one.
+    fn ask(&mut self, world: &mut World) {
+        let Some(entity) = self.account.entity() else { return };
+        for question in &entity.questions {
+            let About::Field { name, cause } = &question.about;
+            if *cause == Cause::Policy && self.asked.insert(question.id) {
+                let field = real::fields(self.scenario).into_iter().find(|field| real::name(*field) == &**name);
+                field.into_iter().for_each(|field| world.ask_person(field));
             }
         }
     }
@@ -286,6 +326,7 @@ impl Played {
             }
         }
         self.committed(world);
+        self.ask(world);
         self.inbox.clear();
         self.read_on();
         self.schedule_soon(world);
@@ -326,7 +367,10 @@ impl Relay for Played {
     fn read_answered(&mut self, world: &mut World, token: u64, answer: Option<&Snapshot>) {
         let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
         let result = match answer {
-            Some(snapshot) => wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked)),
+            Some(snapshot) => {
+                self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
+                wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked))
+            }
             None => ReplyResult::Read(Err(wire::failed(world.below(3)))),
         };
         self.reply(world, token, result);
@@ -344,8 +388,18 @@ impl Relay for Played {
         self.schedule_soon(world);
     }
 
-    /// Nobody is asked: the scenarios that are played have no policy that asks.
-    fn resolve(&mut self, _: &mut World, _: Field) {}
+    fn resolve(&mut self, world: &mut World, field: Field) {
+        let Some(entity) = self.account.entity() else { return };
+        let Some(place) = entity.field_named(real::name(field)) else { return };
+        let Some(question) = entity.question_of(place) else { return };
+        let candidates = entity.fields[place].held.as_deref().unwrap_or_default();
+        let choice = match candidates[world.below(candidates.len())].by {
+            By::Member(connection) => Choice::Member(wire::connection_name(connection as usize - 1)),
+            By::Person => Choice::Kept,
+        };
+        self.choices.push((entity.questions[question].id, choice));
+        self.schedule_soon(world);
+    }
 
     fn standing(&self, field: Field) -> Standing {
         let entity = self.account.entity();
@@ -365,6 +419,12 @@ impl Relay for Played {
     fn is_open(&self) -> bool {
         self.account.is_open()
     }
+}
+
+/// A person's answer as a command.
+fn answer((id, choice): (i64, Choice)) -> (Command, oneshot::Receiver<Result<Resolved, ResolveError>>) {
+    let (done, told) = oneshot::channel();
+    (Command::Resolve(Resolution { id, edition: None, choice, by: "a person".to_owned(), done }), told)
 }
 
 fn open(

@@ -71,7 +71,10 @@ fn account(member: usize) -> String {
 }
 
 /// A CRM as far as the engine asks it anything by itself; calls go through the model's world.
-pub struct Puppet;
+pub struct Puppet {
+    /// It checks preconditions.
+    pub strict: bool,
+}
 
 impl Target for Puppet {
     fn pack(&self) -> Pack {
@@ -83,7 +86,7 @@ impl Target for Puppet {
     }
 
     fn conditional(&self) -> bool {
-        false
+        self.strict
     }
 
     fn find<'a>(&'a self, _: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
@@ -189,6 +192,14 @@ pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, mode
     fields
 }
 
+/// The version that a write names as its precondition.
+pub fn precondition(call: &WriteCall) -> Option<Version> {
+    match &call.items {
+        WriteItems::Update(items) => items.iter().find_map(|item| item.unless_changed),
+        WriteItems::Create(_) | WriteItems::Delete(_) => None,
+    }
+}
+
 /// The answer to a read. `date` is the CRM's clock, where it is told.
 pub fn read(member: usize, snapshot: &Snapshot, date: Option<Timestamp>) -> ReplyResult {
     let found =
@@ -230,7 +241,8 @@ pub fn date(scenario: &Scenario, member: usize, now: i64) -> Option<Timestamp> {
     (skew != 0).then(|| clock((now + skew).div_euclid(SEC) * SEC))
 }
 
-fn version(span: model::Span) -> Version {
+/// A version as the CRM tells it.
+pub fn version(span: model::Span) -> Version {
     Version { at: clock(span.lo), resolution: resolution(span) }
 }
 
