@@ -8,9 +8,11 @@ use std::time::Duration;
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, SetUp, StoreConfig,
 };
-use headgate_relay::engine::{Call, Engine, Input, Parts, Reply, ReplyResult, Request};
+use headgate_relay::engine::{
+    self, Call, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, ResolveError, Resolved,
+};
 use headgate_relay::metrics::Metrics;
-use headgate_relay::store::{Reader, Sqlite};
+use headgate_relay::store::{ListedDecision, QuestionFilter, Reader, Sqlite};
 use headgate_relay::target::{
     Answered, Calling, Disposition, FieldInfo, FindCall, Found, Pack, Prepared, ReadCall, ReadItem, Target,
     TargetError, Version, WriteCall, WriteItems, Written,
@@ -27,6 +29,7 @@ const START: i64 = 1_800_000_000_000_000;
 /// A CRM that says what it can carry and is never called: the test answers.
 struct Silent {
     writable: bool,
+    conditional: bool,
 }
 
 impl Target for Silent {
@@ -37,7 +40,7 @@ impl Target for Silent {
         self.writable
     }
     fn conditional(&self) -> bool {
-        false
+        self.conditional
     }
     fn find<'a>(&'a self, _: &'a FindCall) -> Calling<'a, Answered<Vec<String>>> {
         unreachable!("the test answers")
@@ -86,19 +89,32 @@ pub(crate) struct Bench {
     engine: Option<Engine>,
     now: i64,
     offset: u64,
+    link: fn(&mut LinkConfig),
+    /// HubSpot is written, too.
+    both: bool,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with(|_| {}, false)
+    }
+
+    /// The link as `link` would have it; `both` ways if wanted.
+    pub(crate) fn with(link: fn(&mut LinkConfig), both: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Self { folder, engine: None, now: START, offset: 0 };
+        let mut bench = Self { folder, engine: None, now: START, offset: 0, link, both };
         bench.die_and_open();
         bench
     }
 
     /// Contact 7001 (Roe) stands in both.
     pub(crate) fn linked() -> Self {
-        let mut bench = Self::new();
+        Self::linked_with(|_| {}, false)
+    }
+
+    /// The same under a link as `link` would have it.
+    pub(crate) fn linked_with(link: fn(&mut LinkConfig), both: bool) -> Self {
+        let mut bench = Self::with(link, both);
         let read = bench.take(bench.change("7001", ChangeKind::Created, 0, &[])).one();
         let create = bench.found(&read, "7001", 0, &[("lastname", "Roe")]).one();
         bench.written(&create, "003000000000001AAA").none();
@@ -113,9 +129,11 @@ impl Bench {
     pub(crate) fn die_and_open(&mut self) {
         self.engine = None;
         let key_file = self.folder.path().join("key");
-        let config = config(self.path(), key_file.clone());
-        let target = |writable| Arc::new(Silent { writable }) as Arc<dyn Target>;
-        let targets = HashMap::from([("hs".to_owned(), target(false)), ("sf".to_owned(), target(true))]);
+        let mut config = config(self.path(), key_file.clone());
+        (self.link)(&mut config.links[0]);
+        let target = |writable, conditional| Arc::new(Silent { writable, conditional }) as Arc<dyn Target>;
+        let targets =
+            HashMap::from([("hs".to_owned(), target(self.both, false)), ("sf".to_owned(), target(true, true))]);
         let parts = Parts {
             config: &config,
             targets: &targets,
@@ -169,6 +187,47 @@ impl Bench {
         change
     }
 
+    /// A change of the Salesforce contact, in the present second of Salesforce's clock.
+    pub(crate) fn change_there(&self, id: &str, fields: &[(&str, &str)]) -> Change {
+        let mut change = self.change(id, ChangeKind::Updated, (self.now - START) / SECOND, fields);
+        change.source.connection = "sf".to_owned();
+        change.id = ChangeId::derive(System::Salesforce, "1", [id.as_bytes(), &self.now.to_be_bytes()]);
+        change.occurred_at_resolution = Resolution::S;
+        change
+    }
+
+    /// A person answers a question.
+    pub(crate) fn resolve(
+        &mut self,
+        id: i64,
+        edition: Option<u32>,
+        choice: Choice,
+    ) -> (Result<Resolved, ResolveError>, Vec<Call>) {
+        let (done, mut told) = tokio::sync::oneshot::channel();
+        let command = Command::Resolve(engine::Resolution { id, edition, choice, by: "ana".to_owned(), done });
+        let calls = self.step(Input { commands: vec![command], ..Input::default() });
+        (told.try_recv().unwrap(), calls)
+    }
+
+    /// Questions that are open: number, kind, field.
+    pub(crate) fn questions(&self) -> Vec<(i64, String, String)> {
+        let listed = Reader::open(&self.path()).unwrap().questions(&QuestionFilter::default(), 0, 10).unwrap();
+        listed.into_iter().map(|q| (q.question.id, q.question.kind, q.question.subject)).collect()
+    }
+
+    /// The decision log, oldest first: field, rule, ruling, both values.
+    pub(crate) fn decisions(&self) -> Vec<String> {
+        let vault = Vault::open_or_create(&self.folder.path().join("key")).unwrap();
+        let mut listed = Reader::open(&self.path()).unwrap().decisions(None, i64::MAX, 100).unwrap();
+        listed.reverse();
+        let line = |d: &ListedDecision| {
+            let d = &d.decision;
+            let values = String::from_utf8(vault.open(b"decision", &d.values).unwrap()).unwrap();
+            format!("{} {} {} {values} {}", d.field, d.rule, d.ruling, d.author)
+        };
+        listed.iter().map(line).collect()
+    }
+
     pub(crate) fn take(&mut self, change: Change) -> Calls<'_> {
         let record = contract::encode(&change).unwrap();
         self.offset += 1;
@@ -218,6 +277,14 @@ impl Bench {
     pub(crate) fn refused(&mut self, call: &Call, code: &str, fields: &[&str], what: Disposition) -> Calls<'_> {
         let fields: Vec<String> = fields.iter().map(|f| (*f).to_owned()).collect();
         self.write_reply(call, Err(TargetError::new(code, "no", what).naming(fields)))
+    }
+
+    /// Salesforce took it and says what now stands there.
+    pub(crate) fn written_as(&mut self, call: &Call, id: &str, values: &[(&str, &str)]) -> Calls<'_> {
+        let stored = values.iter().map(|(name, value)| ((*name).into(), Value::from(*value))).collect();
+        let version = Version { at: self.time(), resolution: Resolution::S };
+        let (id, version, stored) = (Some(id.to_owned()), Some(version), Some(stored));
+        self.write_reply(call, Ok(Written { id, created: None, version, stored }))
     }
 
     /// No answer came.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod conflicts;
 
 use headgate_relay::engine::Request;
 use headgate_relay::target::{By, Disposition, WriteItems};
