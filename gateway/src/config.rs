@@ -190,6 +190,8 @@ pub struct Owner {
     pub connection: String,
     /// The account in the CRM, in canonical form.
     pub account: String,
+    /// The id of our own app there, where it is known: changes that the CRM marks with it are our own writes.
+    pub app_id: Option<String>,
 }
 
 /// Whose changes an endpoint takes.

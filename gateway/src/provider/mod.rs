@@ -339,7 +339,12 @@ mod tests {
     const NATIVE: &str = r#"{"type":"contact.updated","timestamp":"2026-01-01T11:59:57.120Z","data":{"id":"c_19","name":"R","n":[1,{"a":null}]},"previous":{"name":"Q"},"sequence":17,"complete":false,"actor":"u"}"#;
 
     fn endpoint(name: ProviderName) -> Endpoint {
-        let owner = Owner { tenant: "acme".to_owned(), connection: "c".to_owned(), account: "5550123".to_owned() };
+        let owner = Owner {
+            tenant: "acme".to_owned(),
+            connection: "c".to_owned(),
+            account: "5550123".to_owned(),
+            app_id: None,
+        };
         let system = headgate_schemas::System::Hubspot;
         let config = EndpointConfig::new("e", "k", (name, system), Owners::One(owner), Credential::None);
         Endpoint::new(config, Keys::Shared(Vec::new()), 1)
@@ -364,6 +369,33 @@ mod tests {
     fn the_bodies_the_random_tests_start_from_are_read() {
         assert_eq!(read(ProviderName::Hubspot, HUBSPOT.as_bytes()), Some(3));
         assert_eq!(read(ProviderName::Native, NATIVE.as_bytes()), Some(1));
+    }
+
+    #[test]
+    fn only_what_our_own_app_wrote_is_marked_as_ours() {
+        let owner = |app_id: Option<&str>| Owner {
+            account: "5550123".to_owned(),
+            app_id: app_id.map(str::to_owned),
+            ..Owner::default()
+        };
+        let cases = [
+            (Some("70077"), "INTEGRATION", "70077", Ours::Yes),
+            (Some("70077"), "INTEGRATION", "70078", Ours::Unknown),
+            (Some("70077"), "CRM_UI", "70077", Ours::Unknown),
+            (None, "INTEGRATION", "70077", Ours::Unknown),
+            (None, "INTEGRATION", "", Ours::Unknown),
+        ];
+        for (app, source, id, expected) in cases {
+            let body = HUBSPOT.replace("CRM_UI\"", &format!("{source}\",\"sourceId\":\"{id}\""));
+            let kind = (ProviderName::Hubspot, headgate_schemas::System::Hubspot);
+            let config = EndpointConfig::new("e", "k", kind, Owners::One(owner(app)), Credential::None);
+            let endpoint = Endpoint::new(config, Keys::Shared(Vec::new()), 1);
+            let headers = HeaderMap::new();
+            let call = Call { method: "POST", url: "https://h/in", headers: &headers, body: body.as_bytes() };
+            let hubspot = find(ProviderName::Hubspot).unwrap();
+            let reading = hubspot.changes(&call, &endpoint, Timestamp::from_micros(1)).ok().unwrap();
+            assert_eq!(reading.changes[0].origin.ours, expected, "{app:?} {source} {id}");
+        }
     }
 
     proptest! {

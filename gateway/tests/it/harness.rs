@@ -129,7 +129,7 @@ pub(crate) fn limits() -> Limits {
 }
 
 pub(crate) fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
-    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned() }
+    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned(), app_id: None }
 }
 
 pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credential: Credential) -> EndpointConfig {

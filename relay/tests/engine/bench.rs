@@ -187,9 +187,14 @@ impl Bench {
         change
     }
 
+    /// Whole seconds since the start.
+    pub(crate) const fn second(&self) -> i64 {
+        (self.now - START) / SECOND
+    }
+
     /// A change of the Salesforce contact, in the present second of Salesforce's clock.
     pub(crate) fn change_there(&self, id: &str, fields: &[(&str, &str)]) -> Change {
-        let mut change = self.change(id, ChangeKind::Updated, (self.now - START) / SECOND, fields);
+        let mut change = self.change(id, ChangeKind::Updated, self.second(), fields);
         change.source.connection = "sf".to_owned();
         change.id = ChangeId::derive(System::Salesforce, "1", [id.as_bytes(), &self.now.to_be_bytes()]);
         change.occurred_at_resolution = Resolution::S;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use headgate_gateway::config::{EndpointConfig, Owner, Owners, ProviderName};
-use headgate_relay::config::AdminConfig;
+use headgate_relay::config::{AdminConfig, Guard};
 use headgate_schemas::System;
 
 use super::account::{self, Account};
@@ -18,6 +18,8 @@ use super::suggest;
 
 /// Systems a link can write to in this version.
 pub(crate) const TARGETS: [System; 2] = [System::Salesforce, System::Hubspot];
+/// Systems that write only if a record is as it was read.
+const CONDITIONAL: [System; 1] = [System::Salesforce];
 /// Systems that the relay writes.
 const WRITTEN: [System; 1] = [System::Salesforce];
 
@@ -142,7 +144,8 @@ fn endpoint(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointD
             reader.fault(&draft.organization_at, "it is not the account of the connection", fix);
         }
     }
-    let owner = Owner { tenant: connection.tenant.clone()?, connection: connection.name.clone()?, account };
+    let (tenant, app_id) = (connection.tenant.clone()?, connection.app_id());
+    let owner = Owner { tenant, connection: connection.name.clone()?, account, app_id };
     assemble(draft, system, Owners::One(owner))
 }
 
@@ -155,7 +158,8 @@ fn by_account(reader: &Reader<'_>, connections: &Connections<'_>, draft: Endpoin
         else {
             continue;
         };
-        let owner = Owner { tenant: tenant.clone(), connection: name.clone(), account: account.clone() };
+        let (tenant, app_id) = (tenant.clone(), connection.app_id());
+        let owner = Owner { tenant, connection: name.clone(), account: account.clone(), app_id };
         if let Some(other) = owners.insert(account.clone(), owner) {
             let problem = format!("connections \"{}\" and \"{name}\" have one account", other.connection);
             reader.fault(&draft.provider_at, problem, "name one connection in \"connection\" instead of a route");
@@ -245,6 +249,14 @@ fn members(reader: &Reader<'_>, connections: &Connections<'_>, draft: &LinkDraft
             let problem =
                 format!("{system} is read, not written, in this version: an edit made elsewhere does not reach it");
             reader.warn(&draft.members_at, problem, "edit these records there; record show names what differs");
+        }
+        if let Some(system) = connection.system.filter(|s| draft.guard == Guard::Strict && !CONDITIONAL.contains(s)) {
+            let problem = format!("{system} checks no preconditions: for \"{member}\" strict acts as read");
+            reader.warn(
+                &draft.guard_at,
+                problem,
+                "know that an edit made between read and write there may be overwritten",
+            );
         }
         if let Some(system) = connection.system.filter(|system| !TARGETS.contains(system)) {
             let problem = format!("\"{member}\" is a {system} connection, which cannot be written to in this version");

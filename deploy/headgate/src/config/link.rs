@@ -68,6 +68,8 @@ pub(crate) struct LinkDraft {
     pub(crate) primary: Option<String>,
     /// Where the primary stands.
     pub(crate) primary_at: At,
+    /// Where the guard stands.
+    pub(crate) guard_at: At,
     /// How an unseen edit is guarded against.
     pub(crate) guard: Guard,
     /// Who wins a conflict.
@@ -98,6 +100,7 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
         object_at: s.at("object"),
         members_at: s.at("members"),
         primary_at: s.at("primary"),
+        guard_at: s.at("guard"),
         name,
         tenant,
         object,

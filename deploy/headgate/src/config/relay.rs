@@ -38,6 +38,13 @@ pub(crate) struct ConnectionDraft {
     pub(crate) config: Option<ConnectionConfig>,
 }
 
+impl ConnectionDraft {
+    /// The id of our own app there, where it is known.
+    pub(crate) fn app_id(&self) -> Option<String> {
+        self.config.as_ref()?.app_id.clone()
+    }
+}
+
 /// Reads `[relay]`.
 pub(crate) fn relay(mut section: Section<'_>) -> Limits {
     let limits = limits(section.section("limits"));

@@ -605,7 +605,7 @@ fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration(
 }
 
 fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
-    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned() }
+    Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned(), app_id: None }
 }
 
 #[test]
@@ -725,4 +725,33 @@ fn every_limit_has_a_key() {
             assert!(found[0].contains("it is true or false, not "), "{section}.limits.{name} is not read: {found:?}");
         }
     }
+}
+
+#[test]
+fn strict_is_taken_and_says_where_it_acts_as_read() {
+    let config = read(&with("guard = \"read\"", "guard = \"strict\""), &[]);
+    assert_eq!(config.relay.links[0].guard, Guard::Strict);
+    let warned = lines(&config.warnings);
+    assert!(
+        warned
+            .iter()
+            .any(|line| line.contains("hubspot checks no preconditions: for \"hubspot-main\" strict acts as read")),
+        "{warned:?}"
+    );
+    assert!(!warned.iter().any(|line| line.contains("salesforce checks no preconditions")), "{warned:?}");
+}
+
+#[test]
+fn every_policy_is_taken_and_consent_is_not_negotiable() {
+    let order = "lifecycle = { policy = \"field_priority\", order = [\"salesforce-main\", \"hubspot-main\"] }";
+    let fields = format!("{order}, phone = \"manual\", email = \"ours\", unsubscribed = \"last_write\"");
+    let config = read(&with("lifecycle = \"theirs\"", &fields), &[]);
+    let policy =
+        |name: &str| config.relay.links[0].policy.fields.iter().find(|(n, _)| n == name).map(|(_, p)| p.clone());
+    let names = ["salesforce-main", "hubspot-main"].map(str::to_owned).to_vec();
+    assert_eq!(policy("lifecycle"), Some(Policy::FieldPriority(names)));
+    assert_eq!(policy("phone"), Some(Policy::Manual));
+    assert_eq!(policy("email"), Some(Policy::Ours));
+    let warned = lines(&config.warnings);
+    assert!(warned.iter().any(|line| line.contains("consent follows the most restrictive side")), "{warned:?}");
 }

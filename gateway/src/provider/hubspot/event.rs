@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use headgate_schemas::change::{FieldChange, Link, Merge, Object, SequenceKind};
+use headgate_schemas::change::{FieldChange, Link, Merge, Object, Ours, SequenceKind};
 use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Value};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -160,6 +160,11 @@ impl<'a> Event<'a> {
         }
         change.origin.client = label(self.change_source)?;
         change.origin.actor = label(self.source_id)?;
+        // An integration's write names the app as its source. This only helps: the relay knows its own writes anyway.
+        let app = owner.app_id.as_deref().filter(|_| change.origin.client.as_deref() == Some("INTEGRATION"));
+        if app.is_some() && change.origin.actor.as_deref() == app {
+            change.origin.ours = Ours::Yes;
+        }
         // HubSpot counts attempts from 0, the envelope from 1.
         let attempt = number(self.attempt_number)?.unwrap_or("0").parse::<u32>().unwrap_or(u32::MAX);
         change.attempt = Some(attempt.saturating_add(1));
