@@ -156,6 +156,8 @@ pub struct EndpointConfig {
     pub allow_legacy: bool,
     /// HubSpot: also compute v3 over the URL as sent.
     pub raw_url_fallback: bool,
+    /// CloudEvents: origins that hear consent to deliveries; `*` for all.
+    pub allowed_origins: Vec<String>,
 }
 
 impl EndpointConfig {
@@ -177,6 +179,7 @@ impl EndpointConfig {
             second_secret_expires: None,
             allow_legacy: false,
             raw_url_fallback: false,
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -230,6 +233,15 @@ impl Owners {
     }
 }
 
+/// Where a call shows a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In headers.
+    Header,
+    /// In the query of its URL.
+    Query,
+}
+
 /// What a call is checked with.
 #[derive(Clone, Debug)]
 pub enum Credential {
@@ -237,6 +249,22 @@ pub enum Credential {
     Secrets(Vec<SecretString>),
     /// A public key (`whpk_…`) of a sender that signs with Ed25519.
     PublicKey(String),
+    /// A user name and up to two live passwords, the current one first.
+    Basic {
+        /// The name, without a colon.
+        username: String,
+        /// The passwords.
+        passwords: Vec<SecretString>,
+    },
+    /// Values that each call shows under these names, all of them.
+    Shown {
+        /// Where they stand.
+        place: Place,
+        /// Their names.
+        names: Vec<String>,
+        /// Up to two live sets of values, the current one first; each has a value per name.
+        values: Vec<Vec<SecretString>>,
+    },
     /// Nothing here: the provider's own check (organisation id, client certificate) is all there is.
     None,
 }

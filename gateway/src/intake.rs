@@ -69,26 +69,24 @@ pub(crate) enum Rejection {
     /// Believed and not understood.
     #[error("{0}")]
     Malformed(Malformed),
-    /// An endpoint of a provider that is not implemented.
-    #[error("this provider is not available in this version")]
-    NotAvailable,
     /// The stream did not take the events, or did not acknowledge in time.
     #[error("the events could not be stored, try again")]
     NotStored,
 }
 
 impl Rejection {
-    const fn status(self) -> StatusCode {
+    fn status(self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed(provider::UNKNOWN_FORMAT) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorised(_) => StatusCode::UNAUTHORIZED,
             Self::TooFast(status) => status,
-            Self::Busy | Self::NotAvailable | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -104,7 +102,6 @@ impl Rejection {
             Self::Unauthorised(refusal) => refusal.label(),
             Self::TooFast(_) => "too_fast",
             Self::Malformed(_) => "malformed",
-            Self::NotAvailable => "not_available",
             Self::NotStored => "not_stored",
         }
     }
@@ -164,9 +161,23 @@ impl Intake {
             Route::Unknown => (None, Err(Rejection::NotFound)),
             Route::WrongMethod => (None, Err(Rejection::WrongMethod)),
             Route::Inbound { provider, key } => (Some(provider), self.take(request, provider, key, at).await),
+            Route::Consent { provider, key } => match self.consent(request.headers(), provider, key) {
+                Some(answer) => return answer,
+                None => (None, Err(Rejection::WrongMethod)),
+            },
         };
         self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
         self.answer(provider, result)
+    }
+
+    /// Answers a request for consent to deliveries. Behind an unknown key it is refused like any other origin.
+    fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Full<Bytes>>> {
+        let endpoint = self.endpoints.get(&(name, key.to_owned())).map(Arc::as_ref);
+        let consent = provider::find(name).consent(headers, endpoint, self.limits.endpoint_rate)?;
+        let mut reply = reply(StatusCode::OK, None);
+        reply.headers_mut().extend(consent.headers);
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+        Some(reply)
     }
 
     /// The steps, in order.
@@ -180,13 +191,13 @@ impl Intake {
         let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
         plain_encoding(request.headers())?;
         let provider = provider::find(name);
-        let cap = provider.and_then(Provider::body_bytes).unwrap_or(0).max(self.limits.body_bytes);
+        let cap = provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
         let (parts, body) = request.into_parts();
         let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
         pass(step::RECEIVED);
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
         let received = Received { parts, body, at, permit };
-        let (endpoint, provider) = self.believe(&received, name, key, provider)?;
+        let endpoint = self.believe(&received, name, key, provider)?;
         pass(step::VERIFIED);
         let taken = endpoint.rate.lock().take(Instant::now());
         taken.map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
@@ -211,13 +222,10 @@ impl Intake {
         received: &Received,
         name: ProviderName,
         key: &str,
-        provider: Option<&'static dyn Provider>,
-    ) -> Result<(Arc<Endpoint>, &'static dyn Provider), Rejection> {
+        provider: &'static dyn Provider,
+    ) -> Result<Arc<Endpoint>, Rejection> {
         let unknown = Rejection::Unauthorised(Refusal::UnknownEndpoint);
         let found = self.endpoints.get(&(name, key.to_owned()));
-        let Some(provider) = provider else {
-            return Err(if found.is_some() { Rejection::NotAvailable } else { unknown });
-        };
         let Some(endpoint) = found.map(Arc::as_ref).or_else(|| self.decoys.get(&name)) else { return Err(unknown) };
         let started = Instant::now();
         let url = self.url(received);
@@ -228,7 +236,7 @@ impl Intake {
         let Some(endpoint) = found else { return Err(unknown) };
         verdict.map_err(Rejection::Unauthorised)?;
         endpoint.verified(received.at);
-        Ok((Arc::clone(endpoint), provider))
+        Ok(Arc::clone(endpoint))
     }
 
     /// Reads the changes and counts what is not one.
@@ -315,7 +323,7 @@ impl Intake {
         };
         self.metrics.rejected.get_or_create(&Reason { source, reason: rejection.label() }).inc();
         tracing::debug!(source, reason = rejection.label(), "a request was not accepted");
-        let read = name.and_then(provider::find).and_then(Provider::refused);
+        let read = name.and_then(|name| provider::find(name).refused());
         let mut reply = reply(rejection.status(), read);
         if read.is_none() {
             *reply.body_mut() = Full::new(Bytes::from(format!("{rejection}\n")));

@@ -31,14 +31,13 @@ use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::config::{Credential, EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
+use crate::config::{EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
 use crate::dedup::Dedup;
 use crate::intake::Intake;
 use crate::limit::Admission;
 use crate::metrics::Metrics;
 use crate::provider::Endpoint;
 use crate::publish::Publisher;
-use crate::signature::Keys;
 use crate::unrouted::UnroutedEvents;
 
 pub mod config;
@@ -212,27 +211,19 @@ fn doors(endpoints: Vec<EndpointConfig>, rate: u32) -> Result<Doors, StartError>
     Ok(doors)
 }
 
-/// One endpoint with its keys. A provider without an implementation needs none: it answers 503.
+/// One endpoint with its keys.
 fn door(config: EndpointConfig, rate: u32) -> Result<Endpoint, StartError> {
-    let keys = match provider::find(config.provider) {
-        Some(provider) => provider
-            .keys(&config.credential)
-            .map_err(|source| StartError::Credential { endpoint: config.name.clone(), source })?,
-        None => {
-            let (endpoint, provider) = (&config.name, config.provider.as_str());
-            tracing::warn!(endpoint, provider, "this provider is not available in this version; it answers 503");
-            Keys::Shared(Vec::new())
-        }
-    };
+    let keys = provider::find(config.provider).keys(&config.credential);
+    let keys = keys.map_err(|source| StartError::Credential { endpoint: config.name.clone(), source })?;
     Ok(Endpoint::new(config, keys, rate))
 }
 
 /// One endpoint per provider that no call can satisfy, since its answer is thrown away.
 fn decoys() -> HashMap<ProviderName, Endpoint, ahash::RandomState> {
     let decoy = |name: ProviderName| {
-        let provider = provider::find(name)?;
+        let provider = provider::find(name);
         // Base64 and plain text at once, so that every provider can make a key of it.
-        let credential = Credential::Secrets(vec!["aGVhZGdhdGUtbm8tc3VjaC1lbmRwb2ludA==".into()]);
+        let credential = provider.decoy("aGVhZGdhdGUtbm8tc3VjaC1lbmRwb2ludA==");
         let keys = provider.keys(&credential).ok()?;
         let nobody = Owners::One(Owner::default());
         let config = EndpointConfig::new("", "", (name, System::Native), nobody, credential);

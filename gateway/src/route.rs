@@ -15,6 +15,13 @@ pub(crate) enum Route<'a> {
         /// The key in the path, byte for byte.
         key: &'a str,
     },
+    /// `OPTIONS` of the same: a request for consent to deliveries.
+    Consent {
+        /// The provider in the path.
+        provider: ProviderName,
+        /// The key in the path, byte for byte.
+        key: &'a str,
+    },
     /// An inbound path with another method.
     WrongMethod,
     /// Anything else.
@@ -30,6 +37,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     match provider {
         Some(_) if key.is_empty() || key.contains('/') => Route::Unknown,
         Some(provider) if method == Method::POST => Route::Inbound { provider, key },
+        Some(provider) if method == Method::OPTIONS => Route::Consent { provider, key },
         Some(_) => Route::WrongMethod,
         None => Route::Unknown,
     }
@@ -46,6 +54,7 @@ mod tests {
             (Method::POST, "/in/hubspot/k1", inbound),
             (Method::GET, "/in/hubspot/k1", Route::WrongMethod),
             (Method::PUT, "/in/hubspot/k1", Route::WrongMethod),
+            (Method::OPTIONS, "/in/hubspot/k1", Route::Consent { provider: ProviderName::Hubspot, key: "k1" }),
             (Method::POST, "/in/hubspot/", Route::Unknown),
             (Method::POST, "/in/hubspot", Route::Unknown),
             (Method::POST, "/in/hubspot/k1/", Route::Unknown),

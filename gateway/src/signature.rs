@@ -75,6 +75,12 @@ pub enum KeyError {
     /// The provider needs a shared secret.
     #[error("needs a shared secret (secret_env or secret_file)")]
     NeedsSecret,
+    /// The provider needs a user name and a password.
+    #[error("needs username and a password (password_env or password_file)")]
+    NeedsPassword,
+    /// The provider needs a value to be shown, and its name.
+    #[error("needs the name of a header or parameter, and its value (secret_env or secret_file)")]
+    NeedsShown,
     /// The secret is empty.
     #[error("its secret is empty")]
     Empty,
@@ -151,6 +157,13 @@ impl SharedKey {
             hash.update(part);
         }
         self.matches(hash.finalize().as_slice().ct_eq(tag).into())
+    }
+
+    /// Whether `shown` is the secret itself. Digests are compared, so that neither its length nor its beginning is told
+    /// by the time it takes.
+    pub(crate) fn is_shown(&self, shown: &[u8]) -> bool {
+        let secret = Sha256::digest(self.secret.expose_secret());
+        self.matches(Sha256::digest(shown).as_slice().ct_eq(secret.as_slice()).into())
     }
 
     /// Ends it, or takes that back. Called before a verification that it must not pass any more.

@@ -1,25 +1,33 @@
 //! What the gateway asks of a provider, and the table of the providers it knows.
 //!
 //! A provider is pure: bytes and a clock reading in, a verdict or changes out. It must not know sockets, the stream or
-//! deduplication. Adding one is a file beside this and one line in [`find`]. The surprising thing: names without an
-//! implementation are valid in the configuration; [`find`] answers `None` and their endpoints answer 503.
+//! deduplication. Adding one is a file or folder beside this, one line in [`find`], and a file of vectors. The surprising
+//! thing: what a provider takes as success, and as a wish to slow down, differs enough that a wrong answer loses events;
+//! so each of them says both.
 
 use std::time::Duration;
 
-use headgate_schemas::change::{Batch, Channel, Object, Origin, Ours, Raw, SequenceKind, Source};
+use headgate_schemas::change::{Batch, Channel, FieldChange, Object, Origin, Ours, Raw, SequenceKind, Source};
 use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Timestamp};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Credential, EndpointConfig, Owner, ProviderName};
 use crate::limit::Rate;
-use crate::signature::{self, KeyError, Keys, Refusal};
+use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
+pub(crate) mod cloudevents;
+pub(crate) mod dynamics;
 pub(crate) mod hubspot;
+mod json;
 pub(crate) mod native;
+mod pipedrive;
 pub(crate) mod salesforce;
+mod signed;
 
 /// Deepest nesting of a body. Real events nest three levels.
 const JSON_DEPTH: usize = 64;
@@ -54,6 +62,17 @@ pub(crate) trait Provider: Send + Sync {
         None
     }
 
+    /// A credential of `secret` for an endpoint that does not exist, so that its refusal takes as long as any other.
+    fn decoy(&self, secret: &str) -> Credential {
+        Credential::Secrets(vec![secret.into()])
+    }
+
+    /// The answer to a request for consent to deliveries, where the provider has such a handshake. `endpoint` is none
+    /// behind an unknown key; `per_second` is how many calls an endpoint takes.
+    fn consent(&self, _: &HeaderMap, _endpoint: Option<&Endpoint>, _per_second: u32) -> Option<Consent> {
+        None
+    }
+
     /// The status the provider takes as a wish to slow down.
     fn slow_down(&self) -> StatusCode {
         StatusCode::TOO_MANY_REQUESTS
@@ -61,16 +80,16 @@ pub(crate) trait Provider: Send + Sync {
 }
 
 /// The implementation behind a name.
-pub(crate) fn find(name: ProviderName) -> Option<&'static dyn Provider> {
+pub(crate) fn find(name: ProviderName) -> &'static dyn Provider {
     match name {
-        ProviderName::Hubspot => Some(&hubspot::Hubspot),
-        ProviderName::Native => Some(&native::Native),
-        ProviderName::Salesforce => Some(&salesforce::Salesforce),
-        ProviderName::Dynamics
-        | ProviderName::Pipedrive
-        | ProviderName::HubSignature256
-        | ProviderName::TV1
-        | ProviderName::Cloudevents => None,
+        ProviderName::Hubspot => &hubspot::Hubspot,
+        ProviderName::Native => &native::Native,
+        ProviderName::Salesforce => &salesforce::Salesforce,
+        ProviderName::Dynamics => &dynamics::Dynamics,
+        ProviderName::Pipedrive => &pipedrive::Pipedrive,
+        ProviderName::HubSignature256 => &signed::HubSignature256,
+        ProviderName::TV1 => &signed::TV1,
+        ProviderName::Cloudevents => &cloudevents::Cloudevents,
     }
 }
 
@@ -88,6 +107,13 @@ impl Answer {
     pub(crate) const fn of(status: StatusCode) -> Self {
         Self { status, body: None }
     }
+}
+
+/// The answer to a request for consent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Consent {
+    /// Headers that give it; none of them refuses it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The body of an answer.
@@ -181,6 +207,22 @@ pub(crate) struct Unrouted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub &'static str);
+
+/// What is answered with another status than the rest: the sender could send the same in a form that is read.
+pub(crate) const UNKNOWN_FORMAT: Malformed = Malformed("events are read in JSON only");
+
+/// Keys of up to two secrets that are used as text, whatever they look like.
+pub(crate) fn text_keys(credential: &Credential) -> Result<Keys, KeyError> {
+    let Credential::Secrets(secrets) = credential else { return Err(KeyError::NeedsSecret) };
+    match secrets.len() {
+        0 => Err(KeyError::NeedsSecret),
+        1 | 2 => {
+            let keys = secrets.iter().map(|s| SharedKey::new(s.expose_secret().as_bytes()));
+            Ok(Keys::Shared(keys.collect::<Result<_, _>>()?))
+        }
+        _ => Err(KeyError::TooMany),
+    }
+}
 
 /// What all changes of one call share.
 pub(crate) struct Arrival<'a> {
@@ -353,9 +395,9 @@ mod tests {
     /// Reads `body` as a verified call; answers the changes, each of which must have a bounded form on the stream.
     fn read(name: ProviderName, body: &[u8]) -> Option<usize> {
         let mut headers = HeaderMap::new();
-        headers.insert("webhook-id", hyper::header::HeaderValue::from_static("m"));
+        headers.insert("webhook-id", HeaderValue::from_static("m"));
         let call = Call { method: "POST", url: "https://h/in", headers: &headers, body };
-        let reading = find(name)?.changes(&call, &endpoint(name), Timestamp::from_micros(1)).ok()?;
+        let reading = find(name).changes(&call, &endpoint(name), Timestamp::from_micros(1)).ok()?;
         for change in &reading.changes {
             let mut change = change.clone();
             assert!(headgate_schemas::contract::encode(&change).is_ok());
@@ -392,7 +434,7 @@ mod tests {
             let endpoint = Endpoint::new(config, Keys::Shared(Vec::new()), 1);
             let headers = HeaderMap::new();
             let call = Call { method: "POST", url: "https://h/in", headers: &headers, body: body.as_bytes() };
-            let hubspot = find(ProviderName::Hubspot).unwrap();
+            let hubspot = find(ProviderName::Hubspot);
             let reading = hubspot.changes(&call, &endpoint, Timestamp::from_micros(1)).ok().unwrap();
             assert_eq!(reading.changes[0].origin.ours, expected, "{app:?} {source} {id}");
         }

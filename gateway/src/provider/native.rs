@@ -29,13 +29,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_schemas::change::{FieldChange, Link, Merge, SequenceKind};
-use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Value};
+use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, System, Timestamp, Value};
 use hyper::StatusCode;
 use indexmap::IndexMap;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::salesforce::cdc;
 use super::{
     Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Signed, bounded, nests_within_limit, object,
 };
@@ -77,7 +78,9 @@ impl Provider for Native {
                 let keys = secrets.iter().map(|s| shared(s.expose_secret()));
                 Ok(Keys::Shared(keys.collect::<Result<_, _>>()?))
             }
-            Credential::Secrets(_) | Credential::None => Err(KeyError::NeedsSecret),
+            Credential::Secrets(_) | Credential::Basic { .. } | Credential::Shown { .. } | Credential::None => {
+                Err(KeyError::NeedsSecret)
+            }
         }
     }
 
@@ -112,27 +115,43 @@ impl Provider for Native {
     }
 
     fn changes(&self, call: &Call<'_>, endpoint: &Endpoint, received_at: Timestamp) -> Result<Reading, Malformed> {
-        if !nests_within_limit(call.body) {
-            return Err(Malformed("the body nests too deeply"));
-        }
-        // The derived reader would also take an array of values in the order of the keys.
-        if call.body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Malformed("the body is not a JSON object"));
-        }
-        let event: Event<'_> =
-            serde_json::from_slice(call.body).map_err(|_| Malformed("the body is not the JSON of an event"))?;
         let id = webhook_id(call).map_err(|_| Malformed("webhook-id is missing"))?;
-        match event.name() {
-            Some((kind, verb)) => {
-                let change = event.change(call, &endpoint.config, received_at, id, kind, verb)?;
-                Ok(Reading { changes: vec![change], ..Reading::default() })
-            }
-            None => Ok(Reading { unknown: 1, ..Reading::default() }),
-        }
+        read(call, endpoint, received_at, id.as_bytes())
     }
 
     fn accepted(&self) -> Answer {
         Answer::of(StatusCode::NO_CONTENT)
+    }
+}
+
+/// Reads a body in the native form; `id` names the event through all its deliveries. A connection to Salesforce may send
+/// its change events this way, too.
+pub(super) fn read(
+    call: &Call<'_>,
+    endpoint: &Endpoint,
+    received_at: Timestamp,
+    id: &[u8],
+) -> Result<Reading, Malformed> {
+    if endpoint.config.system == System::Salesforce
+        && let Some(reading) = cdc::read(call, &endpoint.config, received_at)?
+    {
+        return Ok(reading);
+    }
+    if !nests_within_limit(call.body) {
+        return Err(Malformed("the body nests too deeply"));
+    }
+    // The derived reader would also take an array of values in the order of the keys.
+    if call.body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Malformed("the body is not a JSON object"));
+    }
+    let event: Event<'_> =
+        serde_json::from_slice(call.body).map_err(|_| Malformed("the body is not the JSON of an event"))?;
+    match event.name() {
+        Some((kind, verb)) => {
+            let change = event.change(call, &endpoint.config, received_at, id, kind, verb)?;
+            Ok(Reading { changes: vec![change], ..Reading::default() })
+        }
+        None => Ok(Reading { unknown: 1, ..Reading::default() }),
     }
 }
 
@@ -219,7 +238,7 @@ impl Event<'_> {
         call: &Call<'_>,
         endpoint: &EndpointConfig,
         received_at: Timestamp,
-        webhook_id: &str,
+        id: &[u8],
         native: String,
         kind: ChangeKind,
     ) -> Result<Change, Malformed> {
@@ -236,7 +255,7 @@ impl Event<'_> {
         };
         let owner = endpoint.owners.sole().ok_or(Malformed("these events name no account"))?;
         let arrival = Arrival::new(call, endpoint, received_at, 1);
-        let mut change = arrival.change(owner, 0, kind, subject, [webhook_id.as_bytes()]);
+        let mut change = arrival.change(owner, 0, kind, subject, [id]);
         let mut previous = map(self.previous)?.unwrap_or_default();
         let with_previous = |(name, value): (String, Value)| {
             let previous = previous.swap_remove(&name);
@@ -326,7 +345,7 @@ fn raw_id(raw: &RawValue) -> Result<String, Malformed> {
     plain_id(&parse::<Value>(Some(raw))?.unwrap_or_default()).map(Cow::into_owned)
 }
 
-fn plain_id(value: &Value) -> Result<Cow<'_, str>, Malformed> {
+pub(super) fn plain_id(value: &Value) -> Result<Cow<'_, str>, Malformed> {
     let id = match value {
         Value::Text(t) => t,
         Value::Number(n) if n.bytes().all(|b| b.is_ascii_digit()) => n,
@@ -338,7 +357,7 @@ fn plain_id(value: &Value) -> Result<Cow<'_, str>, Malformed> {
     Ok(Cow::Borrowed(id))
 }
 
-fn is_sequence(text: &str) -> bool {
+pub(super) fn is_sequence(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_BYTES && text.bytes().all(|b| b.is_ascii_graphic())
 }
 

@@ -6,19 +6,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_schemas::{System, Timestamp};
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::CaseError;
-use crate::config::{Credential, EndpointConfig, Owner, Owners, ProviderName};
+use crate::config::{Credential, EndpointConfig, Owner, Owners, Place, ProviderName};
 use crate::provider::{self, Call, Endpoint, Provider};
 use crate::signature::WINDOW_MS;
 
+/// The scheme of cases that name a mode of CloudEvents.
+pub(super) const CLOUDEVENTS: &str = "cloudevents-bearer";
+/// The token such cases are given: they are about what the call holds.
+const TOKEN: &str = "vectors";
+
 /// How a scheme of the files is checked.
 #[derive(Clone, Copy)]
-pub(super) struct Scheme {
+pub(super) struct Scheme<'s> {
+    /// As the files name it.
+    text: &'s str,
     name: ProviderName,
     /// Its code.
     pub(super) provider: &'static dyn Provider,
@@ -28,16 +35,23 @@ pub(super) struct Scheme {
     pub(super) reads: bool,
 }
 
-impl Scheme {
+impl<'s> Scheme<'s> {
     /// The scheme of that name, if it is implemented.
-    pub(super) fn find(name: &str) -> Option<Self> {
-        let (name, windowed, reads) = match name {
+    pub(super) fn find(name: &'s str) -> Option<Self> {
+        let (provider_name, windowed, reads) = match name {
             "hubspot-v1" | "hubspot-v2" | "hubspot-v3" => (ProviderName::Hubspot, true, false),
             "standard-webhooks" => (ProviderName::Native, true, false),
             "salesforce-outbound-message" => (ProviderName::Salesforce, false, true),
+            "dataverse-http-header" | "dataverse-webhook-key" | "dataverse-query-string" => {
+                (ProviderName::Dynamics, false, false)
+            }
+            "http-basic" => (ProviderName::Pipedrive, false, false),
+            "x-hub-signature-256" => (ProviderName::HubSignature256, false, false),
+            "t-v1" => (ProviderName::TV1, true, false),
+            CLOUDEVENTS => (ProviderName::Cloudevents, false, false),
             _ => return None,
         };
-        Some(Self { name, provider: provider::find(name)?, windowed, reads })
+        Some(Self { text: name, name: provider_name, provider: provider::find(provider_name), windowed, reads })
     }
 }
 
@@ -93,7 +107,7 @@ pub(super) struct Case {
 
 impl Case {
     /// Reads a case of `scheme`; `option` is one that is switched on besides those the case sets.
-    pub(super) fn read(case: &Value, scheme: Scheme, option: Option<&str>) -> Result<Self, CaseError> {
+    pub(super) fn read(case: &Value, scheme: Scheme<'_>, option: Option<&str>) -> Result<Self, CaseError> {
         let mut case = Format::deserialize(case).map_err(|_| CaseError::Format)?;
         match option {
             None => {}
@@ -104,10 +118,16 @@ impl Case {
         if case.tolerance_ms != window() && (scheme.windowed || case.tolerance_ms.is_some()) {
             return Err(CaseError::Tolerance);
         }
+        let mut headers = headers(&case.headers)?;
+        let mut now = case.now_ms.map(Timestamp::from_millis);
+        if scheme.text == CLOUDEVENTS && case.secret.is_null() {
+            headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer vectors"));
+            now = now.or(Some(Timestamp::from_millis(0)));
+        }
         Ok(Self {
-            now: case.now_ms.map(Timestamp::from_millis),
+            now,
             endpoint: endpoint(&case, scheme)?,
-            headers: headers(&case)?,
+            headers,
             body: STANDARD.decode(&case.body_base64).map_err(|_| CaseError::Body)?,
             method: case.method,
             url: case.url,
@@ -121,27 +141,41 @@ impl Case {
 }
 
 /// The credential and the account that a case names.
-fn credential(case: &Format) -> Result<(Credential, String), CaseError> {
+fn credential(case: &Format, scheme: &str) -> Result<(Credential, String), CaseError> {
     let text = || case.secret.as_str().ok_or(CaseError::Secret);
     let credential = match case.secret_encoding.as_str() {
         "utf8" | "whsec" => Credential::Secrets(vec![text()?.into()]),
+        "" if scheme == CLOUDEVENTS => Credential::Secrets(vec![TOKEN.into()]),
         "whpk" => Credential::PublicKey(text()?.to_owned()),
-        "json" => return parts(&case.secret),
+        "json" => return parts(&case.secret, scheme),
         _ => return Err(CaseError::Secret),
     };
     Ok((credential, String::new()))
 }
 
 /// A credential of several parts, told apart by their names.
-fn parts(secret: &Value) -> Result<(Credential, String), CaseError> {
-    match secret.get("organization_ids").and_then(|ids| ids.get(0)).and_then(Value::as_str) {
-        Some(organization) => Ok((Credential::None, organization.to_owned())),
-        None => Err(CaseError::Secret),
-    }
+fn parts(secret: &Value, scheme: &str) -> Result<(Credential, String), CaseError> {
+    let map = secret.as_object().ok_or(CaseError::Secret)?;
+    let text = |key: &str| map.get(key).and_then(Value::as_str).ok_or(CaseError::Secret);
+    let credential = match scheme {
+        "salesforce-outbound-message" => {
+            let organization = map.get("organization_ids").and_then(|ids| ids.get(0)).and_then(Value::as_str);
+            return Ok((Credential::None, organization.ok_or(CaseError::Secret)?.to_owned()));
+        }
+        "http-basic" => {
+            Credential::Basic { username: text("username")?.to_owned(), passwords: vec![text("password")?.into()] }
+        }
+        _ => {
+            let place = if scheme == "dataverse-http-header" { Place::Header } else { Place::Query };
+            let values = map.keys().map(|name| text(name).map(Into::into)).collect::<Result<_, _>>()?;
+            Credential::Shown { place, names: map.keys().cloned().collect(), values: vec![values] }
+        }
+    };
+    Ok((credential, String::new()))
 }
 
-fn endpoint(case: &Format, scheme: Scheme) -> Result<Endpoint, CaseError> {
-    let (credential, account) = credential(case)?;
+fn endpoint(case: &Format, scheme: Scheme<'_>) -> Result<Endpoint, CaseError> {
+    let (credential, account) = credential(case, scheme.text)?;
     let keys = scheme.provider.keys(&credential).map_err(|_| CaseError::Secret)?;
     let owners = Owners::One(Owner { account, ..Owner::default() });
     let mut config = EndpointConfig::new("vectors", "", (scheme.name, System::Native), owners, credential);
@@ -150,9 +184,15 @@ fn endpoint(case: &Format, scheme: Scheme) -> Result<Endpoint, CaseError> {
     Ok(Endpoint::new(config, keys, 1))
 }
 
-fn headers(case: &Format) -> Result<HeaderMap, CaseError> {
+/// The headers of a check that is no call.
+pub(super) fn headers_of(check: &Value) -> Result<HeaderMap, CaseError> {
+    let listed = check.get("headers").map(IndexMap::deserialize);
+    headers(&listed.transpose().map_err(|_| CaseError::Format)?.unwrap_or_default())
+}
+
+fn headers(listed: &IndexMap<String, OneOrMany>) -> Result<HeaderMap, CaseError> {
     let mut headers = HeaderMap::new();
-    for (name, values) in &case.headers {
+    for (name, values) in listed {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| CaseError::Header)?;
         let values = match values {
             OneOrMany::One(value) => std::slice::from_ref(value),

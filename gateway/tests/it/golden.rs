@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::harness::{Bench, hubspot, native, salesforce};
 
 /// The records as text: headers in order, then the data.
-fn wire(bench: &Bench) -> String {
+pub(crate) fn wire(bench: &Bench) -> String {
     let mut out = String::new();
     for record in bench.sink.records() {
         writeln!(out, "key {}", record.key).unwrap();

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::Gateway;
-use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, Owner, Owners, ProviderName};
+use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, Owner, Owners, Place, ProviderName};
 use headgate_schemas::contract::Record;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Append, Sink, StreamError, Topic};
@@ -30,8 +30,16 @@ pub(crate) const NATIVE: &str = "/in/native/nA4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const NATIVE_PUBLIC: &str = "/in/native/pU4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const SALESFORCE: &str = "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg";
 pub(crate) const ORGANIZATION: &str = "00D5g000000ABCDEA4";
-/// Of a provider that no version takes yet.
-pub(crate) const UNBUILT: &str = "/in/cloudevents/cE4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const DYNAMICS: &str = "/in/dynamics/dY4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const DYNAMICS_QUERY: &str = "/in/dynamics/dQ4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const PIPEDRIVE: &str = "/in/pipedrive/pD4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const HUB_SIGNATURE: &str = "/in/hub-signature-256/hS4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const T_V1: &str = "/in/t-v1/tV4tCkWv3fZ0yQ2mN7rBxA";
+pub(crate) const CLOUDEVENTS: &str = "/in/cloudevents/cE4tCkWv3fZ0yQ2mN7rBxA";
+/// The native form, sent by somebody inside a Salesforce organization.
+pub(crate) const NATIVE_SALESFORCE: &str = "/in/native/nS4tCkWv3fZ0yQ2mN7rBxA";
+/// HubSpot with the old signatures allowed.
+pub(crate) const HUBSPOT_LEGACY: &str = "/in/hubspot/hL4tCkWv3fZ0yQ2mN7rBxA";
 pub(crate) const PUBLIC_URL: &str = "https://hooks.example.com";
 
 /// Longest wait for anything that must happen; only ever reached by a failing test.
@@ -169,12 +177,39 @@ pub(crate) fn endpoints() -> Vec<EndpointConfig> {
     let secrets = Credential::Secrets(vec![SECRET.into(), OLD_SECRET.into()]);
     let native = Credential::Secrets(vec![NATIVE_SECRET.into()]);
     let public = Credential::PublicKey(format!("whpk_{}", STANDARD.encode(key_pair().public_key())));
+    let text = Credential::Secrets(vec![SECRET.into()]);
+    let shown = |place, name: &str| Credential::Shown {
+        place,
+        names: vec![name.to_owned()],
+        values: vec![vec![SECRET.into()], vec![OLD_SECRET.into()]],
+    };
     vec![
         endpoint("hubspot", HUBSPOT, ProviderName::Hubspot, secrets),
-        endpoint("native", NATIVE, ProviderName::Native, native),
+        endpoint("native", NATIVE, ProviderName::Native, native.clone()),
         endpoint("native-public", NATIVE_PUBLIC, ProviderName::Native, public),
         endpoint("salesforce", SALESFORCE, ProviderName::Salesforce, Credential::None),
-        endpoint("cloudevents", UNBUILT, ProviderName::Cloudevents, Credential::None),
+        endpoint("dynamics", DYNAMICS, ProviderName::Dynamics, shown(Place::Header, "X-Headgate-Key")),
+        endpoint("dynamics-query", DYNAMICS_QUERY, ProviderName::Dynamics, shown(Place::Query, "code")),
+        endpoint(
+            "pipedrive",
+            PIPEDRIVE,
+            ProviderName::Pipedrive,
+            Credential::Basic { username: "crm-sync".to_owned(), passwords: vec![SECRET.into(), OLD_SECRET.into()] },
+        ),
+        endpoint("hub-signature", HUB_SIGNATURE, ProviderName::HubSignature256, text.clone()),
+        endpoint("t-v1", T_V1, ProviderName::TV1, text.clone()),
+        EndpointConfig {
+            allowed_origins: vec!["events.example.com".to_owned()],
+            ..endpoint("cloudevents", CLOUDEVENTS, ProviderName::Cloudevents, text.clone())
+        },
+        EndpointConfig {
+            system: System::Salesforce,
+            ..endpoint("native-salesforce", NATIVE_SALESFORCE, ProviderName::Native, native)
+        },
+        EndpointConfig {
+            allow_legacy: true,
+            ..endpoint("hubspot-legacy", HUBSPOT_LEGACY, ProviderName::Hubspot, text)
+        },
     ]
 }
 
@@ -406,6 +441,58 @@ pub(crate) fn native_at(id: &str, body: impl AsRef<[u8]>, at: &str) -> Vec<u8> {
         ("webhook-signature", signature.as_str()),
     ];
     post(NATIVE, &headers, body)
+}
+
+fn mac_hex(key: &[u8], parts: &[&[u8]]) -> String {
+    let mac = STANDARD.decode(mac(key, parts)).unwrap();
+    mac.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A Dataverse call with the configured header.
+pub(crate) fn dynamics(body: impl AsRef<[u8]>) -> Vec<u8> {
+    post(DYNAMICS, &[("Content-Type", "application/json; charset=utf-8"), ("X-Headgate-Key", SECRET)], body)
+}
+
+/// A Pipedrive call with the configured name and password.
+pub(crate) fn pipedrive(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let shown = format!("Basic {}", STANDARD.encode(format!("crm-sync:{SECRET}")));
+    post(PIPEDRIVE, &[("Content-Type", "application/json"), ("Authorization", &shown)], body)
+}
+
+/// A call signed in `X-Hub-Signature-256`.
+pub(crate) fn hub_signature(delivery: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let signature = format!("sha256={}", mac_hex(SECRET.as_bytes(), &[body]));
+    post(HUB_SIGNATURE, &[("X-Hub-Signature-256", &signature), ("X-GitHub-Delivery", delivery)], body)
+}
+
+/// A call signed in `t=…,v1=…`.
+pub(crate) fn t_v1(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let at = (time::now().millis() / 1_000).to_string();
+    let tag = mac_hex(SECRET.as_bytes(), &[at.as_bytes(), b".", body]);
+    post(T_V1, &[("Stripe-Signature", &format!("t={at},v1={tag}"))], body)
+}
+
+/// A call with events and the configured token.
+pub(crate) fn cloudevents(headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let token = format!("Bearer {SECRET}");
+    post(CLOUDEVENTS, &[&[("Authorization", token.as_str())], headers].concat(), body)
+}
+
+/// A native call to `path`.
+pub(crate) fn native_to(path: &str, id: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    String::from_utf8(native(id, body)).unwrap().replacen(NATIVE, path, 1).into_bytes()
+}
+
+/// A HubSpot call with a signature of version 2.
+pub(crate) fn hubspot_v2(body: impl AsRef<[u8]>) -> Vec<u8> {
+    use sha2::Digest as _;
+    let body = body.as_ref();
+    let url = format!("{PUBLIC_URL}{HUBSPOT_LEGACY}");
+    let hash = Sha256::digest([SECRET.as_bytes(), b"POST", url.as_bytes(), body].concat());
+    let tag: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    post(HUBSPOT_LEGACY, &[("X-HubSpot-Signature", &tag), ("X-HubSpot-Signature-Version", "v2")], body)
 }
 
 /// An outbound message of the configured organization around `notifications`.

@@ -11,8 +11,8 @@ use headgate_schemas::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
 use super::harness::{
-    Bench, HUBSPOT, NATIVE, OLD_SECRET, SALESFORCE, SECRET, UNBUILT, endpoint, endpoints, hubspot, hubspot_signature,
-    limits, mac, native, native_public, post,
+    Bench, HUBSPOT, NATIVE, OLD_SECRET, SALESFORCE, SECRET, endpoint, endpoints, hubspot, hubspot_signature, limits,
+    mac, native, native_public, post,
 };
 
 const BODY: &str = r#"[{"eventId":1,"subscriptionId":41,"portalId":5550123,"appId":70077,"occurredAt":1767268798500,"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":7001,"propertyName":"jobtitle","propertyValue":"CTO"}]"#;
@@ -52,14 +52,6 @@ async fn an_unknown_key_looks_like_a_wrong_signature() {
     let wrong = bench.send(post(SALESFORCE, &[], BODY)).await.undated();
     assert_eq!(wrong.status, 401);
     assert_eq!(bench.send(post("/in/salesforce/nope", &[], BODY)).await.undated(), wrong);
-}
-
-#[tokio::test]
-async fn a_provider_that_is_not_implemented_is_unavailable() {
-    let bench = Bench::new().await;
-    let reply = bench.send(post(UNBUILT, &[], "<x/>")).await;
-    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
-    assert_eq!(reply.body, "this provider is not available in this version\n");
 }
 
 #[tokio::test]

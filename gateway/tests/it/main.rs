@@ -10,6 +10,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod order;
+mod providers;
 mod salesforce;
 mod storm;
 mod vectors;

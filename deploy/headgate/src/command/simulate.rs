@@ -78,7 +78,7 @@ fn hook(endpoint: &EndpointConfig, base: &str, provider: HookProvider) -> Option
     let secret = match (endpoint.provider, provider) {
         (ProviderName::Hubspot, HookProvider::Hubspot) => match &endpoint.credential {
             Credential::Secrets(secrets) => secrets.first()?.expose_secret().to_owned(),
-            Credential::PublicKey(_) | Credential::None => return None,
+            _ => return None,
         },
         (ProviderName::Salesforce, HookProvider::Salesforce) => endpoint.owners.sole()?.account.clone(),
         _ => return None,

@@ -23,7 +23,9 @@ pub(crate) fn canonical(system: System, account: &str) -> Account {
         System::Hubspot | System::Dynamics | System::Pipedrive | System::Native => {
             let fits = |b: u8| b.is_ascii_graphic() && b != b'/';
             if account.len() <= 128 && account.bytes().all(fits) {
-                Account::Canonical(account.to_owned())
+                // The id of an environment is written in either case.
+                let fold = system == System::Dynamics;
+                Account::Canonical(if fold { account.to_ascii_lowercase() } else { account.to_owned() })
             } else {
                 Account::Wrong("at most 128 visible characters without \"/\"")
             }
@@ -80,6 +82,7 @@ mod tests {
             (System::Salesforce, "00D5g00000ä0ABCD", Account::Wrong(org)),
             (System::Hubspot, "5550123", is("5550123")),
             (System::Hubspot, "portal", Account::Wrong("the portal id, digits only")),
+            (System::Dynamics, "4EF5B371-e89e-e711-8122-000d3aa2331c", is("4ef5b371-e89e-e711-8122-000d3aa2331c")),
             (System::Native, "crm-1", is("crm-1")),
             (System::Native, "a/b", Account::Wrong("at most 128 visible characters without \"/\"")),
         ];

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use headgate_gateway::config::{EndpointConfig, Owner, Owners, ProviderName};
+use headgate_gateway::config::{EndpointConfig, Owner, Owners};
 use headgate_relay::config::{AdminConfig, Guard};
 use headgate_schemas::System;
 
 use super::account::{self, Account};
 use super::fault::At;
-use super::gateway::{BUILT, EndpointDraft, GatewayDraft, system_of};
+use super::gateway::{EndpointDraft, GatewayDraft, can_be_about, system_of};
 use super::link::LinkDraft;
 use super::reader::Reader;
 use super::relay::ConnectionDraft;
@@ -128,7 +128,7 @@ fn endpoint(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointD
     }
     let connection = connections.find(reader, &draft.connection_at, draft.connection.as_deref()?)?;
     let (provider, system) = (draft.provider?, connection.system?);
-    if system_of(provider) != system {
+    if !can_be_about(provider, system) {
         let problem = format!("{} webhooks are not about a {system} connection", provider.as_str());
         reader.fault(&draft.provider_at, problem, format!("use \"{system}\", or name another connection"));
         return None;
@@ -178,6 +178,7 @@ fn assemble(draft: EndpointDraft, system: System, owners: Owners) -> Option<Endp
     config.second_secret_expires = draft.second_secret_expires;
     config.allow_legacy = draft.allow_legacy;
     config.raw_url_fallback = draft.raw_url_fallback;
+    config.allowed_origins = draft.allowed_origins;
     Some(config)
 }
 
@@ -200,21 +201,23 @@ pub(crate) fn feeds(draft: &EndpointDraft) -> Option<Fed> {
 }
 
 /// Warns of connections whose own changes nobody will see.
-pub(crate) fn one_way(reader: &Reader<'_>, connections: &[ConnectionDraft], fed: &[(Fed, ProviderName)]) {
+pub(crate) fn one_way(reader: &Reader<'_>, connections: &[ConnectionDraft], fed: &[Fed]) {
     for draft in connections {
         let Some(name) = &draft.name else { continue };
         let feeds = |fed: &Fed| match fed {
             Fed::Connection(connection) => connection == name,
             Fed::System(system) => draft.system == Some(*system),
         };
-        let mut providers = fed.iter().filter(|(fed, _)| feeds(fed)).map(|(_, provider)| provider);
-        if draft.poll && !providers.clone().any(|provider| BUILT.contains(provider)) {
+        if fed.iter().any(feeds) {
+            continue;
+        }
+        if draft.poll {
             reader.warn(
                 &draft.poll_at,
                 "polling is not available in this version: changes made in this CRM are not seen",
-                "add an [[endpoint]] this version takes, or accept it with poll = \"off\"",
+                "add an [[endpoint]], or accept it with poll = \"off\"",
             );
-        } else if providers.next().is_none() {
+        } else {
             reader.warn(
                 &draft.poll_at,
                 "neither an endpoint nor polling feeds this connection: changes made in this CRM are not seen",

@@ -1,23 +1,18 @@
-//! `[gateway]` and `[[endpoint]]`. Reads each by itself; whether an endpoint fits its connection is decided in
-//! `cross`. The surprise: an endpoint may name a provider this version does not answer yet; that is a warning, so that
-//! one file serves several versions.
+//! `[gateway]` and `[[endpoint]]`. Reads each by itself; whether an endpoint fits its connection is decided in `cross`,
+//! and what its calls are checked with is read in `credential`. The surprise: which keys an endpoint has depends on its
+//! provider, so a key of another provider is an unknown one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::config::{Credential, Limits, ProviderName};
 use headgate_schemas::{System, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
 
 use super::address;
+use super::credential::credential;
 use super::fault::At;
 use super::reader::{Choice, Section, set};
-use super::secret::{self, PASSWORD, SECOND, SECRET};
-
-/// Providers whose webhooks this version takes; the others are answered 503.
-pub(crate) const BUILT: [ProviderName; 3] = [ProviderName::Hubspot, ProviderName::Salesforce, ProviderName::Native];
+use super::secret::SECOND;
 
 /// `[gateway]`, read.
 #[derive(Debug)]
@@ -69,10 +64,12 @@ pub(crate) struct EndpointDraft {
     pub(crate) allow_legacy: bool,
     /// HubSpot: the URL as sent too.
     pub(crate) raw_url_fallback: bool,
+    /// CloudEvents: who hears consent to deliveries.
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 /// Keys that some provider's endpoints have.
-const PROVIDER_KEYS: [&str; 17] = [
+pub(super) const PROVIDER_KEYS: [&str; 18] = [
     "second_secret_expires",
     "secret",
     "secret_env",
@@ -90,9 +87,16 @@ const PROVIDER_KEYS: [&str; 17] = [
     "client_ca_file",
     "allow_legacy",
     "raw_url_fallback",
+    "allowed_origins",
 ];
 
-/// The systems a provider's webhooks can be about.
+/// Whether a provider's webhooks can be about `system`: what signs like everybody may be about anything.
+pub(crate) fn can_be_about(provider: ProviderName, system: System) -> bool {
+    let own = system_of(provider);
+    own == System::Native || own == system
+}
+
+/// The system a provider's webhooks are about.
 pub(crate) const fn system_of(provider: ProviderName) -> System {
     match provider {
         ProviderName::Hubspot => System::Hubspot,
@@ -188,6 +192,8 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
         if s.has("route") { s.text("connection") } else { s.required("connection", "name a [[connection]]") };
     let credential = credential(s, provider);
     let (allow_legacy, raw_url_fallback) = hubspot_options(s, provider);
+    let origins = if provider == Some(ProviderName::Cloudevents) { s.texts("allowed_origins") } else { None };
+    let allowed_origins = origins.unwrap_or_default();
     let second_secret_expires = expiry(s);
     let organization = if provider == Some(ProviderName::Salesforce) { s.text("organization") } else { None };
     let draft = EndpointDraft {
@@ -206,6 +212,7 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
         second_secret_expires,
         allow_legacy,
         raw_url_fallback,
+        allowed_origins,
     };
     section.finish();
     draft
@@ -214,13 +221,7 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
 fn provider(section: &mut Section<'_>) -> Option<ProviderName> {
     section.required("provider", "name who posts there, like \"hubspot\"")?;
     let choices = ProviderName::ALL.map(|name| (name.as_str(), Choice::Built(name)));
-    let provider = section.choice("provider", &choices)?;
-    if !BUILT.contains(&provider) {
-        let problem =
-            format!("webhooks of {} are not taken in this version: the endpoint answers 503", provider.as_str());
-        section.warn("provider", problem, "leave the endpoint as it is for a later version, or remove it");
-    }
-    Some(provider)
+    section.choice("provider", &choices)
 }
 
 fn key(section: &mut Section<'_>, loopback: bool) -> Option<String> {
@@ -294,75 +295,4 @@ fn hubspot_options(section: &mut Section<'_>, provider: Option<ProviderName>) ->
         );
     }
     (allow_legacy, section.boolean("raw_url_fallback").unwrap_or(false))
-}
-
-/// Reads what a call is checked with. Keys of other providers are left unread and so reported as unknown.
-fn credential(section: &mut Section<'_>, provider: Option<ProviderName>) -> Option<Credential> {
-    let Some(provider) = provider else {
-        // Which keys belong here depends on the provider, so none of them can be called unknown.
-        section.ignore(&PROVIDER_KEYS);
-        return None;
-    };
-    match provider {
-        ProviderName::Hubspot | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
-            secrets(section).map(Credential::Secrets)
-        }
-        ProviderName::Native => native(section),
-        ProviderName::Salesforce => {
-            section.path("client_ca_file");
-            Some(Credential::None)
-        }
-        ProviderName::Dynamics => {
-            let choices = ["header", "webhook-key", "query"].map(|name| (name, Choice::Built(())));
-            section.choice("credential", &choices);
-            section.text("header_name");
-            section.text("query_name");
-            secrets(section).map(Credential::Secrets)
-        }
-        ProviderName::Pipedrive => {
-            section.text("username");
-            secret::required(section, PASSWORD).map(|password| Credential::Secrets(vec![password]))
-        }
-    }
-}
-
-fn secrets(section: &mut Section<'_>) -> Option<Vec<SecretString>> {
-    let first = secret::required(section, SECRET);
-    let second = secret::optional(section, SECOND);
-    Some(std::iter::once(first?).chain(second).collect())
-}
-
-/// Standard Webhooks: a shared secret or a public key, never both.
-fn native(section: &mut Section<'_>) -> Option<Credential> {
-    let with_secret = SECRET.present(section);
-    match (section.has("public_key"), with_secret) {
-        (true, true) => {
-            section.fault("public_key", "a secret is set as well", "keep the one the sender signs with");
-            None
-        }
-        (true, false) => public_key(section).map(Credential::PublicKey),
-        (false, _) => {
-            let secrets = secrets(section)?;
-            let decodes = |s: &SecretString| {
-                let text = s.expose_secret();
-                STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).is_ok()
-            };
-            if secrets.iter().all(decodes) {
-                return Some(Credential::Secrets(secrets));
-            }
-            let key = SECRET.written(section);
-            section.fault(key, "the secret is not base64", "use it as the sender shows it, beginning with \"whsec_\"");
-            None
-        }
-    }
-}
-
-fn public_key(section: &mut Section<'_>) -> Option<String> {
-    let key = section.text("public_key")?;
-    let raw = key.strip_prefix("whpk_").and_then(|text| STANDARD.decode(text).ok());
-    if raw.is_some_and(|bytes| bytes.len() == 32) {
-        return Some(key);
-    }
-    section.fault("public_key", "it is not an Ed25519 key", "use it as the sender shows it, beginning with \"whpk_\"");
-    None
 }

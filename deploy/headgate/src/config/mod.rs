@@ -11,6 +11,7 @@
 
 mod account;
 mod address;
+mod credential;
 mod cross;
 pub(crate) mod durations;
 mod env;
@@ -129,7 +130,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let index = cross::Connections::of(reader, &connections);
     cross::listeners(reader, &gateway, &admin);
     cross::sizes(reader, &gateway, stream.as_ref());
-    let fed: Vec<_> = endpoints.iter().filter_map(|e| Some((cross::feeds(e)?, e.provider?))).collect();
+    let fed: Vec<_> = endpoints.iter().filter_map(cross::feeds).collect();
     let endpoints = cross::endpoints(reader, &index, endpoints);
     cross::one_way(reader, &connections, &fed);
     cross::links(reader, &index, &links);

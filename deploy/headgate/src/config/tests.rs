@@ -658,6 +658,62 @@ fn short_salesforce_accounts_become_long_ones() {
     assert_eq!(config.gateway.endpoints[1].owners.sole().map(|o| o.account.as_str()), Some("00D5g000000ABCDEA4"));
 }
 
+/// The example with a connection and an endpoint of `provider` more, the latter with `keys`.
+fn with_endpoint(system: &str, account: &str, provider: &str, keys: &str) -> String {
+    format!(
+        "{EXAMPLE}[[connection]]\nname = \"more\"\ntenant = \"acme\"\nsystem = \"{system}\"\naccount = \"{account}\"\n\
+         base_url = \"http://127.0.0.1:9103\"\nauth = {{ kind = \"bearer\", token_env = \"HUBSPOT_TOKEN\" }}\n\
+         [[endpoint]]\nname = \"more\"\nkey = \"m0reCkWv3fZ0yQ2mN7rBxA\"\nprovider = \"{provider}\"\nconnection = \"more\"\n{keys}\n"
+    )
+}
+
+#[test]
+fn every_provider_has_its_own_credential() {
+    const SECRET: &str = "secret_env = \"HUBSPOT_APP_SECRET\"";
+    const PASSWORD: &str = "username = \"crm\"\npassword_env = \"HUBSPOT_APP_SECRET\"";
+    let environment = "4EF5B371-E89E-E711-8122-000D3AA2331C";
+    let shown = |place: &str, name: &str| {
+        format!("Shown {{ place: {place}, names: [\"{name}\"], values: [[SecretBox<str>([REDACTED])]] }}")
+    };
+    let basic = "Basic { username: \"crm\", passwords: [SecretBox<str>([REDACTED])] }".to_owned();
+    let secrets = "Secrets([SecretBox<str>([REDACTED])])".to_owned();
+    let query = "credential = \"query\"\nquery_name = \"k\"";
+    for (system, account, provider, keys, expected) in [
+        ("dynamics", environment, "dynamics", format!("header_name = \"x-key\"\n{SECRET}"), shown("Header", "x-key")),
+        (
+            "dynamics",
+            environment,
+            "dynamics",
+            format!("credential = \"webhook-key\"\n{SECRET}"),
+            shown("Query", "code"),
+        ),
+        ("dynamics", environment, "dynamics", format!("{query}\n{SECRET}"), shown("Query", "k")),
+        ("pipedrive", "4410", "pipedrive", PASSWORD.to_owned(), basic),
+        ("native", "crm", "hub-signature-256", SECRET.to_owned(), secrets.clone()),
+        ("pipedrive", "4410", "t-v1", SECRET.to_owned(), secrets.clone()),
+        ("native", "crm", "cloudevents", format!("allowed_origins = [\"a.example\"]\n{SECRET}"), secrets),
+        ("salesforce", "00D5g000000ABCE", "salesforce", "client_ca_file = \"ca.pem\"".to_owned(), "None".to_owned()),
+    ] {
+        let config = read(&with_endpoint(system, account, provider, &keys), &[]);
+        let endpoint = config.gateway.endpoints.last().unwrap();
+        assert_eq!(format!("{:?}", endpoint.credential), expected, "{provider} {keys}");
+        assert_eq!(endpoint.allowed_origins.len(), usize::from(provider == "cloudevents"));
+    }
+    for (provider, keys, expected) in [
+        ("dynamics", SECRET.to_owned(), "header_name | it is missing"),
+        ("dynamics", format!("credential = \"query\"\n{SECRET}"), "query_name | it is missing"),
+        ("dynamics", format!("header_name = \"a b\"\n{SECRET}"), "header_name | it is not made of letters"),
+        ("dynamics", format!("header_name = \"x\"\nusername = \"u\"\n{SECRET}"), "username | "),
+        ("dynamics", "header_name = \"x\"".to_owned(), "secret_env | it is missing"),
+    ] {
+        let faults = faults(&with_endpoint("dynamics", environment, provider, &keys), &[]);
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{provider} {keys} {faults:?}");
+    }
+    let colon = PASSWORD.replace("crm", "c:m");
+    let faults = faults(&with_endpoint("pipedrive", "4410", "pipedrive", &colon), &[]);
+    assert!(faults.len() == 1 && faults[0].contains("username | it holds a colon"), "{faults:?}");
+}
+
 #[test]
 fn a_connection_nobody_feeds_is_a_warning() {
     let one_way = |poll: &str| {
@@ -675,7 +731,7 @@ fn a_connection_nobody_feeds_is_a_warning() {
     assert_eq!(
         one_way("poll = \"auto\""),
         "line 28: connection[salesforce-main].poll | polling is not available in this version: changes made in this CRM \
-         are not seen | add an [[endpoint]] this version takes, or accept it with poll = \"off\""
+         are not seen | add an [[endpoint]], or accept it with poll = \"off\""
     );
 }
 

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use headgate_schemas::Timestamp;
 use hyper::StatusCode;
-use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
 
-use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed};
+use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed, text_keys};
 use crate::config::Credential;
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
 mod event;
 mod kind;
 mod raw;
+mod workflow;
 
 const SIGNATURE: &str = "x-hubspot-signature";
 const SIGNATURE_VERSION: &str = "x-hubspot-signature-version";
@@ -43,15 +43,7 @@ impl Provider for Hubspot {
     }
 
     fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
-        let Credential::Secrets(secrets) = credential else { return Err(KeyError::NeedsSecret) };
-        match secrets.len() {
-            0 => Err(KeyError::NeedsSecret),
-            1 | 2 => {
-                let keys = secrets.iter().map(|s| SharedKey::new(s.expose_secret().as_bytes()));
-                Ok(Keys::Shared(keys.collect::<Result<_, _>>()?))
-            }
-            _ => Err(KeyError::TooMany),
-        }
+        text_keys(credential)
     }
 
     fn signed(&self, call: &Call<'_>) -> Signed {
@@ -82,6 +74,9 @@ impl Provider for Hubspot {
     }
 
     fn changes(&self, call: &Call<'_>, endpoint: &Endpoint, received_at: Timestamp) -> Result<Reading, Malformed> {
+        if workflow::is_action(call.body) && endpoint.config.allow_legacy {
+            return workflow::read(call, &endpoint.config, received_at);
+        }
         event::read(call, &endpoint.config, received_at)
     }
 

@@ -17,6 +17,7 @@ use super::{Answer, Arrival, Body, Call, Endpoint, Malformed, Provider, Reading,
 use crate::config::{Credential, Owner, Owners};
 use crate::signature::{KeyError, Keys, Refusal};
 
+pub(crate) mod cdc;
 pub(crate) mod id;
 pub(crate) mod soap;
 mod xml;
