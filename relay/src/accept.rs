@@ -7,6 +7,7 @@ use headgate_schemas::stream::Delivered;
 use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, contract};
 use uuid::Uuid;
 
+use crate::books::Place;
 use crate::engine::Engine;
 use crate::entity::fold::Folded;
 use crate::entity::{Asked, Author, Came, Entity, Event, NO_FLOOR, Outcome, Seen};
@@ -54,15 +55,19 @@ impl Engine {
         let targets: Vec<u32> =
             route.map_or_else(Vec::new, |(source, link)| self.links[link].targets(source).collect());
         let Some((source, link)) = route.filter(|_| !targets.is_empty()) else {
-            self.tick.unit.count(Counter::Due, 1);
-            self.close(change.id, 0, 0, Outcome::NoTarget, came, now);
+            self.tick.unit.due_at(Place::default());
+            self.end(change.id, 0, Place::default(), Outcome::NoTarget, came, now);
             return Ok(());
         };
-        self.tick.unit.count(Counter::Due, i64::try_from(targets.len()).unwrap_or(0));
+        let places = targets.iter().map(|target| Place { link: self.link_numbers[link], target: *target });
+        let places: Vec<Place> = places.collect();
+        places.iter().for_each(|place| self.tick.unit.due_at(*place));
         let event = match meaning(change, source, &self.links[link], came) {
             Meaning::Fold(event) => event,
             Meaning::Skip => {
-                self.close_all(change.id, 0, &targets, Outcome::Skipped, came, now);
+                for place in places {
+                    self.end(change.id, 0, place, Outcome::Skipped, came, now);
+                }
                 return Ok(());
             }
         };
@@ -184,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// Writes down how a change ended at a target.
+    /// Writes down how a change of an entity ended at a target.
     pub(crate) fn close(
         &mut self,
         change: ChangeId,
@@ -194,13 +199,37 @@ impl Engine {
         came: Came,
         now: Timestamp,
     ) {
-        let took = now.micros() - came.received;
-        self.tick.unit.outcomes.push(OutcomeRow { change, entity, target, outcome, at: now.micros(), took });
-        self.tick.unit.count(Counter::Closed, 1);
+        let link = self.cache.get_mut(entity).map_or(0, |loaded| self.link_numbers[loaded.link]);
+        self.end(change, entity, Place { link, target }, outcome, came, now);
+    }
+
+    /// [`Engine::close`] where the entity does not tell the link, or there is none.
+    fn end(&mut self, change: ChangeId, entity: EntityId, place: Place, outcome: Outcome, came: Came, now: Timestamp) {
+        let previous = self.chain(entity, came.accepted);
+        self.tick.unit.outcomes.push(OutcomeRow {
+            change,
+            accepted: came.accepted,
+            place,
+            entity,
+            previous,
+            outcome,
+            at: now.micros(),
+            took: now.micros() - came.received,
+        });
         self.metrics.outcomes.get_or_create(&crate::metrics::Outcome { outcome: outcome.as_str() }).inc();
         if outcome == Outcome::Delivered {
-            self.time_delivery(target, came, now);
+            self.time_delivery(place.target, came, now);
         }
+    }
+
+    /// Makes an outcome the newest of its entity; returns the one before it.
+    fn chain(&mut self, id: EntityId, accepted: i64) -> i64 {
+        let Some(loaded) = self.cache.get_mut(id) else { return 0 };
+        if !loaded.touched {
+            loaded.touched = true;
+            self.tick.touched.push(id);
+        }
+        std::mem::replace(&mut loaded.entity.outcome, accepted)
     }
 
     fn time_delivery(&self, target: u32, came: Came, now: Timestamp) {

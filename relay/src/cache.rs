@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::books::Share;
 use crate::entity::Entity;
 use crate::store::{EntityId, Store, StoreError};
 
@@ -18,9 +19,7 @@ pub(crate) struct Loaded {
     /// The version in the store; 0 when it is not there yet.
     pub(crate) version: u64,
     /// Open deliveries when it was last written or read.
-    pub(crate) open: usize,
-    /// Those of them that waited for a person.
-    pub(crate) held: usize,
+    pub(crate) open: Vec<(Share, i64)>,
     /// Questions that the store listed as open then.
     pub(crate) questions: Vec<i64>,
     /// Changed since it was last written.
@@ -45,8 +44,8 @@ impl Cache {
     /// A new entity that the store does not have yet.
     pub(crate) fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
         let used = self.round;
-        let loaded = Loaded { entity, link, version: 0, open: 0, held: 0, questions: Vec::new(), touched: false, used };
-        self.entities.insert(id, loaded);
+        let (open, questions) = (Vec::new(), Vec::new());
+        self.entities.insert(id, Loaded { entity, link, version: 0, open, questions, touched: false, used });
     }
 
     /// Reads an entity unless it is here. False when there is none. `place` names its link and counts its open
@@ -58,7 +57,7 @@ impl Cache {
         &mut self,
         id: EntityId,
         store: &mut dyn Store,
-        place: impl FnOnce(&Entity) -> (usize, usize),
+        place: impl FnOnce(&Entity) -> (usize, Vec<(Share, i64)>),
     ) -> Result<bool, StoreError> {
         if self.entities.contains_key(&id) {
             return Ok(true);
@@ -67,8 +66,8 @@ impl Cache {
         let entity = decode(id, &doc)?;
         let (link, open) = place(&entity);
         let used = self.round;
-        let (held, questions) = (entity.held_deliveries(), entity.questions.iter().map(|q| q.id).collect());
-        self.entities.insert(id, Loaded { entity, link, version, open, held, questions, touched: false, used });
+        let questions = entity.questions.iter().map(|q| q.id).collect();
+        self.entities.insert(id, Loaded { entity, link, version, open, questions, touched: false, used });
         Ok(true)
     }
 

@@ -48,10 +48,17 @@ pub struct Limits {
     pub ledger: Duration,
     /// How long the ids of changes are kept to recognise repeats.
     pub change_ids: Duration,
-    /// How long the outcome of each change is kept in detail.
+    /// How long the outcome of each change is kept in detail, from the day on which the last change of its day ended;
+    /// the sums are kept for ever.
     pub outcomes: Duration,
     /// How long decisions and answered questions are kept.
     pub decisions: Duration,
+    /// How long closed dead letters are kept.
+    pub dead_letters: Duration,
+    /// How long it is kept who did what.
+    pub audit: Duration,
+    /// Documents whose open changes are counted afresh in one step, twice a second; the next steps count the others.
+    pub recount_batch: usize,
 }
 
 impl Default for Limits {
@@ -67,6 +74,9 @@ impl Default for Limits {
             change_ids: Duration::from_secs(7 * 86_400),
             outcomes: Duration::from_secs(7 * 86_400),
             decisions: Duration::from_secs(366 * 86_400),
+            dead_letters: Duration::from_secs(366 * 86_400),
+            audit: Duration::from_secs(366 * 86_400),
+            recount_batch: 100,
         }
     }
 }

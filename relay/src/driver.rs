@@ -18,6 +18,7 @@ use headgate_schemas::time;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::books::Report;
 use crate::config::RelayConfig;
 use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyResult, Request};
 use crate::metrics::Metrics;
@@ -65,7 +66,7 @@ pub struct Handle {
 struct State {
     working: AtomicBool,
     connections: Mutex<HashMap<String, u32>>,
-    totals: Mutex<crate::engine::Totals>,
+    books: Mutex<Report>,
     read_to: AtomicU64,
 }
 
@@ -98,9 +99,9 @@ impl Handle {
         self.state.read_to.load(Ordering::Relaxed)
     }
 
-    /// Sums of the accounting as of the last tick.
-    pub fn totals(&self) -> crate::engine::Totals {
-        *self.state.totals.lock()
+    /// The accounting as of the last tick.
+    pub fn books(&self) -> Report {
+        self.state.books.lock().clone()
     }
 }
 
@@ -293,8 +294,9 @@ impl Thread {
             if last_measure.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
                 last_measure = Some(Instant::now());
                 engine.measure(now);
+                engine.recount()?;
             }
-            *self.state.totals.lock() = engine.totals();
+            *self.state.books.lock() = Report { accounts: engine.accounts(now), links: engine.link_names() };
             let read_to = engine.positions().iter().map(|p| p.offset).max().unwrap_or(0);
             self.state.read_to.store(read_to, Ordering::Relaxed);
             if owed && !engine.is_full(now) {

@@ -15,16 +15,18 @@ use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::{Delivered, Position, Topic};
 use headgate_schemas::{ObjectType, Timestamp, Value};
 
+use crate::books::{Account, Books, Place, Share, Sum};
 use crate::cache::Cache;
 use crate::config::{Guard, Limits, RelayConfig};
 use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
 use crate::entity::question::Unsuitable;
-use crate::entity::{Entity, Timing};
+use crate::entity::{Entity, Member, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
+use crate::recount::Recount;
 use crate::step;
-use crate::store::{Counter, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
+use crate::store::{Before, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
 use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written};
 use crate::vault::Vault;
 use crate::work::{Pair, Work};
@@ -49,6 +51,8 @@ pub enum Command {
         id: i64,
         /// Try again; otherwise it is only closed.
         again: bool,
+        /// Who asks for it.
+        by: String,
         /// Told whether there was such an open letter.
         done: tokio::sync::oneshot::Sender<bool>,
     },
@@ -148,6 +152,8 @@ pub enum ResolveError {
     #[error(transparent)]
     Unsuitable(#[from] Unsuitable),
 }
+pub use crate::books::Totals;
+pub use crate::recount::Counted;
 
 /// Number of a call.
 pub type CallId = u64;
@@ -228,6 +234,8 @@ pub struct Engine {
     pub(crate) rules: Rules,
     /// The first link maps nothing: entities of a link that was removed are worked with it.
     pub(crate) links: Vec<Link>,
+    /// The number of each link in the store; 0 for the first.
+    pub(crate) link_numbers: Vec<u32>,
     pub(crate) lines: BTreeMap<u32, Line>,
     pub(crate) numbers: HashMap<String, u32>,
     pub(crate) peers: HashMap<u32, Peer>,
@@ -242,30 +250,11 @@ pub struct Engine {
     pub(crate) vault: Arc<Vault>,
     pub(crate) metrics: Metrics,
     pub(crate) positions: BTreeMap<u32, u64>,
-    pub(crate) totals: Totals,
+    pub(crate) books: Books,
+    pub(crate) recount: Recount,
     pub(crate) draining: bool,
     /// What this tick changed.
     pub(crate) tick: Tick,
-}
-
-/// Sums behind the accounting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Deliveries that became due.
-    pub due: i64,
-    /// Deliveries that ended.
-    pub closed: i64,
-    /// Deliveries open, counted in the documents.
-    pub open: i64,
-    /// Those of them that wait for a person.
-    pub held: i64,
-}
-
-impl Totals {
-    /// Must be 0.
-    pub const fn difference(self) -> i64 {
-        self.due - self.closed - self.open
-    }
 }
 
 /// What one tick collects.
@@ -278,8 +267,8 @@ pub(crate) struct Tick {
     pub(crate) members: HashMap<Key, EntityId>,
     pub(crate) claims: HashMap<Key, EntityId>,
     pub(crate) changes: HashSet<Key>,
-    pub(crate) open_delta: i64,
-    pub(crate) held_delta: i64,
+    /// Open deliveries that came or went, by entity and link.
+    pub(crate) open: Vec<(EntityId, u32, Share, i64)>,
     /// Versions that guarding reads of this tick found, by connection and entity: preconditions of strict writes.
     pub(crate) versions: HashMap<WorkKey, Version>,
     /// How questions that people answered ended.
@@ -350,6 +339,7 @@ impl Engine {
         }
         let mut links = vec![Link::new("", "", ObjectType::new(""), Guard::None, Vec::new(), Vec::new())];
         links.extend(compile(&number));
+        let link_numbers = link_numbers(store.as_mut(), &links)?;
         let peers = lines.iter().map(|(n, l)| (*n, l.peer())).collect();
         let timing = Timing { ledger: micros(config.limits.ledger), ..Timing::MICROS };
         let mut engine = Self {
@@ -358,6 +348,7 @@ impl Engine {
             timing,
             rules: Rules::ALL,
             links,
+            link_numbers,
             lines,
             peers,
             cache: Cache::new(config.limits.cached_entities),
@@ -371,11 +362,13 @@ impl Engine {
             vault,
             metrics,
             positions: start.positions.iter().map(|p| (p.partition, p.offset)).collect(),
-            totals: totals(&start.counters),
+            books: Books::new(start.sums.iter().copied()),
+            recount: Recount::default(),
             draining: false,
             tick: Tick::default(),
             numbers,
         };
+        engine.note_start(&format!("{config:?}"), now);
         engine.recover(&start.work, now)?;
         Ok(engine)
     }
@@ -404,14 +397,14 @@ impl Engine {
             pass(step::OPENED);
         }
         self.finish(now)?;
-        self.store.commit(&self.tick.unit)?;
+        let calls = self.commit()?;
         if settles {
             pass(step::SETTLEMENT_COMMITTED);
         }
-        if !self.tick.calls.is_empty() {
+        if !calls.is_empty() {
             pass(step::COMMITTED);
         }
-        Ok(self.committed())
+        Ok(calls)
     }
 
     /// Takes over an entity whose records were read elsewhere, as if it had been built here. For tests that start in the
@@ -433,8 +426,7 @@ impl Engine {
         self.cache.insert(id, entity, link);
         self.with(id, now, |_, _, _| ())?;
         self.finish(now)?;
-        self.store.commit(&self.tick.unit)?;
-        self.committed();
+        self.commit()?;
         Ok(id)
     }
 
@@ -477,8 +469,18 @@ impl Engine {
     }
 
     /// Sums of the accounting.
-    pub const fn totals(&self) -> Totals {
-        self.totals
+    pub fn totals(&self) -> Totals {
+        self.books.totals()
+    }
+
+    /// The accounting: one line for each target of each link.
+    pub fn accounts(&self, now: Timestamp) -> BTreeMap<Place, Account> {
+        self.books.accounts(|connection| self.lines.get(&connection).is_some_and(|line| line.state(now) != 0))
+    }
+
+    /// Names of the links by their numbers in the accounting.
+    pub fn link_names(&self) -> BTreeMap<u32, String> {
+        self.link_numbers.iter().copied().zip(self.links.iter().map(|link| link.name.clone())).skip(1).collect()
     }
 
     /// From now on no call is opened: what is under way is settled, the rest waits for the next start.
@@ -512,8 +514,57 @@ impl Engine {
     /// When the store fails.
     pub fn expire(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let before = |age| now.micros() - micros(age);
-        let decisions = self.store.expire_decisions(before(self.limits.decisions))?;
-        Ok(self.store.expire(before(self.limits.change_ids), before(self.limits.outcomes))? || decisions)
+        let limits = &self.limits;
+        self.store.expire(Before {
+            changes: before(limits.change_ids),
+            outcomes: before(limits.outcomes),
+            decisions: before(limits.decisions),
+            letters: before(limits.dead_letters),
+            audit: before(limits.audit),
+        })
+    }
+
+    /// Counts what is open in a few documents more; after the last one compares it with the books. Returns what a round
+    /// of all documents found, when one ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn recount(&mut self) -> Result<Option<Counted>, StoreError> {
+        let after = self.recount.counted_to();
+        let batch = u32::try_from(self.limits.recount_batch).unwrap_or(u32::MAX);
+        let documents = self.store.documents(after, batch)?;
+        for (id, doc) in &documents {
+            let open = self.open_in(*id, doc);
+            self.recount.add(*id, i64::try_from(open).unwrap_or(i64::MAX));
+        }
+        if !documents.is_empty() {
+            return Ok(None);
+        }
+        let counted = self.recount.end(self.books.open_now());
+        self.metrics.recounted.set(counted.difference());
+        if counted.difference() != 0 || self.totals().difference() != 0 {
+            let Totals { due, closed, open, .. } = self.totals();
+            let recounted = counted.open;
+            tracing::error!(due, closed, open, recounted, "the accounting does not add up; please report this");
+        }
+        Ok(Some(counted))
+    }
+
+    /// Open deliveries of a document. One that cannot be read counts as nothing, which the next comparison shows.
+    fn open_in(&self, id: EntityId, doc: &[u8]) -> usize {
+        let entity = match crate::cache::decode(id, doc) {
+            Ok(entity) => entity,
+            Err(error) => {
+                tracing::error!(%error, "a document cannot be counted");
+                return 0;
+            }
+        };
+        let open = entity.open_deliveries(&self.links[link_of(&self.links, &entity.tenant, &entity.object)]);
+        let has_work = |m: &Member| self.work.get(WorkKey { target: m.connection, entity: id }).is_some();
+        if open > 0 && !entity.members.iter().any(has_work) {
+            tracing::error!(entity = id, open, "changes of this entity are open and nothing is to be done for them");
+        }
+        open
     }
 
     /// Runs `act` on an entity with everything the rules look at, and marks it as touched. `None` when there is none.
@@ -561,7 +612,7 @@ impl Engine {
         let links = &self.links;
         self.cache.load(id, self.store.as_mut(), |entity| {
             let link = link_of(links, &entity.tenant, &entity.object);
-            (link, entity.open_deliveries(&links[link]))
+            (link, entity.open_shares(&links[link]))
         })
     }
 
@@ -571,20 +622,34 @@ impl Engine {
         self.tick.work.insert(key);
     }
 
-    fn committed(&mut self) -> Vec<Call> {
+    /// Makes what the tick collected durable and hands out its calls.
+    pub(crate) fn commit(&mut self) -> Result<Vec<Call>, StoreError> {
+        let committed = self.store.commit(&self.tick.unit)?;
         let tick = std::mem::take(&mut self.tick);
-        for (counter, n) in &tick.unit.counters {
-            match counter {
-                Counter::Due => self.totals.due += n,
-                Counter::Closed => self.totals.closed += n,
-                Counter::Changes | Counter::Repeats => {}
-            }
+        for (place, n) in tick.unit.due {
+            self.books.count(place, Sum::Due, n);
         }
-        self.totals.open += tick.open_delta;
-        self.totals.held += tick.held_delta;
+        for (place, outcome, n) in committed.ended {
+            self.books.count(place, Sum::Ended(outcome), n);
+        }
+        for (id, link, share, n) in tick.open {
+            self.books.open(link, share, n);
+            self.recount.follow(id, n);
+        }
+        if committed.doubled > 0 {
+            tracing::error!(count = committed.doubled, "changes ended twice at one target; the first outcome stands");
+            self.metrics.doubled.inc_by(u64::try_from(committed.doubled).unwrap_or(0));
+        }
         self.cache.end_round();
-        tick.calls
+        Ok(tick.calls)
     }
+}
+
+/// Numbers of the links, by their names; connections have numbers by theirs, which hold no space.
+fn link_numbers(store: &mut dyn Store, links: &[Link]) -> Result<Vec<u32>, StoreError> {
+    let names: Vec<String> = links.iter().skip(1).map(|link| format!("link {}", link.name)).collect();
+    let numbers = store.numbers(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(std::iter::once(0).chain(numbers).collect())
 }
 
 /// The link of an entity; 0, which maps nothing, when it has none.
@@ -594,9 +659,4 @@ pub(crate) fn link_of(links: &[Link], tenant: &str, object: &ObjectType) -> usiz
 
 pub(crate) fn micros(d: std::time::Duration) -> i64 {
     i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn totals(counters: &[(Counter, i64)]) -> Totals {
-    let of = |c| counters.iter().find(|(x, _)| *x == c).map_or(0, |(_, n)| *n);
-    Totals { due: of(Counter::Due), closed: of(Counter::Closed), open: 0, held: 0 }
 }

@@ -1,15 +1,18 @@
 //! Review and finish: due times of what was touched, outcomes, claims, documents; and what an earlier process left.
 
+use std::collections::HashSet;
+
 use headgate_schemas::Timestamp;
 use headgate_schemas::failpoint::pass;
 
+use crate::audit::Deed;
 use crate::cache;
 use crate::engine::{Command, Engine, link_of};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, MemberState, NO_REV};
 use crate::mapping::Kind;
 use crate::step;
-use crate::store::{EntityId, EntityWrite, StoreError, WorkKey, WorkRow, claim_key};
+use crate::store::{ClosedLetter, EntityId, EntityWrite, StoreError, WorkKey, WorkRow, claim_key};
 use crate::work::{PARKED, Pair};
 
 impl Engine {
@@ -79,11 +82,12 @@ impl Engine {
 
     fn write_entity(&mut self, id: EntityId) -> Result<(), StoreError> {
         let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
-        let open = loaded.entity.open_deliveries(&self.links[loaded.link]);
-        self.tick.open_delta += i64::try_from(open).unwrap_or(0) - i64::try_from(loaded.open).unwrap_or(0);
-        let held = loaded.entity.held_deliveries();
-        self.tick.held_delta += i64::try_from(held).unwrap_or(0) - i64::try_from(loaded.held).unwrap_or(0);
-        loaded.held = held;
+        let open = loaded.entity.open_shares(&self.links[loaded.link]);
+        if open != loaded.open {
+            let link = self.link_numbers[loaded.link];
+            self.tick.open.extend(loaded.open.iter().map(|(share, n)| (id, link, *share, -n)));
+            self.tick.open.extend(open.iter().map(|(share, n)| (id, link, *share, *n)));
+        }
         let doc = cache::encode(id, &loaded.entity)?;
         self.tick.unit.entities.push(EntityWrite { id, version: loaded.version, doc });
         loaded.open = open;
@@ -195,17 +199,14 @@ impl Engine {
 
     /// What an earlier process left: calls that were under way are of unknown outcome now.
     pub(crate) fn recover(&mut self, rows: &[WorkRow], now: Timestamp) -> Result<(), StoreError> {
-        let (mut open, mut held) = (0, 0);
-        let mut counted = std::collections::HashSet::new();
+        let mut counted = HashSet::new();
         for row in rows {
             if !self.load(row.key.entity)? {
                 self.tick.work.insert(row.key);
                 continue;
             }
             if counted.insert(row.key.entity) {
-                let loaded = self.cache.get_mut(row.key.entity);
-                let counts = loaded.map_or((0, 0), |l| (l.open, l.held));
-                (open, held) = (open + counts.0, held + counts.1);
+                self.count_open(row.key.entity);
             }
             let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
             self.put_pair(row.key, pair);
@@ -215,32 +216,34 @@ impl Engine {
                 self.give_up_on(row.key.entity, row.key.target, intent, now)?;
             }
         }
-        self.totals.open = i64::try_from(open).unwrap_or(i64::MAX);
-        self.totals.held = i64::try_from(held).unwrap_or(i64::MAX);
         self.finish(now)?;
         pass(step::RECOVERING);
-        self.store.commit(&self.tick.unit)?;
+        self.commit()?;
         pass(step::RECOVERED);
-        let unit_open = self.tick.open_delta;
-        let closed: i64 =
-            self.tick.unit.counters.iter().filter(|(c, _)| *c == crate::store::Counter::Closed).map(|(_, n)| *n).sum();
-        self.totals.open += unit_open;
-        self.totals.held += self.tick.held_delta;
-        self.totals.closed += closed;
-        self.tick = crate::engine::Tick::default();
         Ok(())
+    }
+
+    /// Puts what an entity had open when it was read into the books: at a start nothing else tells them.
+    fn count_open(&mut self, id: EntityId) {
+        let Some(loaded) = self.cache.get_mut(id) else { return };
+        let link = self.link_numbers[loaded.link];
+        for (share, n) in &loaded.open {
+            self.books.open(link, *share, *n);
+        }
     }
 
     pub(crate) fn command(&mut self, command: Command, now: Timestamp) -> Result<(), StoreError> {
         match command {
-            Command::Letter { id, again, done } => {
+            Command::Letter { id, again, by, done } => {
                 let letter = self.store.open_letter(id)?;
                 let found = letter.is_some();
                 if let Some((entity, target, fields)) = letter {
-                    self.tick.unit.closed_letters.push((id, again));
-                    if again {
-                        self.retry_letter(entity, target, &fields, now)?;
-                    }
+                    let what = if again { "deadletter.retry" } else { "deadletter.skip" };
+                    let deed = Deed { who: &by, what, subject: format!("deadletter/{id}") };
+                    self.audited(deed, entity, now, |engine| {
+                        engine.tick.unit.closed_letters.push(ClosedLetter { id, again, at: now.micros() });
+                        if again { engine.retry_letter(entity, target, &fields, now) } else { Ok(()) }
+                    })?;
                 }
                 if done.send(found).is_err() {
                     tracing::debug!(letter = id, "whoever asked about the dead letter has gone away");
@@ -281,10 +284,11 @@ impl Engine {
     /// Puts the numbers of this moment into the metrics.
     pub fn measure(&self, now: Timestamp) {
         let m = &self.metrics;
-        m.due.set(self.totals.due);
-        m.closed.set(self.totals.closed);
-        m.open.set(self.totals.open);
-        m.difference.set(self.totals.difference());
+        let totals = self.totals();
+        m.due.set(totals.due);
+        m.closed.set(totals.closed);
+        m.open.set(totals.open);
+        m.difference.set(totals.difference());
         let mut oldest: Option<i64> = None;
         for line in self.lines.values() {
             let label = crate::metrics::Connection { connection: line.name.clone() };

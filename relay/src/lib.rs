@@ -14,6 +14,8 @@
 
 mod accept;
 pub mod admin;
+mod audit;
+pub mod books;
 mod cache;
 pub mod clock;
 pub mod config;
@@ -28,6 +30,7 @@ pub mod http;
 mod line;
 pub mod mapping;
 pub mod metrics;
+mod recount;
 mod resolve;
 mod send;
 mod settle;

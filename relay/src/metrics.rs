@@ -114,6 +114,10 @@ pub struct Metrics {
     pub open: Gauge,
     /// Due − closed − open; must be 0.
     pub difference: Gauge,
+    /// Open in the documents, counted afresh − open in the books; must be 0.
+    pub recounted: Gauge,
+    /// Outcomes of changes that had one at that target; must be 0.
+    pub doubled: Counter,
     /// Pairs that wait.
     pub waiting: Family<Connection, Gauge>,
     /// Age of the oldest waiting pair.
@@ -160,6 +164,16 @@ impl Metrics {
         registry.register("relay_deliveries_closed", "Deliveries that ended", m.closed.clone());
         registry.register("relay_deliveries_open", "Deliveries open, counted in the documents", m.open.clone());
         registry.register("accounting_difference", "Due - closed - open; must be 0", m.difference.clone());
+        registry.register(
+            "relay_recount_difference",
+            "Open in the documents - open in the books; must be 0",
+            m.recounted.clone(),
+        );
+        registry.register(
+            "relay_outcomes_doubled",
+            "Changes that ended twice at one target; must be 0",
+            m.doubled.clone(),
+        );
         registry.register("relay_waiting_pairs", "Pairs of entity and target with work", m.waiting.clone());
         registry.register_with_unit(
             "relay_oldest_event_age",
@@ -208,6 +222,8 @@ impl Metrics {
             closed: Gauge::default(),
             open: Gauge::default(),
             difference: Gauge::default(),
+            recounted: Gauge::default(),
+            doubled: Counter::default(),
             waiting: Family::default(),
             oldest: FloatGauge::default(),
             inflight: Family::default(),

@@ -7,6 +7,7 @@
 use headgate_schemas::{Timestamp, Value};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit::Deed;
 use crate::conflict::By;
 use crate::engine::{Choice, Engine, Resolution, ResolveError, Resolved};
 use crate::entity::decision::{Decision, Ruling};
@@ -28,7 +29,10 @@ impl Engine {
         let result = match self.store.question(id)? {
             None => Err(ResolveError::Unknown { id }),
             Some((_, Some(end))) => Err(ResolveError::Ended { id, at: Timestamp::from_micros(end.at), by: end.by }),
-            Some((entity, None)) => self.choose(entity, (id, edition), &choice, &by, now)?,
+            Some((entity, None)) => {
+                let deed = Deed { who: &by, what: "conflict.resolve", subject: format!("conflict/{id}") };
+                self.audited(deed, entity, now, |engine| engine.choose(entity, (id, edition), &choice, &by, now))?
+            }
         };
         if done.send(result).is_err() {
             tracing::debug!(question = id, "whoever answered the question has gone away");

@@ -179,6 +179,11 @@ impl AdminClient {
         if body.is_some() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        // Whoever is logged in here signs what is done; the server keeps the name with the deed.
+        let name = std::env::var("USER").ok().and_then(|name| HeaderValue::from_str(&name).ok());
+        if let Some(name) = name {
+            request.headers_mut().insert("headgate-operator", name);
+        }
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         self.http.request(request).await.map_err(|error| self.unreachable(&error))

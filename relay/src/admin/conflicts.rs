@@ -11,7 +11,7 @@ use headgate_schemas::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Admin, Problem};
+use super::{Admin, Caller, Problem};
 use crate::cache;
 use crate::conflict::By;
 use crate::engine::{Choice, Command, Resolution, ResolveError};
@@ -221,11 +221,12 @@ pub(crate) async fn decisions(State(admin): State<Admin>, Query(log): Query<Log>
 
 pub(crate) async fn resolve(
     State(admin): State<Admin>,
+    caller: Caller,
     Path(id): Path<i64>,
     Json(answer): Json<Answer>,
 ) -> Result<Json<Done>, Problem> {
     let edition = answer.edition;
-    let by = answer.by.clone().unwrap_or_else(|| "admin API".to_owned());
+    let by = answer.by.clone().unwrap_or(caller.0);
     let choice = choice(answer)?;
     let (done, told) = oneshot::channel();
     let command = Command::Resolve(Resolution { id, edition, choice, by, done });

@@ -7,7 +7,7 @@ use headgate_schemas::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Admin, Problem};
+use super::{Admin, Caller, Problem};
 use crate::cache;
 use crate::engine::Command;
 use crate::store::{EntityId, ListedLetter};
@@ -63,12 +63,20 @@ pub(crate) async fn show(State(admin): State<Admin>, Path(id): Path<i64>) -> Res
     fetch(&admin, Some(id), false).await?.pop().map(Json).ok_or_else(|| unknown(id))
 }
 
-pub(crate) async fn retry(State(admin): State<Admin>, Path(id): Path<i64>) -> Result<Json<Done>, Problem> {
-    close(&admin, id, true).await
+pub(crate) async fn retry(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<Json<Done>, Problem> {
+    close(&admin, id, true, caller).await
 }
 
-pub(crate) async fn skip(State(admin): State<Admin>, Path(id): Path<i64>) -> Result<Json<Done>, Problem> {
-    close(&admin, id, false).await
+pub(crate) async fn skip(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(id): Path<i64>,
+) -> Result<Json<Done>, Problem> {
+    close(&admin, id, false, caller).await
 }
 
 async fn fetch(admin: &Admin, only: Option<i64>, open: bool) -> Result<Vec<Letter>, Problem> {
@@ -136,12 +144,12 @@ fn next_step(code: &str) -> &'static str {
     }
 }
 
-async fn close(admin: &Admin, id: i64, again: bool) -> Result<Json<Done>, Problem> {
+async fn close(admin: &Admin, id: i64, again: bool, caller: Caller) -> Result<Json<Done>, Problem> {
     let (done, told) = oneshot::channel();
     admin
         .relay
         .handle
-        .command(Command::Letter { id, again, done })
+        .command(Command::Letter { id, again, by: caller.0, done })
         .map_err(|busy| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", busy.to_string()))?;
     match told.await {
         Ok(true) => Ok(Json(Done { id, state: if again { "retried" } else { "skipped" } })),

@@ -3,14 +3,18 @@
 
 mod changes;
 mod conflicts;
+mod history;
 mod letters;
 mod records;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -37,7 +41,9 @@ pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{system}/{object}/{id}", get(records::show))
-        .route("/v1/accounting", get(records::accounting))
+        .route("/v1/accounting", get(history::accounting))
+        .route("/v1/outcomes", get(history::outcomes))
+        .route("/v1/audit", get(history::audit))
         .route("/v1/conflicts", get(conflicts::list))
         .route("/v1/conflicts/{id}", get(conflicts::show))
         .route("/v1/conflicts/{id}/resolve", post(conflicts::resolve))
@@ -77,6 +83,24 @@ impl Admin {
     /// Connections by number.
     fn names(&self) -> HashMap<u32, String> {
         self.relay.handle.connections().into_iter().map(|(name, n)| (n, name)).collect()
+    }
+}
+
+/// Who asks, by the name the client gives: nobody logs in here, so it is a signature and no proof.
+pub(crate) struct Caller(pub(crate) String);
+
+/// The header that carries the name.
+const OPERATOR: &str = "headgate-operator";
+/// Bytes of a name.
+const NAME_MOST: usize = 64;
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let name = parts.headers.get(OPERATOR).and_then(|name| name.to_str().ok()).map(str::trim);
+        let name = name.filter(|name| !name.is_empty() && name.len() <= NAME_MOST);
+        Ok(Self(name.unwrap_or("somebody on this machine").to_owned()))
     }
 }
 

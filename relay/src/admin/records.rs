@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use headgate_schemas::{System, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
+use super::history::OutcomeView;
 use super::{Admin, Problem};
 use crate::cache;
 use crate::conflict::By;
@@ -14,7 +15,7 @@ use crate::entity::{Cell, Entity, Field, Member, MemberState, WriteState};
 use crate::store::{EntityId, OutcomeRow, member_key};
 
 /// Outcomes shown with a record.
-const OUTCOMES: u32 = 50;
+const OUTCOMES: usize = 50;
 /// Records in one page.
 const PAGE_MOST: u32 = 1_000;
 
@@ -108,23 +109,6 @@ struct WorkView {
     changes_to_deliver: usize,
 }
 
-#[derive(Debug, Serialize)]
-struct OutcomeView {
-    change: String,
-    target: String,
-    outcome: &'static str,
-    at: Timestamp,
-    took_ms: f64,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Accounting {
-    due: i64,
-    closed: i64,
-    open: i64,
-    difference: i64,
-}
-
 pub(crate) async fn list(State(admin): State<Admin>, Query(page): Query<Page>) -> Result<Json<Records>, Problem> {
     let limit = page.limit.clamp(1, PAGE_MOST);
     let rows = admin.read(move |r| r.documents(page.after, limit)).await?;
@@ -158,7 +142,8 @@ pub(crate) async fn show(
             for connection in connections {
                 if let Some(entity) = reader.member(&member_key(connection, &object, &id))? {
                     let Some(doc) = reader.document(entity)? else { continue };
-                    return Ok(Some((entity, doc, reader.outcomes(entity, OUTCOMES)?)));
+                    let newest = cache::decode(entity, &doc)?.outcome;
+                    return Ok(Some((entity, doc, reader.outcomes(entity, newest, OUTCOMES)?)));
                 }
             }
             Ok(None)
@@ -170,11 +155,6 @@ pub(crate) async fn show(
     };
     let entity = decode(id, &doc)?;
     Ok(Json(Names(admin.names()).record(id, &entity, &outcomes)))
-}
-
-pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
-    let t = admin.relay.handle.totals();
-    Json(Accounting { due: t.due, closed: t.closed, open: t.open, difference: t.difference() })
 }
 
 fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, Problem> {
@@ -189,10 +169,11 @@ fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, Problem> {
 }
 
 /// Names of connections by number.
-struct Names(std::collections::HashMap<u32, String>);
+pub(crate) struct Names(pub(crate) std::collections::HashMap<u32, String>);
 
 impl Names {
-    fn of(&self, connection: u32) -> String {
+    /// The name of one.
+    pub(crate) fn of(&self, connection: u32) -> String {
         self.0.get(&connection).cloned().unwrap_or_else(|| format!("#{connection}"))
     }
 
@@ -262,7 +243,7 @@ impl Names {
             created_at: Timestamp::from_micros(entity.created),
             fields,
             work: work.collect(),
-            outcomes: outcomes.iter().map(|o| self.outcome(o)).collect(),
+            outcomes: outcomes.iter().map(|row| OutcomeView::new(row, self)).collect(),
         }
     }
 
@@ -285,18 +266,6 @@ impl Names {
             kept: cell.kept,
             refused: cell.refused == rev,
             writes: writes.collect(),
-        }
-    }
-
-    fn outcome(&self, row: &OutcomeRow) -> OutcomeView {
-        #[expect(clippy::cast_precision_loss, reason = "a latency for a person")]
-        let took_ms = row.took as f64 / 1e3;
-        OutcomeView {
-            change: row.change.to_string(),
-            target: self.of(row.target),
-            outcome: row.outcome.as_str(),
-            at: Timestamp::from_micros(row.at),
-            took_ms,
         }
     }
 }

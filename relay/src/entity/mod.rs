@@ -50,6 +50,9 @@ pub struct Entity {
     pub created: i64,
     /// Number of the last intent; intents are numbered inside the entity.
     pub intents: u32,
+    /// When the change was taken whose outcome was written down last, by our clock; 0 for none. The store's rows lead on
+    /// from there.
+    pub outcome: i64,
     /// Match claims it holds.
     pub claims: Vec<[u8; 16]>,
     /// What a person is to decide.
@@ -296,6 +299,7 @@ impl Entity {
             object,
             created: now,
             intents: 0,
+            outcome: 0,
             claims: Vec::new(),
             questions: Vec::new(),
             members: vec![Member::new(connection, Some(native), MemberState::Heard)],

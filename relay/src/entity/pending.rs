@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::fold::{Context, Learned};
 use super::question::REPLACED;
 use super::{Came, Entity, Member, MemberState};
+use crate::books::Share;
 use crate::conflict::By;
 use crate::mapping::Link;
 
@@ -185,21 +186,42 @@ impl Entity {
 
     /// Open deliveries: changes that have no outcome yet, counted per target.
     pub fn open_deliveries(&self, link: &Link) -> usize {
-        let behind = |m: &Member| match m.asked.len() + m.waiting.len() {
-            0 => 0,
-            changes => changes * link.targets(m.connection).count(),
+        self.members.iter().map(|m| m.pending.len() + undecided(m) * link.targets(m.connection).count()).sum()
+    }
+
+    /// [`Entity::open_deliveries`] by target and by what they wait for.
+    pub fn open_shares(&self, link: &Link) -> Vec<(Share, i64)> {
+        let mut shares: Vec<(Share, i64)> = Vec::new();
+        let mut add = |share: Share, n: usize| {
+            let n = i64::try_from(n).unwrap_or(i64::MAX);
+            match shares.iter_mut().find(|(s, _)| *s == share) {
+                Some((_, sum)) => *sum += n,
+                None => shares.push((share, n)),
+            }
         };
-        self.members.iter().map(|m| m.pending.len() + behind(m)).sum()
+        for member in &self.members {
+            let at = member.connection;
+            for pending in &member.pending {
+                add(Share { target: at, at, held: self.is_held(pending) }, 1);
+            }
+            let undecided = undecided(member);
+            if undecided > 0 {
+                link.targets(at).for_each(|target| add(Share { target, at, held: false }, undecided));
+            }
+        }
+        shares
+    }
+
+    /// A person is to decide about some part of a change.
+    fn is_held(&self, change: &Pending) -> bool {
+        let held = |f: u8| self.fields.get(usize::from(f)).is_some_and(|field| field.held.is_some());
+        change.parts.iter().any(|(f, rev)| *rev != REPLACED && held(*f))
     }
 }
 
-impl Entity {
-    /// Open deliveries that wait for a person, counted per target.
-    pub fn held_deliveries(&self) -> usize {
-        let held = |f: u8| self.fields.get(usize::from(f)).is_some_and(|field| field.held.is_some());
-        let waits = |p: &&Pending| p.parts.iter().any(|(f, rev)| *rev != REPLACED && held(*f));
-        self.members.iter().map(|m| m.pending.iter().filter(waits).count()).sum()
-    }
+/// Changes of a member that a read decides, or that stand behind an intent.
+const fn undecided(member: &Member) -> usize {
+    member.asked.len() + member.waiting.len()
 }
 
 /// Of the outcomes of its parts a change has the one a person most needs to see.

@@ -2,6 +2,7 @@
 //! that as one transaction per tick; only then are calls made. Only this folder holds SQL.
 
 mod asked;
+mod outcomes;
 mod sqlite;
 
 use headgate_schemas::ChangeId;
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 pub use asked::{ListedDecision, ListedQuestion, QuestionFilter};
 pub use sqlite::{ListedLetter, Reader, Sqlite};
 
+use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 
 /// Number of an entity in the store.
@@ -108,6 +110,11 @@ fn change_bound(us: i64) -> Key {
     key
 }
 
+/// A hash of anything, to tell later whether it was the same.
+pub fn digest(bytes: &[u8]) -> Key {
+    hash(&[b"digest", bytes])
+}
+
 fn hash(parts: &[&[u8]]) -> Key {
     let mut hash = Sha256::new();
     for part in parts {
@@ -154,15 +161,21 @@ pub struct WorkRow {
     pub until: i64,
 }
 
-/// How a change ended.
+/// How a change ended at one target. The store keeps one for each change and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutcomeRow {
     /// The change.
     pub change: ChangeId,
+    /// When it was taken from the stream, by our clock in microseconds: with the change and the target it names the row,
+    /// and the day it is kept with.
+    pub accepted: i64,
+    /// Link and target.
+    pub place: Place,
     /// The entity, 0 where none was touched.
     pub entity: EntityId,
-    /// The target's connection, 0 for none.
-    pub target: u32,
+    /// When the change was taken whose outcome this entity had before, 0 for none: rows of an entity are a chain, so that
+    /// they are found without an index that every change would pay for.
+    pub previous: i64,
     /// How.
     pub outcome: Outcome,
     /// When, by our clock in microseconds.
@@ -243,7 +256,7 @@ pub struct DecisionRow {
     pub values: Vec<u8>,
 }
 
-/// What counters count. Deliveries due = closed + open is checked against the documents.
+/// What counters count, besides the sums of the accounting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Counter {
@@ -251,10 +264,49 @@ pub enum Counter {
     Changes = 1,
     /// Changes that had been taken before.
     Repeats = 2,
-    /// Deliveries that became due: one per change and target, or one for a change without target.
-    Due = 3,
-    /// Deliveries that ended.
-    Closed = 4,
+    /// Outcomes of a change that had one at that target: not kept and not summed up. Must be 0.
+    Doubled = 3,
+}
+
+/// Something that a person or the program did, for those who ask later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// When, by our clock in microseconds.
+    pub at: i64,
+    /// Who: the name a person gave, or `headgate`.
+    pub who: String,
+    /// What was done, like `deadletter.retry`.
+    pub what: String,
+    /// To what, like `deadletter/17`.
+    pub subject: String,
+    /// Hash of that before.
+    pub before: Option<Key>,
+    /// Hash of that after.
+    pub after: Option<Key>,
+}
+
+/// How old something may be, as times of ours in microseconds: what is older is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Ids of changes.
+    pub changes: i64,
+    /// Days of outcomes: counted from the last one of the day.
+    pub outcomes: i64,
+    /// Decisions and ended questions, from when they ended.
+    pub decisions: i64,
+    /// Closed dead letters, from when they were closed.
+    pub letters: i64,
+    /// Audit.
+    pub audit: i64,
+}
+
+/// What a commit did that was not known before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Deliveries that ended, as they were added to the sums.
+    pub ended: Vec<(Place, Outcome, i64)>,
+    /// Outcomes that were not kept, because the change had one at that target.
+    pub doubled: i64,
 }
 
 /// One transaction.
@@ -280,16 +332,31 @@ pub struct Unit {
     pub positions: Vec<Position>,
     /// Added to counters.
     pub counters: Vec<(Counter, i64)>,
+    /// Deliveries that became due. Those that ended are counted from the outcomes.
+    pub due: Vec<(Place, i64)>,
     /// What was refused for good.
     pub dead_letters: Vec<DeadLetter>,
-    /// Dead letters that a person closed: number, and whether they are tried again.
-    pub closed_letters: Vec<(i64, bool)>,
+    /// Dead letters that a person closed.
+    pub closed_letters: Vec<ClosedLetter>,
     /// Questions that arose.
     pub questions: Vec<QuestionRow>,
     /// Questions that ended.
     pub ended_questions: Vec<(i64, QuestionEnd)>,
     /// What was decided.
     pub decisions: Vec<DecisionRow>,
+    /// What was done.
+    pub audit: Vec<AuditRow>,
+}
+
+/// A dead letter that a person closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedLetter {
+    /// Its number.
+    pub id: i64,
+    /// It is tried again; otherwise it was given up.
+    pub again: bool,
+    /// When, by our clock in microseconds.
+    pub at: i64,
 }
 
 impl Unit {
@@ -305,11 +372,13 @@ impl Unit {
             && self.outcomes.is_empty()
             && self.positions.is_empty()
             && self.counters.is_empty()
+            && self.due.is_empty()
             && self.dead_letters.is_empty()
             && self.closed_letters.is_empty()
             && self.questions.is_empty()
             && self.ended_questions.is_empty()
             && self.decisions.is_empty()
+            && self.audit.is_empty()
     }
 
     /// Adds to a counter.
@@ -317,6 +386,14 @@ impl Unit {
         match self.counters.iter_mut().find(|(c, _)| *c == counter) {
             Some((_, sum)) => *sum += n,
             None => self.counters.push((counter, n)),
+        }
+    }
+
+    /// A delivery became due.
+    pub fn due_at(&mut self, place: Place) {
+        match self.due.iter_mut().find(|(p, _)| *p == place) {
+            Some((_, sum)) => *sum += 1,
+            None => self.due.push((place, 1)),
         }
     }
 }
@@ -334,6 +411,8 @@ pub struct Start {
     pub next_entity: EntityId,
     /// Counters.
     pub counters: Vec<(Counter, i64)>,
+    /// Sums of the accounting.
+    pub sums: Vec<(Place, Sum, i64)>,
     /// The number after the last dead letter.
     pub next_letter: i64,
     /// The number after the last question.
@@ -390,23 +469,22 @@ pub trait Store: Send {
     /// When the database fails.
     fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError>;
 
-    /// Commits everything or nothing, durably.
+    /// Documents by number, from `after` on, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError>;
+
+    /// Commits everything or nothing, durably. A second outcome of a change at a target is not kept: to refuse the whole
+    /// unit would only bring the same unit again for ever, and the first one stands.
     ///
     /// # Errors
     /// [`StoreError::Moved`] when an entity has another version than was read.
-    fn commit(&mut self, unit: &Unit) -> Result<(), StoreError>;
+    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError>;
 
-    /// Forgets changes and outcomes older than the given times (ours, microseconds); a bounded number per call.
-    /// Returns whether there may be more.
+    /// Forgets what is older; a bounded number per call. Returns whether there may be more.
     ///
     /// # Errors
     /// When the database fails.
-    fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError>;
-
-    /// Forgets decisions and ended questions older than the given time (ours, microseconds); a bounded number per call.
-    /// Returns whether there may be more.
-    ///
-    /// # Errors
-    /// When the database fails.
-    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError>;
+    fn expire(&mut self, before: Before) -> Result<bool, StoreError>;
 }

@@ -7,12 +7,16 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use headgate_schemas::ChangeId;
 use headgate_schemas::failpoint::pass;
 use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::{Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, asked};
-use crate::entity::Outcome;
+use super::{
+    AuditRow, Before, Committed, Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit,
+    WorkKey, WorkRow, asked, outcomes,
+};
+use crate::books::{Place, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
@@ -25,14 +29,17 @@ CREATE TABLE claim(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE change(id BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE work(target INTEGER NOT NULL, entity INTEGER NOT NULL, due INTEGER NOT NULL, attempts INTEGER NOT NULL,
   owner INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY(target, entity)) WITHOUT ROWID;
-CREATE TABLE outcome(n INTEGER PRIMARY KEY, change BLOB NOT NULL, entity INTEGER NOT NULL, target INTEGER NOT NULL,
-  kind INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL);
 CREATE TABLE position(part INTEGER PRIMARY KEY, off INTEGER NOT NULL);
 CREATE TABLE counter(name INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+CREATE TABLE sum(link INTEGER NOT NULL, target INTEGER NOT NULL, what INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(link, target, what)) WITHOUT ROWID;
 CREATE TABLE name(id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, entity INTEGER NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,
-  code TEXT NOT NULL, message BLOB NOT NULL, fields TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open');
+  code TEXT NOT NULL, message BLOB NOT NULL, fields TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+  closed INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX dead_letter_open ON dead_letter(state, id);
+CREATE TABLE audit(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+  subject TEXT NOT NULL, before BLOB, after BLOB);
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
@@ -89,8 +96,8 @@ impl Sqlite {
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
             0 => {
-                let asked = asked::SCHEMA;
-                db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA}{asked} PRAGMA user_version={VERSION}; COMMIT;"))?;
+                let parts = [SCHEMA, asked::SCHEMA, outcomes::SCHEMA].concat();
+                db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }
             VERSION => {}
             _ if found < VERSION => return Err(StoreError::Older { found, known: VERSION }),
@@ -115,45 +122,59 @@ impl Sqlite {
         Ok(self.db.prepare_cached(sql)?.query_row([key.as_slice()], |r| r.get(0)).optional()?)
     }
 
-    fn write(&self, unit: &Unit) -> Result<(), StoreError> {
+    fn write(&self, unit: &Unit) -> Result<Committed, StoreError> {
         self.write_entities(unit)?;
         self.write_identity(unit)?;
         self.write_work(unit)?;
         asked::write(&self.db, unit)?;
-        let mut outcome = self
-            .db
-            .prepare_cached("INSERT INTO outcome(change,entity,target,kind,at,took) VALUES(?1,?2,?3,?4,?5,?6)")?;
-        for o in &unit.outcomes {
-            outcome.execute(params![
-                o.change.as_bytes().as_slice(),
-                o.entity,
-                o.target,
-                o.outcome as u8,
-                o.at,
-                o.took
-            ])?;
-        }
+        let committed = outcomes::write(&self.db, &unit.outcomes)?;
+        self.write_sums(unit, &committed)?;
+        self.write_letters(unit)?;
         let mut position = self.db.prepare_cached(
             "INSERT INTO position(part,off) VALUES(?1,?2) ON CONFLICT(part) DO UPDATE SET off=max(off,?2)",
         )?;
         for p in &unit.positions {
             position.execute(params![p.partition, i64::try_from(p.offset).unwrap_or(i64::MAX)])?;
         }
+        let mut audit =
+            self.db.prepare_cached("INSERT INTO audit(at,who,what,subject,before,after) VALUES(?1,?2,?3,?4,?5,?6)")?;
+        for a in &unit.audit {
+            let (before, after) = (a.before.as_ref().map(Key::as_slice), a.after.as_ref().map(Key::as_slice));
+            audit.execute(params![a.at, a.who, a.what, a.subject, before, after])?;
+        }
+        Ok(committed)
+    }
+
+    fn write_sums(&self, unit: &Unit, committed: &Committed) -> Result<(), StoreError> {
+        let mut sum = self.db.prepare_cached(
+            "INSERT INTO sum(link,target,what,n) VALUES(?1,?2,?3,?4) ON CONFLICT(link,target,what) DO UPDATE SET n=n+?4",
+        )?;
+        let due = unit.due.iter().map(|(place, n)| (place, Sum::Due, n));
+        let ended = committed.ended.iter().map(|(place, outcome, n)| (place, Sum::Ended(*outcome), n));
+        for (place, what, n) in due.chain(ended) {
+            sum.execute(params![place.link, place.target, what.number(), n])?;
+        }
         let mut counter = self
             .db
             .prepare_cached("INSERT INTO counter(name,n) VALUES(?1,?2) ON CONFLICT(name) DO UPDATE SET n=n+?2")?;
-        for (name, n) in &unit.counters {
-            counter.execute(params![*name as u8, n])?;
+        let doubled = (committed.doubled > 0).then_some((Counter::Doubled, committed.doubled));
+        for (name, n) in unit.counters.iter().copied().chain(doubled) {
+            counter.execute(params![name as u8, n])?;
         }
+        Ok(())
+    }
+
+    fn write_letters(&self, unit: &Unit) -> Result<(), StoreError> {
         let mut letter = self.db.prepare_cached(
             "INSERT INTO dead_letter(entity,target,at,code,message,fields) VALUES(?1,?2,?3,?4,?5,?6)",
         )?;
         for d in &unit.dead_letters {
             letter.execute(params![d.entity, d.target, d.at, d.code, d.message, d.fields.join(",")])?;
         }
-        let mut close = self.db.prepare_cached("UPDATE dead_letter SET state=?2 WHERE id=?1 AND state='open'")?;
-        for (id, again) in &unit.closed_letters {
-            close.execute(params![id, if *again { "retried" } else { "skipped" }])?;
+        let mut close =
+            self.db.prepare_cached("UPDATE dead_letter SET state=?2, closed=?3 WHERE id=?1 AND state='open'")?;
+        for letter in &unit.closed_letters {
+            close.execute(params![letter.id, if letter.again { "retried" } else { "skipped" }, letter.at])?;
         }
         Ok(())
     }
@@ -245,7 +266,8 @@ impl Store for Sqlite {
         let next_entity = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM entity", [], |r| r.get(0))?;
         let next_letter = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM dead_letter", [], |r| r.get(0))?;
         let next_question = asked::next_question(&self.db)?;
-        Ok(Start { positions, work, epoch, next_entity, counters, next_letter, next_question })
+        let sums = sums(&self.db)?;
+        Ok(Start { positions, work, epoch, next_entity, counters, sums, next_letter, next_question })
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
@@ -286,18 +308,19 @@ impl Store for Sqlite {
         asked::question(&self.db, id)
     }
 
-    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError> {
-        asked::expire(&self.db, before)
+    fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        documents(&self.db, after, limit)
     }
 
-    fn commit(&mut self, unit: &Unit) -> Result<(), StoreError> {
+    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
-            return Ok(());
+            return Ok(Committed::default());
         }
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        let written = self.write(unit).and_then(|()| {
+        let written = self.write(unit).and_then(|committed| {
             pass(step::WRITTEN);
-            Ok(self.db.execute_batch("COMMIT")?)
+            self.db.execute_batch("COMMIT")?;
+            Ok(committed)
         });
         if written.is_err() && !self.db.is_autocommit() {
             self.db.execute_batch("ROLLBACK")?;
@@ -305,17 +328,29 @@ impl Store for Sqlite {
         written
     }
 
-    fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError> {
+    fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
+        let delete = |sql: &str, before: i64| -> Result<bool, StoreError> {
+            let rows = self.db.prepare_cached(sql)?.execute(params![before, EXPIRE_ROWS])?;
+            Ok(i64::try_from(rows).unwrap_or(i64::MAX) >= EXPIRE_ROWS)
+        };
         let changes = self
             .db
             .prepare_cached("DELETE FROM change WHERE id IN (SELECT id FROM change WHERE id<?3 AND at<?1 LIMIT ?2)")?
-            .execute(params![changes_before, EXPIRE_ROWS, super::change_bound(changes_before).as_slice()])?;
-        let outcomes = self
-            .db
-            .prepare_cached("DELETE FROM outcome WHERE n IN (SELECT n FROM outcome WHERE at<?1 ORDER BY n LIMIT ?2)")?
-            .execute(params![outcomes_before, EXPIRE_ROWS])?;
-        let full = usize::try_from(EXPIRE_ROWS).unwrap_or(usize::MAX);
-        Ok(changes >= full || outcomes >= full)
+            .execute(params![before.changes, EXPIRE_ROWS, super::change_bound(before.changes).as_slice()])?;
+        let mut more = i64::try_from(changes).unwrap_or(i64::MAX) >= EXPIRE_ROWS;
+        more |= outcomes::expire(&self.db, before.outcomes)?;
+        more |= asked::expire(&self.db, before.decisions)?;
+        more |= delete(
+            "DELETE FROM dead_letter WHERE id IN
+             (SELECT id FROM dead_letter WHERE state IN ('retried','skipped') AND closed<?1 LIMIT ?2)
+             AND id<(SELECT max(id) FROM dead_letter)",
+            before.letters,
+        )?;
+        more |= delete(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at<?1 ORDER BY id LIMIT ?2)",
+            before.audit,
+        )?;
+        Ok(more)
     }
 }
 
@@ -334,8 +369,22 @@ fn counters(db: &Connection) -> Result<Vec<(Counter, i64)>, StoreError> {
         .prepare("SELECT name,n FROM counter")?
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let known = [Counter::Changes, Counter::Repeats, Counter::Due, Counter::Closed];
+    let known = [Counter::Changes, Counter::Repeats, Counter::Doubled];
     Ok(rows.into_iter().filter_map(|(c, n)| known.into_iter().find(|k| *k as u8 == c).map(|k| (k, n))).collect())
+}
+
+fn sums(db: &Connection) -> Result<Vec<(Place, Sum, i64)>, StoreError> {
+    let rows: Vec<(Place, u8, i64)> = db
+        .prepare("SELECT link,target,what,n FROM sum")?
+        .query_map([], |r| Ok((Place { link: r.get(0)?, target: r.get(1)? }, r.get(2)?, r.get(3)?)))?
+        .collect::<Result<_, _>>()?;
+    let known = |number: u8| Sum::ALL.into_iter().find(|sum| sum.number() == number);
+    Ok(rows.into_iter().filter_map(|(place, what, n)| Some((place, known(what)?, n))).collect())
+}
+
+fn documents(db: &Connection, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT id,doc FROM entity WHERE id>?1 ORDER BY id LIMIT ?2")?;
+    Ok(statement.query_map(params![after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 /// Reads the state beside the engine, for the admin API: a connection of its own that cannot write.
@@ -400,25 +449,45 @@ impl Reader {
     /// # Errors
     /// When SQLite fails.
     pub fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
-        let mut statement = self.db.prepare_cached("SELECT id,doc FROM entity WHERE id>?1 ORDER BY id LIMIT ?2")?;
-        Ok(statement.query_map(params![after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?)
+        documents(&self.db, after, limit)
     }
 
-    /// The newest outcomes of an entity. Looks at no more than the last 200,000 outcomes.
+    /// The newest outcomes of an entity; `newest` is where its chain starts ([`crate::entity::Entity::outcome`]).
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn outcomes(&self, entity: EntityId, limit: u32) -> Result<Vec<OutcomeRow>, StoreError> {
+    pub fn outcomes(&self, entity: EntityId, newest: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
+        outcomes::of_entity(&self.db, entity, newest, limit)
+    }
+
+    /// How a change ended, by target; empty while it is open. `None` when it is not known: it was never taken, or so
+    /// long ago that it was forgotten.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn outcomes_of_change(&self, key: &Key, change: ChangeId) -> Result<Option<Vec<OutcomeRow>>, StoreError> {
+        outcomes::of_change(&self.db, key, change)
+    }
+
+    /// Outcomes of the changes that were taken last before a time, the newest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn recent_outcomes(&self, before: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
+        outcomes::recent(&self.db, before, limit)
+    }
+
+    /// What was done, the newest first, from before number `before` on.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn audit(&self, before: i64, limit: u32) -> Result<Vec<(i64, AuditRow)>, StoreError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT change,target,kind,at,took FROM outcome
-             WHERE entity=?1 AND n>(SELECT coalesce(max(n),0)-200000 FROM outcome) ORDER BY n DESC LIMIT ?2",
+            "SELECT id,at,who,what,subject,before,after FROM audit WHERE id<?1 ORDER BY id DESC LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![entity, limit], |r| {
-            let id: [u8; 16] = r.get(0)?;
-            let kind: u8 = r.get(2)?;
-            let outcome = Outcome::ALL.into_iter().find(|o| *o as u8 == kind).unwrap_or(Outcome::Skipped);
-            let change = headgate_schemas::ChangeId::from_bytes(id);
-            Ok(OutcomeRow { change, entity, target: r.get(1)?, outcome, at: r.get(3)?, took: r.get(4)? })
+        let rows = statement.query_map(params![before, limit], |r| {
+            let (who, what, subject) = (r.get(2)?, r.get(3)?, r.get(4)?);
+            Ok((r.get(0)?, AuditRow { at: r.get(1)?, who, what, subject, before: r.get(5)?, after: r.get(6)? }))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

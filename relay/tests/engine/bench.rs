@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use headgate_relay::books::{Account, Place};
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, SetUp, StoreConfig,
 };
@@ -315,6 +316,23 @@ impl Bench {
         }
     }
 
+    /// The accounting by link and target.
+    pub(crate) fn accounts(&mut self) -> BTreeMap<Place, Account> {
+        let now = self.time();
+        self.engine().accounts(now)
+    }
+
+    /// The number of the only link.
+    pub(crate) fn link(&mut self) -> u32 {
+        *self.engine().link_names().keys().next().unwrap()
+    }
+
+    /// The credentials are refused.
+    pub(crate) fn unauthorised(&mut self, call: &Call) {
+        let error = TargetError::new("401", "", Disposition::Reauthorise);
+        self.reply(call, ReplyResult::Read(Err(error))).none();
+    }
+
     /// Due, closed, open.
     pub(crate) fn accounting(&mut self) -> (i64, i64, i64) {
         let totals = self.engine().totals();
@@ -324,7 +342,7 @@ impl Bench {
     /// Outcomes so far, in order.
     pub(crate) fn outcomes(&self) -> Vec<&'static str> {
         let reader = Reader::open(&self.path()).unwrap();
-        let mut rows: Vec<_> = (0..10).flat_map(|entity| reader.outcomes(entity, 100).unwrap()).collect();
+        let mut rows = reader.recent_outcomes(i64::MAX, 1_000).unwrap();
         rows.sort_by_key(|o| o.at);
         rows.iter().map(|o| o.outcome.as_str()).collect()
     }

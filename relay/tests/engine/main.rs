@@ -6,7 +6,9 @@
 mod bench;
 mod conflicts;
 
+use headgate_relay::books::Place;
 use headgate_relay::engine::Request;
+use headgate_relay::entity::Outcome;
 use headgate_relay::target::{By, Disposition, WriteItems};
 use headgate_schemas::ChangeKind;
 
@@ -166,4 +168,32 @@ fn a_draining_engine_opens_no_call() {
     assert!(bench.engine().is_drained());
     bench.die_and_open();
     bench.tick().one();
+}
+
+#[test]
+fn the_books_are_found_again_in_the_documents() {
+    let mut bench = Bench::linked();
+    bench.take(bench.change("7001", ChangeKind::Updated, 5, &[("city", "Oslo")])).one();
+    assert_eq!(bench.engine().recount().unwrap(), None, "the first document");
+    // Another record comes while the first one is counted already.
+    bench.take(bench.change("7002", ChangeKind::Created, 6, &[])).one();
+    assert_eq!(bench.engine().recount().unwrap(), None, "the second document");
+    let counted = bench.engine().recount().unwrap().unwrap();
+    assert_eq!((counted.open, counted.booked), (2, 2));
+    bench.die_and_open();
+    while bench.engine().recount().unwrap().is_none() {}
+    assert_eq!(bench.accounting(), (3, 1, 2));
+}
+
+#[test]
+fn the_accounting_says_what_waits_and_for_whom() {
+    let mut bench = Bench::linked();
+    let guard = bench.take(bench.change("7001", ChangeKind::Updated, 5, &[("city", "Oslo")])).one();
+    let place = Place { link: bench.link(), target: guard.connection };
+    let account = bench.accounts()[&place].clone();
+    assert_eq!((account.due, account.ended(), account.waiting, account.parked), (2, 1, 1, 0));
+    assert_eq!(account.closed, [(Outcome::Delivered, 1)].into());
+    bench.unauthorised(&guard);
+    let account = bench.accounts()[&place].clone();
+    assert_eq!((account.waiting, account.parked, account.difference()), (0, 1, 0), "the login is refused");
 }

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
-    Counter, DeadLetter, DecisionRow, EntityWrite, ListedQuestion, OutcomeRow, QuestionEnd, QuestionFilter,
-    QuestionRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow, change_key, claim_key, member_key,
+    AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityWrite, ListedQuestion,
+    OutcomeRow, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow,
+    change_key, claim_key, digest, member_key,
 };
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
@@ -39,6 +41,29 @@ fn work(target: u32, entity: i64, due: i64) -> WorkRow {
     WorkRow { key: WorkKey { target, entity }, due, attempts: 2, owner: 7, until: due + 5 }
 }
 
+const DAY: i64 = 86_400_000_000;
+const PLACE: Place = Place { link: 1, target: 2 };
+/// Nothing is that old.
+const NEVER: Before = Before { changes: 0, outcomes: 0, decisions: 0, letters: 0, audit: 0 };
+
+/// How change `n`, taken at `accepted`, ended.
+fn outcome(n: u8, accepted: i64, at: i64) -> OutcomeRow {
+    OutcomeRow {
+        change: change(n),
+        accepted,
+        place: PLACE,
+        entity: 1,
+        previous: 0,
+        outcome: Outcome::Delivered,
+        at,
+        took: 9,
+    }
+}
+
+fn outcomes(rows: Vec<OutcomeRow>) -> Unit {
+    Unit { outcomes: rows, ..Unit::default() }
+}
+
 /// Everything that one tick may write.
 fn full_unit() -> Unit {
     let mut unit = Unit {
@@ -47,13 +72,15 @@ fn full_unit() -> Unit {
         claims: vec![(claim_key("acme", "contact", "email", "a@b.c"), 1)],
         changes: vec![(change_key("acme", change(1), 1_000), 50)],
         work: vec![work(2, 1, 100), work(2, 2, 90)],
-        outcomes: vec![OutcomeRow {
-            change: change(1),
-            entity: 1,
-            target: 2,
-            outcome: Outcome::Delivered,
-            at: 60,
-            took: 9,
+        outcomes: vec![outcome(1, 50, 60)],
+        due: vec![(PLACE, 2)],
+        audit: vec![AuditRow {
+            at: 62,
+            who: "ana".to_owned(),
+            what: "deadletter.skip".to_owned(),
+            subject: "deadletter/1".to_owned(),
+            before: Some(digest(b"one")),
+            after: None,
         }],
         positions: vec![Position { partition: 3, offset: 12 }],
         dead_letters: vec![DeadLetter {
@@ -66,8 +93,10 @@ fn full_unit() -> Unit {
         }],
         ..Unit::default()
     };
-    unit.count(Counter::Due, 4);
-    unit.count(Counter::Due, 1);
+    unit.count(Counter::Repeats, 4);
+    unit.count(Counter::Repeats, 1);
+    unit.due_at(PLACE);
+    unit.due_at(Place::default());
     unit
 }
 
@@ -85,7 +114,9 @@ fn what_is_committed_is_there_after_a_restart(make: &dyn Make) {
     assert_eq!(start.work, [work(2, 2, 90), work(2, 1, 100)], "oldest first, with their leases");
     assert_eq!(start.next_entity, 3);
     assert_eq!(start.next_letter, 2);
-    assert_eq!(start.counters, [(Counter::Due, 5)]);
+    assert_eq!(start.counters, [(Counter::Repeats, 5)]);
+    let sums = [(Place::default(), Sum::Due, 1), (PLACE, Sum::Due, 3), (PLACE, Sum::Ended(Outcome::Delivered), 1)];
+    assert_eq!(start.sums, sums);
     assert_eq!(store.entity(1).unwrap(), Some((1, b"one".to_vec())));
     assert_eq!(store.entity(9).unwrap(), None);
     assert_eq!(store.member(&member_key(1, "contact", "7001")).unwrap(), Some(1));
@@ -173,9 +204,40 @@ fn a_dead_letter_is_closed_once(make: &dyn Make) {
     store.commit(&full_unit()).unwrap();
     let fields = vec!["title".to_owned(), "city".to_owned()];
     assert_eq!(store.open_letter(1).unwrap(), Some((1, 2, fields)));
-    store.commit(&Unit { closed_letters: vec![(1, true)], ..Unit::default() }).unwrap();
+    store.commit(&close(1, 70)).unwrap();
     assert_eq!(store.open_letter(1).unwrap(), None);
     assert_eq!(store.open_letter(2).unwrap(), None);
+}
+
+fn close(id: i64, at: i64) -> Unit {
+    Unit { closed_letters: vec![ClosedLetter { id, again: true, at }], ..Unit::default() }
+}
+
+fn a_change_ends_once_at_a_target(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let elsewhere = OutcomeRow { place: Place { link: 1, target: 3 }, ..outcome(1, 50, 60) };
+    let committed = store.commit(&outcomes(vec![outcome(1, 50, 60), elsewhere])).unwrap();
+    assert_eq!(committed.doubled, 0);
+    let again = OutcomeRow { outcome: Outcome::Lost, ..outcome(1, 50, 99) };
+    let committed = store.commit(&outcomes(vec![again, outcome(2, 50, 99)])).unwrap();
+    let ended = vec![(PLACE, Outcome::Delivered, 1)];
+    assert_eq!(committed, Committed { ended, doubled: 1 }, "the second is not kept, the rest of the unit is");
+    drop(store);
+    let start = make.open().start("topic").unwrap();
+    assert_eq!(start.counters, [(Counter::Doubled, 1)]);
+    let at = |target| (Place { link: 1, target }, Sum::Ended(Outcome::Delivered));
+    let sums: Vec<_> = start.sums.into_iter().map(|(place, sum, n)| ((place, sum), n)).collect();
+    assert_eq!(sums, [(at(2), 2), (at(3), 1)]);
+}
+
+fn documents_come_in_pages(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    store.commit(&full_unit()).unwrap();
+    assert_eq!(store.documents(0, 1).unwrap(), [(1, b"one".to_vec())]);
+    assert_eq!(store.documents(1, 10).unwrap(), [(2, b"two".to_vec())]);
+    assert_eq!(store.documents(2, 10).unwrap(), []);
 }
 
 fn work_is_replaced_and_removed(make: &dyn Make) {
@@ -189,12 +251,9 @@ fn work_is_replaced_and_removed(make: &dyn Make) {
 }
 
 fn the_old_is_forgotten_and_the_new_kept(make: &dyn Make) {
-    const DAY: i64 = 86_400_000_000;
     let mut store = make.open();
     store.start("topic").unwrap();
     let key = |n: u8, us: i64| change_key("acme", change(n), us / 1_000);
-    let outcome =
-        |n: u8, at| OutcomeRow { change: change(n), entity: 1, target: 2, outcome: Outcome::Echo, at, took: 1 };
     let unit = Unit {
         changes: vec![
             (key(1, DAY), DAY),
@@ -203,11 +262,10 @@ fn the_old_is_forgotten_and_the_new_kept(make: &dyn Make) {
             (key(3, 0), 9 * DAY),
             (key(4, DAY), 9 * DAY),
         ],
-        outcomes: vec![outcome(1, DAY), outcome(2, 9 * DAY)],
         ..Unit::default()
     };
     store.commit(&unit).unwrap();
-    assert!(!store.expire(5 * DAY, 5 * DAY).unwrap(), "one round is enough");
+    assert!(!store.expire(Before { changes: 5 * DAY, ..NEVER }).unwrap(), "one round is enough");
     assert!(!store.known(&key(1, DAY)).unwrap());
     assert!(store.known(&key(2, 9 * DAY)).unwrap());
     assert!(store.known(&key(3, 0)).unwrap());
@@ -254,7 +312,7 @@ fn a_question_ends_once_and_its_number_is_never_given_again(make: &dyn Make) {
     assert_eq!(store.question(1).unwrap(), Some((7, None)));
     assert_eq!(store.question(2).unwrap(), Some((8, Some(end(200, "ana")))));
     assert_eq!(store.question(3).unwrap(), None);
-    assert!(!store.expire_decisions(1_000).unwrap());
+    assert!(!store.expire(Before { decisions: 1_000, ..NEVER }).unwrap());
     drop(store);
     assert_eq!(make.open().start("topic").unwrap().next_question, 3);
 }
@@ -270,9 +328,20 @@ fn decisions_and_ended_questions_are_forgotten_by_age(make: &dyn Make) {
         ..Unit::default()
     };
     store.commit(&unit).unwrap();
-    assert!(!store.expire_decisions(500).unwrap());
+    assert!(!store.expire(Before { decisions: 500, ..NEVER }).unwrap());
     assert_eq!(store.question(1).unwrap(), None, "it ended long ago");
     assert_eq!(store.question(2).unwrap(), Some((7, None)), "what is open stays, however old");
+}
+
+fn sums_outlive_the_outcomes_they_count(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    store.commit(&outcomes(vec![outcome(1, DAY, DAY)])).unwrap();
+    while store.expire(Before { outcomes: 9 * DAY, ..NEVER }).unwrap() {}
+    // Nothing is known any more of the first, so that it can end again; that is why a day is kept for days.
+    assert_eq!(store.commit(&outcomes(vec![outcome(1, DAY, 9 * DAY)])).unwrap().doubled, 0);
+    let start = store.start("topic").unwrap();
+    assert_eq!(start.sums, [(PLACE, Sum::Ended(Outcome::Delivered), 2)]);
 }
 
 macro_rules! suite {
@@ -295,10 +364,13 @@ suite!(super::in_file() =>
     a_claim_is_held_once,
     numbers_of_names_stay,
     a_dead_letter_is_closed_once,
+    a_change_ends_once_at_a_target,
+    documents_come_in_pages,
     work_is_replaced_and_removed,
     the_old_is_forgotten_and_the_new_kept,
     a_question_ends_once_and_its_number_is_never_given_again,
     decisions_and_ended_questions_are_forgotten_by_age,
+    sums_outlive_the_outcomes_they_count,
 );
 
 #[test]
@@ -337,9 +409,10 @@ fn a_reader_sees_what_was_committed() {
     assert_eq!(reader.member(&member_key(1, "contact", "7001")).unwrap(), Some(1));
     assert_eq!(reader.document(1).unwrap(), Some(b"one".to_vec()));
     assert_eq!(reader.documents(1, 10).unwrap(), [(2, b"two".to_vec())]);
-    let outcomes = reader.outcomes(1, 10).unwrap();
-    assert_eq!(outcomes.len(), 1);
-    assert_eq!((outcomes[0].outcome, outcomes[0].took), (Outcome::Delivered, 9));
+    assert_eq!(reader.outcomes(1, 50, 10).unwrap(), [outcome(1, 50, 60)]);
+    let audit = reader.audit(i64::MAX, 10).unwrap();
+    assert_eq!((audit.len(), audit[0].0, &audit[0].1), (1, 1, &full_unit().audit[0]));
+    assert_eq!(reader.audit(1, 10).unwrap(), []);
     let letters = reader.letters(None, true, 10).unwrap();
     assert_eq!((letters[0].id, letters[0].code.as_str(), letters[0].state.as_str()), (1, "STRING_TOO_LONG", "open"));
     assert_eq!(letters[0].fields, ["title", "city"]);
@@ -387,4 +460,97 @@ fn a_file_of_an_older_program_is_refused() {
     let path = make.0.path().join("deep/state.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
     assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 2 })));
+}
+
+fn rows(n: std::ops::RangeInclusive<u8>, accepted: i64) -> Vec<OutcomeRow> {
+    n.map(|n| outcome(n, accepted, accepted + 1)).collect()
+}
+
+fn reader(make: &InFile) -> Reader {
+    Reader::open(&make.0.path().join("deep/state.db")).unwrap()
+}
+
+#[test]
+fn outcomes_of_an_entity_are_found_along_their_chain() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let link = |n: u8, accepted, previous, at| OutcomeRow { previous, ..outcome(n, accepted, at) };
+    let other = OutcomeRow { entity: 2, ..outcome(9, 10, 11) };
+    // Change 1 was taken first and ended last, on the next day; 2 and 3 were taken together.
+    store.commit(&outcomes(vec![link(2, 10, 0, 11), other, link(3, 10, 10, 12)])).unwrap();
+    store.commit(&outcomes(vec![link(4, DAY + 5, 10, DAY + 6)])).unwrap();
+    store.commit(&outcomes(vec![link(1, 5, DAY + 5, DAY + 7)])).unwrap();
+    let found = reader(&make).outcomes(1, 5, 10).unwrap();
+    assert_eq!(found.iter().map(|row| row.change).collect::<Vec<_>>(), [change(1), change(4), change(3), change(2)]);
+    let recent = reader(&make).recent_outcomes(DAY, 2).unwrap();
+    assert_eq!(recent.iter().map(|row| row.change).collect::<Vec<_>>(), [change(9), change(3)]);
+}
+
+#[test]
+fn outcomes_of_a_change_are_found_by_its_event() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let key = |n: u8| change_key("acme", change(n), 1_000);
+    let elsewhere = OutcomeRow { place: Place { link: 1, target: 3 }, outcome: Outcome::Lost, ..outcome(1, 50, 61) };
+    let unit = Unit { changes: vec![(key(1), 50), (key(2), 50)], ..outcomes(vec![outcome(1, 50, 60), elsewhere]) };
+    store.commit(&unit).unwrap();
+    let reader = reader(&make);
+    assert_eq!(reader.outcomes_of_change(&key(1), change(1)).unwrap(), Some(vec![outcome(1, 50, 60), elsewhere]));
+    assert_eq!(reader.outcomes_of_change(&key(2), change(2)).unwrap(), Some(Vec::new()), "it is open");
+    assert_eq!(reader.outcomes_of_change(&key(3), change(3)).unwrap(), None);
+}
+
+#[test]
+fn a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    store.commit(&outcomes(rows(1..=3, DAY))).unwrap();
+    // One of the second day waited for a week.
+    store.commit(&outcomes(rows(4..=5, 2 * DAY))).unwrap();
+    store.commit(&outcomes(vec![outcome(6, 2 * DAY, 9 * DAY)])).unwrap();
+    let left = |store: &mut dyn Store| {
+        while store.expire(Before { outcomes: 5 * DAY, ..NEVER }).unwrap() {}
+        reader(&make).recent_outcomes(i64::MAX, 100).unwrap().len()
+    };
+    assert_eq!(left(store.as_mut()), 3, "the second day is kept whole");
+    store.commit(&outcomes(vec![outcome(7, DAY, 10 * DAY)])).unwrap();
+    assert_eq!(left(store.as_mut()), 4, "a late one brings its day back");
+}
+
+#[test]
+fn a_big_day_is_forgotten_in_steps() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let row = |n: i64| OutcomeRow { accepted: DAY + n, ..outcome(1, DAY, DAY) };
+    store.commit(&outcomes((0..12_000).map(row).collect())).unwrap();
+    let mut left = Vec::new();
+    while store.expire(Before { outcomes: 5 * DAY, ..NEVER }).unwrap() {
+        left.push(reader(&make).recent_outcomes(i64::MAX, 20_000).unwrap().len());
+    }
+    assert_eq!(left, [6_999, 1_998, 0]);
+}
+
+#[test]
+fn what_was_closed_and_what_was_done_is_forgotten_by_age() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    for (at, closed) in [(DAY, Some(2 * DAY)), (DAY, Some(9 * DAY)), (DAY, None)] {
+        let mut unit = full_unit();
+        unit.dead_letters[0].at = at;
+        unit.audit[0].at = closed.unwrap_or(at);
+        let unit = Unit { dead_letters: unit.dead_letters, audit: unit.audit, ..Unit::default() };
+        store.commit(&unit).unwrap();
+    }
+    store.commit(&close(1, 2 * DAY)).unwrap();
+    store.commit(&close(2, 9 * DAY)).unwrap();
+    assert!(!store.expire(Before { letters: 5 * DAY, audit: 5 * DAY, ..NEVER }).unwrap());
+    let letters = reader(&make).letters(None, false, 10).unwrap();
+    assert_eq!(letters.iter().map(|l| l.id).collect::<Vec<_>>(), [3, 2], "an open one is kept however old it is");
+    let audit = reader(&make).audit(i64::MAX, 10).unwrap();
+    assert_eq!(audit.iter().map(|(_, row)| row.at).collect::<Vec<_>>(), [9 * DAY]);
 }

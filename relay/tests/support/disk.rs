@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use headgate_relay::store::{EntityId, Key, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
+use headgate_relay::store::{Before, Committed, EntityId, Key, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
 use parking_lot::Mutex;
 
 /// A state that clones share.
@@ -86,21 +86,21 @@ impl Store for Disk {
         self.0.lock().sqlite.question(id)
     }
 
-    fn expire_decisions(&mut self, before: i64) -> Result<bool, StoreError> {
-        self.0.lock().sqlite.expire_decisions(before)
+    fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        self.0.lock().sqlite.documents(after, limit)
     }
 
-    fn commit(&mut self, unit: &Unit) -> Result<(), StoreError> {
+    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
         let mut state = self.0.lock();
         if std::mem::take(&mut state.fail) {
             return Err(StoreError::Moved { entity: 0 });
         }
-        state.sqlite.commit(unit)?;
+        let committed = state.sqlite.commit(unit)?;
         state.committed.push(unit.clone());
-        Ok(())
+        Ok(committed)
     }
 
-    fn expire(&mut self, changes_before: i64, outcomes_before: i64) -> Result<bool, StoreError> {
-        self.0.lock().sqlite.expire(changes_before, outcomes_before)
+    fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
+        self.0.lock().sqlite.expire(before)
     }
 }

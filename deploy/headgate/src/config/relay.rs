@@ -68,6 +68,9 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.change_ids, s.duration("change_ids", DAY));
     set(&mut l.outcomes, s.duration("outcomes", Duration::from_secs(3_600)));
     set(&mut l.decisions, s.duration("decisions", DAY));
+    set(&mut l.dead_letters, s.duration("dead_letters", DAY));
+    set(&mut l.audit, s.duration("audit", DAY));
+    set(&mut l.recount_batch, s.size("recount_batch", 1));
     section.finish();
     limits
 }

@@ -57,7 +57,7 @@ impl Account {
     /// Something was committed.
     pub fn committed(&mut self, unit: &Unit) {
         for row in &unit.outcomes {
-            *self.ended.entry((row.change, row.target)).or_default() += 1;
+            *self.ended.entry((row.change, row.place.target)).or_default() += 1;
         }
     }
 

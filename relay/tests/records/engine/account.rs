@@ -56,7 +56,7 @@ impl Account {
     /// Something was committed.
     pub fn committed(&mut self, unit: &Unit, engine: &mut Engine) {
         for row in &unit.outcomes {
-            *self.ended.entry((row.change, row.target)).or_default() += 1;
+            *self.ended.entry((row.change, row.place.target)).or_default() += 1;
         }
         for key in &unit.unclaims {
             self.claims.remove(key);

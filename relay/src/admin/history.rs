@@ -1,0 +1,215 @@
+//! What became of everything: the accounting, how one change ended, who did what.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use base64::Engine as _;
+use headgate_schemas::{ChangeId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::records::Names;
+use super::{Admin, Problem};
+use crate::books::{Account, Place};
+use crate::store::{AuditRow, EntityId, Key, OutcomeRow, change_key};
+
+/// Rows in one answer.
+const PAGE_MOST: u32 = 1_000;
+
+/// Everything, and the same by link and by connection. `due = sum of closed + open` holds in each line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Accounting {
+    #[serde(flatten)]
+    all: Line,
+    links: BTreeMap<String, BTreeMap<String, Line>>,
+    connections: BTreeMap<String, Line>,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    due: i64,
+    closed: i64,
+    /// The closed ones, by outcome.
+    outcomes: BTreeMap<&'static str, i64>,
+    open: i64,
+    waiting: i64,
+    parked: i64,
+    held: i64,
+    difference: i64,
+}
+
+impl From<&Account> for Line {
+    fn from(account: &Account) -> Self {
+        Self {
+            due: account.due,
+            closed: account.ended(),
+            outcomes: account.closed.iter().map(|(outcome, n)| (outcome.as_str(), *n)).collect(),
+            open: account.open(),
+            waiting: account.waiting,
+            parked: account.parked,
+            held: account.held,
+            difference: account.difference(),
+        }
+    }
+}
+
+pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
+    let books = admin.relay.handle.books();
+    let names = Names(admin.names());
+    let mut all = Account::default();
+    let mut connections: BTreeMap<String, Account> = BTreeMap::new();
+    let mut links: BTreeMap<String, BTreeMap<String, Line>> = BTreeMap::new();
+    for (Place { link, target }, account) in &books.accounts {
+        all.add(account);
+        // A change that no link concerns has neither; it is in the first line alone.
+        if *target == 0 {
+            continue;
+        }
+        connections.entry(names.of(*target)).or_default().add(account);
+        let link = books.links.get(link).cloned().unwrap_or_else(|| format!("#{link}"));
+        links.entry(link).or_default().insert(names.of(*target), account.into());
+    }
+    let connections = connections.iter().map(|(name, account)| (name.clone(), account.into())).collect();
+    Json(Accounting { all: (&all).into(), links, connections })
+}
+
+/// Which outcomes: those of one change, named by the attributes of its event, or the latest.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Which {
+    tenant: Option<String>,
+    change: Option<String>,
+    /// The time of the event; left out when it has none.
+    time: Option<String>,
+    /// For the latest: of changes taken before this time only.
+    before: Option<String>,
+    #[serde(default = "default_page")]
+    limit: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcomes {
+    outcomes: Vec<OutcomeView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct OutcomeView {
+    change: String,
+    target: String,
+    outcome: &'static str,
+    /// When the change was taken from the stream.
+    accepted_at: Timestamp,
+    at: Timestamp,
+    /// Since the first byte at the gateway.
+    took_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity: Option<EntityId>,
+}
+
+impl OutcomeView {
+    pub(crate) fn new(row: &OutcomeRow, names: &Names) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a latency for a person")]
+        let took_ms = row.took as f64 / 1e3;
+        Self {
+            change: row.change.to_string(),
+            target: if row.place.target == 0 { "-".to_owned() } else { names.of(row.place.target) },
+            outcome: row.outcome.as_str(),
+            accepted_at: Timestamp::from_micros(row.accepted),
+            at: Timestamp::from_micros(row.at),
+            took_ms,
+            entity: (row.entity != 0).then_some(row.entity),
+        }
+    }
+}
+
+pub(crate) async fn outcomes(
+    State(admin): State<Admin>,
+    Query(which): Query<Which>,
+) -> Result<Json<Outcomes>, Problem> {
+    let rows = match (&which.change, &which.tenant) {
+        (Some(change), Some(tenant)) => of_change(&admin, change, tenant, which.time.as_deref()).await?,
+        (Some(_), None) => return Err(bad("name the tenant of the change, too: tenant is the ce_tenant of the event")),
+        (None, _) => {
+            let before = time(which.before.as_deref())?.map_or(i64::MAX, Timestamp::micros);
+            let limit = usize::try_from(which.limit.clamp(1, PAGE_MOST)).unwrap_or(1);
+            admin.read(move |reader| reader.recent_outcomes(before, limit)).await?
+        }
+    };
+    let names = Names(admin.names());
+    Ok(Json(Outcomes { outcomes: rows.iter().map(|row| OutcomeView::new(row, &names)).collect() }))
+}
+
+async fn of_change(
+    admin: &Admin,
+    change: &str,
+    tenant: &str,
+    occurred: Option<&str>,
+) -> Result<Vec<OutcomeRow>, Problem> {
+    let id: ChangeId = change.parse().map_err(|_| bad("change is the ce_id of an event: 32 hexadecimal digits"))?;
+    let key = change_key(tenant, id, time(occurred)?.map_or(0, Timestamp::millis));
+    admin.read(move |reader| reader.outcomes_of_change(&key, id)).await?.ok_or_else(|| {
+        let detail = "this change was not taken, or so long ago that it is forgotten; tenant, change and time are the \
+                      ce_tenant, ce_id and ce_time of its event";
+        Problem::new(StatusCode::NOT_FOUND, "change_unknown", detail)
+    })
+}
+
+fn time(text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let time = text.map(str::parse::<Timestamp>).transpose();
+    time.map_err(|_| bad("a time is written like 2026-11-21T10:00:00.123Z"))
+}
+
+fn bad(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail)
+}
+
+/// How a page of the audit is asked for: the newest first.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    #[serde(default = "newest")]
+    before: i64,
+    #[serde(default = "default_page")]
+    limit: u32,
+}
+
+const fn newest() -> i64 {
+    i64::MAX
+}
+
+const fn default_page() -> u32 {
+    100
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Audit {
+    audit: Vec<Deed>,
+    /// Give it as `before` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Deed {
+    id: i64,
+    at: Timestamp,
+    who: String,
+    what: String,
+    subject: String,
+    /// Hash of what was changed, before and after.
+    before: Option<String>,
+    after: Option<String>,
+}
+
+pub(crate) async fn audit(State(admin): State<Admin>, Query(page): Query<Page>) -> Result<Json<Audit>, Problem> {
+    let limit = page.limit.clamp(1, PAGE_MOST);
+    let rows = admin.read(move |reader| reader.audit(page.before, limit)).await?;
+    let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = rows.last().map(|(id, _)| *id).filter(|_| full);
+    Ok(Json(Audit { audit: rows.into_iter().map(|(id, row)| deed(id, row)).collect(), next }))
+}
+
+fn deed(id: i64, row: AuditRow) -> Deed {
+    let text = |hash: Key| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash);
+    let AuditRow { at, who, what, subject, before, after } = row;
+    Deed { id, at: Timestamp::from_micros(at), who, what, subject, before: before.map(text), after: after.map(text) }
+}
