@@ -237,6 +237,8 @@ impl Entity {
     /// Folds one value seen in one member.
     pub(super) fn learn(&mut self, m: usize, f: usize, sight: Sight, cx: &Context<'_>, notes: &mut Notes) -> Learned {
         let connection = self.members[m].connection;
+        let (field, plan) = (&self.fields[f], cx.link.field(&self.fields[f].name));
+        let sight = Sight { value: plan.complete(connection, sight.value, &field.value), ..sight };
         let peer = cx.peer(connection);
         let there = peer.clock.there(cx.now);
         let time = sight.time;

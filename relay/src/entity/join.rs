@@ -63,8 +63,9 @@ impl Entity {
             let f = self.field_or_new(plan.name(), stamp, by);
             let native =
                 values.iter().find(|(name, _)| &**name == plan.name()).map(|(_, v)| v.clone()).unwrap_or_default();
-            let canonical = plan.inbound(connection, &native);
             let field = &self.fields[f];
+            let native = plan.complete(connection, native, &field.value);
+            let canonical = plan.inbound(connection, &native);
             let equal = plan
                 .project(connection, &field.value, self.created, cx.timing)
                 .is_some_and(|p| plan.same(connection, &native, &p))

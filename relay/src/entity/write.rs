@@ -199,7 +199,7 @@ impl Entity {
                     row.state = WriteState::Settled;
                     row.exact = *exact && version.is_some() && stored.is_none();
                     row.at = at;
-                    row.native = native.unwrap_or_else(|| row.value.clone());
+                    row.native = native.map_or_else(|| row.value.clone(), |n| plan.complete(connection, n, &row.value));
                     let row = row.clone();
                     if next || at.after(cell.seen) || (at.lo >= cell.seen.lo && !cx.rules.has(Rule::Window)) {
                         cell.kept = plan.inbound(connection, &row.native) != plan.inbound(connection, &row.value);

@@ -26,15 +26,15 @@ enum Side {
     Both(&'static str),
     /// Read only.
     Read(&'static str),
-    /// Not every account has it.
-    Optional(&'static str),
     /// Read and written, never empty.
     Needed(&'static str, Required),
+    /// A group of two, read and written. Not every account has the second where it is `true`.
+    Pair([&'static str; 2], bool),
     /// A stage, by the table of stock names; never empty.
     Stage(&'static str, usize, Option<Required>),
 }
 
-use Side::{Both, Needed, Optional, Read, Stage};
+use Side::{Both, Needed, Pair, Read, Stage};
 
 const fn line(neutral: &'static str, kind: Kind, hubspot: Side, salesforce: Side) -> Line {
     Line { neutral, kind, hubspot, salesforce }
@@ -74,8 +74,13 @@ const COMPANY: &[Line] = &[
 
 const DEAL: &[Line] = &[
     line("name", Kind::Text, Both("dealname"), Needed("Name", NOT_PROVIDED)),
-    line("amount", Kind::Number, Both("amount"), Both("Amount")),
-    line("currency", Kind::Choice, Both("deal_currency_code"), Optional("CurrencyIsoCode")),
+    // What it is worth and in which currency: one value without the other says nothing.
+    line(
+        "amount",
+        Kind::Number,
+        Pair(["amount", "deal_currency_code"], false),
+        Pair(["Amount", "CurrencyIsoCode"], true),
+    ),
     line(
         "stage",
         Kind::Choice,
@@ -128,7 +133,7 @@ pub fn knows_object(object: &ObjectType) -> bool {
 
 /// Whether a CRM's metadata decide what of this type is mapped.
 pub fn has_optional(object: &ObjectType) -> bool {
-    lines(object).iter().any(|l| matches!(l.hubspot, Optional(_)) || matches!(l.salesforce, Optional(_)))
+    lines(object).iter().any(|l| matches!(l.hubspot, Pair(_, true)) || matches!(l.salesforce, Pair(_, true)))
 }
 
 /// Neutral fields that a policy of this type may name.
@@ -153,6 +158,7 @@ pub fn compile(
             let maps = members.iter().filter_map(|c| field_map(l, c.system, id(&c.name), writable(c.system))).collect();
             FieldPlan::new(l.neutral, l.kind, policy(link, l.neutral, id), maps)
                 .with_finals(finals(&link.object, l.neutral))
+                .with_kinds(kinds(&link.object, l.neutral))
         })
         .collect();
     let members = members.iter().map(|c| (id(&c.name), writable(c.system))).collect();
@@ -186,8 +192,16 @@ fn by_table(object: &ObjectType, field: &str) -> Policy {
     match (object.as_str(), field) {
         (_, "email" | "lead_score" | "score_tier") => Policy::Ours,
         (_, "lifecycle" | "stage" | "status" | "pipeline" | "company") => Policy::Theirs,
-        ("deal", "amount" | "currency" | "close_date") => Policy::Origin,
+        ("deal", "amount" | "close_date") => Policy::Origin,
         _ => Policy::LastWrite,
+    }
+}
+
+/// The types of the parts of a group.
+fn kinds(object: &ObjectType, field: &str) -> &'static [Kind] {
+    match (object.as_str(), field) {
+        ("deal", "amount") => &[Kind::Number, Kind::Choice],
+        _ => &[],
     }
 }
 
@@ -205,13 +219,14 @@ fn field_map(line: &Line, system: System, connection: u32, writable: bool) -> Op
         System::Salesforce => (&line.salesforce, Form::Json),
         System::Dynamics | System::Pipedrive | System::Native => return None,
     };
-    let (name, write, optional, required, stage) = match side {
-        Both(name) => (*name, true, false, None, None),
-        Read(name) => (*name, false, false, None, None),
-        Optional(name) => (*name, true, true, None, None),
-        Needed(name, required) => (*name, true, false, Some(required.clone()), None),
-        Stage(name, column, required) => (*name, true, false, required.clone(), Some(*column)),
+    let (names, write, optional, required, stage) = match side {
+        Both(name) => (std::slice::from_ref(name), true, false, None, None),
+        Read(name) => (std::slice::from_ref(name), false, false, None, None),
+        Pair(names, optional) => (names.as_slice(), true, *optional, None, None),
+        Needed(name, required) => (std::slice::from_ref(name), true, false, Some(required.clone()), None),
+        Stage(name, column, required) => (std::slice::from_ref(name), true, false, required.clone(), Some(*column)),
     };
+    let parts = names.iter().map(|name| (*name).into()).collect();
     let table = stage.map(|column| Table {
         pairs: STAGES
             .iter()
@@ -221,5 +236,5 @@ fn field_map(line: &Line, system: System, connection: u32, writable: bool) -> Op
             .collect(),
         closed: true,
     });
-    Some(FieldMap { connection, parts: vec![name.into()], optional, form, write: write && writable, required, table })
+    Some(FieldMap { connection, parts, optional, form, write: write && writable, required, table })
 }

@@ -48,6 +48,8 @@ pub struct FieldPlan {
     policy: Policy,
     maps: Vec<FieldMap>,
     finals: &'static [&'static str],
+    /// The types of a group's parts; empty where all have the type of the field.
+    kinds: &'static [Kind],
 }
 
 /// How one connection holds a neutral field.
@@ -65,8 +67,21 @@ pub struct FieldMap {
     pub required: Option<Required>,
     /// Canonical and native values, where they have different names.
     pub table: Option<Table>,
-    /// Not every account has it: mapped only once the metadata list it.
+    /// Not every account has it: mapped only once the metadata list it. Of a group that is said of all parts but the
+    /// first: until then the value in force is taken for what the account cannot hold.
     pub optional: bool,
+}
+
+impl FieldMap {
+    /// The account is known to hold it, or the first part of it.
+    const fn is_held(&self) -> bool {
+        !self.optional || self.parts.len() > 1
+    }
+
+    /// The parts that the account is known to hold.
+    fn listed(&self) -> &[NativeName] {
+        if self.optional { &self.parts[..1] } else { &self.parts }
+    }
 }
 
 /// What stands in a required field when there is no value.
@@ -166,13 +181,13 @@ impl Link {
 }
 
 fn read_fields(fields: &[FieldPlan], connection: u32) -> Arc<[NativeName]> {
-    fields.iter().filter_map(|f| f.map(connection)).flat_map(|m| m.parts.iter().cloned()).collect()
+    fields.iter().filter_map(|f| f.map(connection)).flat_map(|m| m.listed().iter().cloned()).collect()
 }
 
 impl FieldPlan {
     /// A field with the ways its connections hold it.
     pub fn new(name: &str, kind: Kind, policy: Policy, maps: Vec<FieldMap>) -> Self {
-        Self { name: name.into(), kind, policy, maps, finals: &[] }
+        Self { name: name.into(), kind, policy, maps, finals: &[], kinds: &[] }
     }
 
     /// The same field, whose values named here are final: only a person moves a record from them to another value.
@@ -180,6 +195,17 @@ impl FieldPlan {
     pub const fn with_finals(mut self, finals: &'static [&'static str]) -> Self {
         self.finals = finals;
         self
+    }
+
+    /// The same field as a group whose parts have these types.
+    #[must_use]
+    pub const fn with_kinds(mut self, kinds: &'static [Kind]) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
+    fn kind_of(&self, part: usize) -> Kind {
+        self.kinds.get(part).copied().unwrap_or(self.kind)
     }
 
     /// Neutral name.
@@ -193,7 +219,7 @@ impl FieldPlan {
     }
 
     fn map(&self, connection: u32) -> Option<&FieldMap> {
-        self.maps.iter().find(|m| m.connection == connection && !m.optional)
+        self.maps.iter().find(|m| m.connection == connection && m.is_held())
     }
 
     /// The connection holds this field.
@@ -218,12 +244,18 @@ impl FieldPlan {
         table.is_some_and(|t| t.closed && !canonical.is_empty() && !t.pairs.iter().any(|(c, _)| c == canonical))
     }
 
-    /// A value as a person typed it, in the field's type. `None` when it is none.
+    /// A value as a person typed it, in the field's type; of a group the parts, or text with spaces between them.
+    /// `None` when it is none.
     pub fn typed(&self, value: Value) -> Option<Value> {
         let parts = self.maps.iter().map(|m| m.parts.len()).max().unwrap_or(1);
+        let value = match value {
+            Value::Text(text) if parts > 1 => Value::List(text.split_whitespace().map(Value::from).collect()),
+            value => value,
+        };
         match value {
             Value::List(values) if parts > 1 && values.len() == parts => {
-                values.into_iter().map(|v| self.kind.typed(v)).collect::<Option<_>>().map(Value::List)
+                let typed = values.into_iter().enumerate().map(|(part, v)| self.kind_of(part).typed(v));
+                typed.collect::<Option<_>>().map(Value::List)
             }
             scalar if parts == 1 => self.kind.typed(scalar),
             _ => None,
@@ -233,12 +265,31 @@ impl FieldPlan {
     /// Some connection can be given this canonical value.
     pub fn is_writable_anywhere(&self, canonical: &Value) -> bool {
         let named = |table: &Table| !table.closed || table.pairs.iter().any(|(c, _)| c == canonical);
-        self.maps.iter().any(|m| m.write && !m.optional && m.table.as_ref().is_none_or(named))
+        self.maps.iter().any(|m| m.write && m.is_held() && m.table.as_ref().is_none_or(named))
     }
 
-    /// Two native values of a connection are the same under the normal form.
-    pub fn same(&self, _connection: u32, a: &Value, b: &Value) -> bool {
-        self.kind.same(a, b)
+    /// Two native values of a connection are the same under the normal form. Of a group only those parts count that
+    /// the connection holds.
+    pub fn same(&self, connection: u32, a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::List(a), Value::List(b)) if a.len() == b.len() => {
+                let held = self.map(connection).map_or(a.len(), |m| m.listed().len());
+                std::iter::zip(a, b).take(held).enumerate().all(|(part, (a, b))| self.kind_of(part).same(a, b))
+            }
+            _ => self.kind.same(a, b),
+        }
+    }
+
+    /// A native value of a group with the parts that the connection cannot hold as they are in force.
+    pub fn complete(&self, connection: u32, native: Value, force: &Value) -> Value {
+        let held = self.map(connection).map_or(usize::MAX, |m| m.listed().len());
+        match (native, force) {
+            (Value::List(mut told), Value::List(force)) if told.len() == force.len() && held < told.len() => {
+                told[held..].clone_from_slice(&force[held..]);
+                Value::List(told)
+            }
+            (native, _) => native,
+        }
     }
 
     /// The canonical value of a native one.
@@ -268,22 +319,26 @@ impl FieldPlan {
     /// The native value from what an event or a read tells: `None` when the field, or part of its group, is not told.
     pub fn decode(&self, connection: u32, wire: &dyn Fn(&str) -> Option<Value>) -> Decoded {
         let Some(map) = self.map(connection) else { return Decoded::Untold };
-        let told: Vec<Option<Value>> =
-            map.parts.iter().map(|p| wire(p).map(|v| self.kind.decode(map.form, &v))).collect();
-        let count = told.iter().flatten().count();
-        match told.len() {
-            _ if count == 0 => Decoded::Untold,
-            n if count < n => Decoded::Partly,
-            1 => Decoded::Told(told.into_iter().flatten().next().unwrap_or_default()),
-            _ => Decoded::Told(Value::List(told.into_iter().flatten().collect())),
+        let decode = |(part, name): (usize, &NativeName)| wire(name).map(|v| self.kind_of(part).decode(map.form, &v));
+        let told: Vec<Option<Value>> = map.listed().iter().enumerate().map(decode).collect();
+        match told.iter().flatten().count() {
+            0 => return Decoded::Untold,
+            count if count < told.len() => return Decoded::Partly,
+            _ => {}
         }
+        let mut told: Vec<Value> = told.into_iter().flatten().collect();
+        if map.parts.len() == 1 {
+            return Decoded::Told(told.pop().unwrap_or_default());
+        }
+        told.resize(map.parts.len(), Value::Null);
+        Decoded::Told(Value::List(told))
     }
 
     /// Adds the wire values of a native one.
     pub fn encode(&self, connection: u32, native: &Value, out: &mut NativeValues) {
         let Some(map) = self.map(connection) else { return };
-        match (native, map.parts.as_slice()) {
-            (native, [part]) => {
+        match (native, map.listed()) {
+            (native, [part]) if map.parts.len() == 1 => {
                 out.insert(part.clone(), Kind::encode(map.form, native));
             }
             (Value::List(values), parts) => {
@@ -301,7 +356,7 @@ impl FieldPlan {
 
     /// Whether the connection's field `native` belongs to this one.
     pub fn names(&self, connection: u32, native: &str) -> bool {
-        self.map(connection).is_some_and(|m| m.parts.iter().any(|p| &**p == native))
+        self.map(connection).is_some_and(|m| m.listed().iter().any(|p| &**p == native))
     }
 }
 

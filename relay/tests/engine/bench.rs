@@ -215,6 +215,13 @@ impl Bench {
         (told.try_recv().unwrap(), calls)
     }
 
+    /// Salesforce's metadata list these fields of deals.
+    pub(crate) fn described(&mut self, fields: &[&str]) {
+        let fields = fields.iter().map(|f| (*f).to_owned()).collect();
+        let command = Command::Described { connection: "sf".to_owned(), object: ObjectType::DEAL, fields };
+        assert_eq!(self.step(Input { commands: vec![command], ..Input::default() }), []);
+    }
+
     /// Questions that are open: number, kind, field.
     pub(crate) fn questions(&self) -> Vec<(i64, String, String)> {
         let listed = Reader::open(&self.path()).unwrap().questions(&QuestionFilter::default(), 0, 10).unwrap();

@@ -6,7 +6,7 @@ use headgate_relay::engine::{Call, Choice, Request, ResolveError};
 use headgate_relay::entity::question::Unsuitable;
 use headgate_relay::target::{Disposition, Version, WriteItems};
 use headgate_schemas::change::FieldChange;
-use headgate_schemas::{ChangeKind, ObjectType, Value};
+use headgate_schemas::{Change, ChangeKind, ObjectType, Value};
 
 use crate::bench::{Bench, SECOND};
 
@@ -280,9 +280,13 @@ fn deal(stage: &str) -> (Bench, Call) {
     (bench, create)
 }
 
-fn staged(bench: &mut Bench, stage: &str) -> headgate_schemas::Change {
+fn staged(bench: &mut Bench, stage: &str) -> Change {
+    edited(bench, "dealstage", stage)
+}
+
+fn edited(bench: &mut Bench, property: &str, value: &str) -> Change {
     bench.pass(20 * SECOND);
-    let mut change = bench.change("9001", ChangeKind::Updated, bench.second(), &[("dealstage", stage)]);
+    let mut change = bench.change("9001", ChangeKind::Updated, bench.second(), &[(property, value)]);
     change.object.kind = ObjectType::DEAL;
     change
 }
@@ -319,4 +323,32 @@ fn a_stage_without_a_name_elsewhere_holds_the_stage_and_not_the_record() {
     assert_eq!(bench.values(&update)["StageName"], "Id. Decision Makers");
     bench.written(&update, "006000000000001AAA").none();
     assert_eq!(bench.accounting(), (1, 1, 0));
+}
+
+/// What is written to Salesforce after HubSpot tells of a new amount.
+fn amount_written(bench: &mut Bench, create: &Call) -> Vec<(String, String)> {
+    let change = edited(bench, "amount", "700");
+    let read = bench.take(change).one();
+    let told = [("dealname", "Big"), ("dealstage", "contractsent"), ("amount", "700"), ("deal_currency_code", "NOK")];
+    let guard = bench.found(&read, "9001", bench.second(), &told).one();
+    let date = bench.values(create)["CloseDate"].clone();
+    let shows = [("Name", "Big"), ("StageName", "Negotiation/Review"), ("CloseDate", date.as_str())];
+    let update = bench.found_there(&guard, "006000000000001AAA", &shows).one();
+    bench.values(&update).into_iter().collect()
+}
+
+#[test]
+fn amount_and_currency_are_one_value() {
+    let (mut bench, create) = deal("contractsent");
+    bench.described(&["Amount", "CurrencyIsoCode"]);
+    let written = amount_written(&mut bench, &create);
+    let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(written, [text("Amount", "700"), text("CurrencyIsoCode", "NOK")], "a part of it asks for a read");
+}
+
+#[test]
+fn an_organisation_with_one_currency_is_given_the_amount_alone() {
+    let (mut bench, create) = deal("contractsent");
+    bench.described(&["Amount"]);
+    assert_eq!(amount_written(&mut bench, &create), [("Amount".to_owned(), "700".to_owned())]);
 }

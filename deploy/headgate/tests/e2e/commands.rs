@@ -11,7 +11,7 @@ use crate::server::{ask, headgate};
 use crate::stage::Stage;
 
 /// What a command printed; it must have ended well.
-fn shown(stage: &Stage, args: &[&str]) -> String {
+pub(crate) fn shown(stage: &Stage, args: &[&str]) -> String {
     let output = ask(stage.folder.path(), &stage.admin, args);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

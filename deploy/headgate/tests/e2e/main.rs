@@ -10,6 +10,7 @@
 
 mod chronicle;
 mod commands;
+mod conflicts;
 mod flow;
 mod kill;
 mod sealed;

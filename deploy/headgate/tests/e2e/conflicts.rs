@@ -1,0 +1,48 @@
+//! A person decides, at the command line: what is held, what each choice would do, and that the choice is written.
+
+use headgate_bench::sim::salesforce::SalesforceEdit;
+use serde_json::Value;
+
+use crate::commands::shown;
+use crate::sender::until;
+use crate::server::ask;
+use crate::stage::Stage;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_is_listed_shown_and_resolved() {
+    let stage = Stage::open(&[("HEADGATE__LINK__CONTACTS__POLICY__DEFAULT", "manual")]).await;
+    let ids = stage.contacts(1).await;
+    assert_eq!(shown(&stage, &["conflict", "list"]), "");
+    let row = stage.salesforce.ids("Contact").remove(0);
+    let typed = [("MailingCity".to_owned(), Value::from("Voss"))].into_iter().collect();
+    let edit = SalesforceEdit::Update { object: "Contact".to_owned(), id: row.clone(), values: typed };
+    stage.salesforce.edit(edit).unwrap();
+    let change = stage.update(ids[0], 5);
+    stage.deliver(&[change]).await;
+    until("the conflict is there", async || shown(&stage, &["conflict", "list"]).contains("Voss")).await;
+
+    let list = shown(&stage, &["conflict", "list", "--field", "city"]);
+    let head: Vec<&str> = list.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["ID", "STATE", "SINCE", "LINK", "RECORDS", "FIELD", "CAUSE", "VALUE", "CANDIDATES"], "{list}");
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert_eq!(shown(&stage, &["conflict", "list", "--field", "phone"]), "");
+    let show = shown(&stage, &["conflict", "show", "1"]);
+    for part in ["\ncause     manual\n", "\ncandidates\nMEMBER  ", "\ndecisions\n", "hubspot-main", "Voss", "held"] {
+        assert!(show.contains(part), "{part:?} is missing in {show}");
+    }
+    assert!(stage.accounting().await.is_some_and(|(open, _)| open > 0), "the change waits");
+
+    let stale = ask(stage.folder.path(), &stage.admin, &["conflict", "resolve", "1", "--keep", "--edition", "9"]);
+    assert_eq!(stale.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("what there is to choose from has changed"));
+    let done = shown(&stage, &["conflict", "resolve", "1", "--member", "hubspot-main", "--by", "ana"]);
+    assert!(done.contains("resolved"), "{done}");
+    stage.settled().await;
+    let city = stage.salesforce.record("Contact", &row).unwrap()["MailingCity"].clone();
+    assert_ne!(city, Value::from("Voss"), "the choice is written");
+    let ended = shown(&stage, &["conflict", "list", "--all", "--json"]);
+    let ended: Value = serde_json::from_str(&ended).unwrap();
+    assert_eq!(ended["conflicts"][0]["resolved_by"], "ana");
+    let again = ask(stage.folder.path(), &stage.admin, &["conflict", "resolve", "1", "--keep"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("ana resolved it"));
+}
