@@ -90,6 +90,15 @@ pub struct Resolution {
     pub resolution: &'static str,
 }
 
+/// By the two systems of a fight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Fight {
+    /// The connection that came back to its value.
+    pub one: String,
+    /// The connection whose value it undid.
+    pub other: String,
+}
+
 /// By result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
@@ -140,8 +149,8 @@ pub struct Metrics {
     pub loops: Family<Crm, Counter>,
     /// Conflicts decided.
     pub conflicts: Family<Resolution, Counter>,
-    /// Fields held because two systems fight.
-    pub fights: Counter,
+    /// Fields held because two systems fight: alert on any rise.
+    pub fights: Family<Fight, Counter>,
     /// Open dead letters made since the start.
     pub dead_letters: Family<Outcome, Counter>,
     /// Latency by stage.
@@ -235,7 +244,7 @@ impl Metrics {
             quota: Family::default(),
             loops: Family::default(),
             conflicts: Family::default(),
-            fights: Counter::default(),
+            fights: Family::default(),
             dead_letters: Family::default(),
             e2e: Family::new_with_constructor(latency),
             budget_missed: Family::default(),

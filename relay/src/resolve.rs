@@ -89,12 +89,13 @@ impl Engine {
         let resolution = decision.ruling.as_str();
         self.metrics.conflicts.get_or_create(&metrics::Resolution { resolution }).inc();
         if decision.is_fight() {
-            self.metrics.fights.inc();
             let name = |by: By| match by {
                 By::Member(n) => self.lines.get(&n).map_or("-", |line| line.name.as_str()),
                 By::Person => "a person",
             };
             let (one, other) = (name(decision.edit.by), name(decision.force.by));
+            let fight = metrics::Fight { one: one.to_owned(), other: other.to_owned() };
+            self.metrics.fights.get_or_create(&fight).inc();
             tracing::error!(
                 field = &*decision.field,
                 one,

@@ -27,7 +27,15 @@ async fn a_conflict_is_listed_shown_and_resolved() {
     assert_eq!(list.lines().count(), 2, "{list}");
     assert_eq!(shown(&stage, &["conflict", "list", "--field", "phone"]), "");
     let show = shown(&stage, &["conflict", "show", "1"]);
-    for part in ["\ncause     manual\n", "\ncandidates\nMEMBER  ", "\ndecisions\n", "hubspot-main", "Voss", "held"] {
+    for part in [
+        "\ncause  ",
+        "  manual\n",
+        "\ncandidates\nMEMBER           VALUE ",
+        "\ndecisions\n",
+        "hubspot-main",
+        "Voss",
+        "held",
+    ] {
         assert!(show.contains(part), "{part:?} is missing in {show}");
     }
     assert!(stage.accounting().await.is_some_and(|(open, _)| open > 0), "the change waits");
