@@ -5,7 +5,7 @@
 //! transaction serves many changes. When the store fails, the engine is dropped and opened again from what is durable;
 //! answers and records of the earlier one are then of an older *generation* and are ignored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -22,6 +22,7 @@ use crate::books::Report;
 use crate::config::RelayConfig;
 use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyResult, Request};
 use crate::metrics::Metrics;
+use crate::setup::{self, Place, Setups};
 use crate::step;
 use crate::store::{Sqlite, StoreError};
 use crate::target::Target;
@@ -110,6 +111,7 @@ pub(crate) struct Driver {
     pub(crate) config: RelayConfig,
     pub(crate) targets: HashMap<String, Arc<dyn Target>>,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) setups: Setups,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
 }
@@ -143,7 +145,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
             shutdown.clone(),
         ),
     );
-    describe(&driver, &handle);
+    setup::start(&driver, &handle);
     let stop = shutdown.clone();
     let stopper = inbox.clone();
     shutdown.spawn("relay-stop", async move {
@@ -207,14 +209,19 @@ impl Driver {
             metrics: self.metrics.clone(),
             seed,
         };
-        #[cfg_attr(not(feature = "failpoints"), expect(unused_mut, reason = "only tests take a rule away"))]
         let mut engine = Engine::open(parts, now)?;
+        self.setups.brief(&mut engine, self.places());
         #[cfg(feature = "failpoints")]
         if std::env::var_os("HEADGATE_BLIND").is_some() {
             // The control of the loop tests: what we wrote ourselves is taken for an edit.
             engine.forgo(crate::entity::fold::Rule::Ours);
         }
         Ok(engine)
+    }
+
+    /// What is written where.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        setup::places(&self.config, |name| self.targets.get(name).is_some_and(|target| target.writable()))
     }
 }
 
@@ -440,34 +447,6 @@ async fn read_stream(
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 credit.add_permits(1);
             }
-        }
-    }
-}
-
-/// Asks for the metadata that decide whether optional fields are mapped; until they are known, those fields are not.
-fn describe(driver: &Driver, handle: &Handle) {
-    for link in &driver.config.links {
-        for name in &link.members {
-            let Some(target) = driver.targets.get(name).cloned() else { continue };
-            if !target.writable() || !crate::mapping::has_optional(&link.object) {
-                continue;
-            }
-            let (handle, name, object) = (handle.clone(), name.clone(), link.object.clone());
-            let shutdown = driver.shutdown.clone();
-            driver.shutdown.spawn("relay-describe", async move {
-                loop {
-                    if let Ok(Some(fields)) = target.describe(&object).await {
-                        let fields: HashSet<String> =
-                            fields.iter().filter(|f| f.updateable).map(|f| f.name.to_string()).collect();
-                        drop(handle.command(Command::Described { connection: name, object, fields }));
-                        return;
-                    }
-                    tokio::select! {
-                        () = shutdown.stopped() => return,
-                        () = tokio::time::sleep(Duration::from_secs(30)) => {}
-                    }
-                }
-            });
         }
     }
 }

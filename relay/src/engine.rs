@@ -67,6 +67,15 @@ pub enum Command {
         /// Names of its fields.
         fields: HashSet<String>,
     },
+    /// Whether records of a type may be made on a connection; see [`Engine::await_set_up`].
+    SetUp {
+        /// The connection's name.
+        connection: String,
+        /// The type.
+        object: ObjectType,
+        /// They may.
+        open: bool,
+    },
 }
 
 /// What a person answers to a question.
@@ -481,6 +490,21 @@ impl Engine {
     /// Names of the links by their numbers in the accounting.
     pub fn link_names(&self) -> BTreeMap<u32, String> {
         self.link_numbers.iter().copied().zip(self.links.iter().map(|link| link.name.clone())).skip(1).collect()
+    }
+
+    /// Nothing of this type is made or looked up by our external id on a connection until [`Command::SetUp`]: the
+    /// field that holds it may not be there yet. What is there already is read and changed all the same.
+    pub fn await_set_up(&mut self, connection: &str, object: &ObjectType) {
+        let line = self.numbers.get(connection).and_then(|number| self.lines.get_mut(number));
+        line.into_iter().for_each(|line| line.await_set_up(object));
+    }
+
+    /// What a connection's metadata list for a type: optional fields are mapped from now on where they are listed.
+    pub fn describe(&mut self, connection: &str, object: &ObjectType, fields: &HashSet<String>) {
+        let Some(number) = self.numbers.get(connection).copied() else { return };
+        for link in self.links.iter_mut().filter(|l| l.object == *object && l.member(number).is_some()) {
+            link.describe(number, &|name| fields.contains(name));
+        }
     }
 
     /// From now on no call is opened: what is under way is settled, the rest waits for the next start.

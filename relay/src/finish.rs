@@ -251,10 +251,15 @@ impl Engine {
             }
             Command::Resolve(resolution) => self.resolve(resolution, now)?,
             Command::Described { connection, object, fields } => {
+                self.describe(&connection, &object, &fields);
+            }
+            Command::SetUp { connection, object, open: false } => self.await_set_up(&connection, &object),
+            Command::SetUp { connection, object, open: true } => {
                 let Some(number) = self.numbers.get(&connection).copied() else { return Ok(()) };
-                for link in self.links.iter_mut().filter(|l| l.object == object && l.member(number).is_some()) {
-                    link.describe(number, &|name| fields.contains(name));
+                if let Some(line) = self.lines.get_mut(&number) {
+                    line.on_set_up(&object);
                 }
+                self.work.all_due(number, now.micros());
             }
         }
         Ok(())

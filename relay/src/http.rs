@@ -193,6 +193,11 @@ impl Reply {
         self.headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim)
     }
 
+    /// Nothing answers at this address: what stands there is not the whole of the CRM's API.
+    pub fn is_unbuilt(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+    }
+
     /// The wait asked for by `Retry-After`, in seconds or as a date (counted from the answer's own `Date`).
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?;

@@ -34,6 +34,7 @@ mod recount;
 mod resolve;
 mod send;
 mod settle;
+mod setup;
 mod step;
 pub mod store;
 pub mod target;
@@ -82,9 +83,17 @@ pub fn start(
     let metrics = metrics::Metrics::register(registry);
     let path = config.store.path.clone();
     let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
-    let driver = driver::Driver { config, targets, vault: Arc::clone(&vault), metrics, shutdown: shutdown.clone() };
+    let setups = setup::Setups::default();
+    let driver = driver::Driver {
+        config,
+        targets,
+        vault: Arc::clone(&vault),
+        setups: setups.clone(),
+        metrics,
+        shutdown: shutdown.clone(),
+    };
     let handle = driver::start(driver, source)?;
-    Ok(Relay { handle, vault, path, systems })
+    Ok(Relay { handle, vault, path, systems, setups })
 }
 
 /// A running relay.
@@ -95,4 +104,5 @@ pub struct Relay {
     vault: Arc<vault::Vault>,
     path: std::path::PathBuf,
     systems: HashMap<String, headgate_schemas::System>,
+    setups: setup::Setups,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headgate_schemas::{System, Timestamp};
+use headgate_schemas::{ObjectType, System, Timestamp};
 
 use crate::clock::ClockEstimate;
 use crate::config::{ConnectionConfig, Limits};
@@ -32,6 +32,8 @@ pub(crate) struct Line {
     read_lag: i64,
     longest_run: i64,
     slots: usize,
+    /// Types of which no record can be made yet.
+    awaits: Vec<ObjectType>,
 }
 
 /// How much may be sent on a line now.
@@ -61,6 +63,7 @@ impl Line {
             read_lag: micros(config.read_lag),
             longest_run: micros(config.longest_run),
             slots: limits.calls_per_connection,
+            awaits: Vec::new(),
         }
     }
 
@@ -75,6 +78,23 @@ impl Line {
             Allow::Probe => Room::Probe,
             Allow::No { until } => Room::Closed(Some(until.micros())),
         }
+    }
+
+    /// No record of this type can be made until [`Line::on_set_up`].
+    pub(crate) fn await_set_up(&mut self, object: &ObjectType) {
+        if !self.awaits_set_up(object) {
+            self.awaits.push(object.clone());
+        }
+    }
+
+    /// Whether records of this type cannot be made yet.
+    pub(crate) fn awaits_set_up(&self, object: &ObjectType) -> bool {
+        self.awaits.contains(object)
+    }
+
+    /// Records of this type can be made.
+    pub(crate) fn on_set_up(&mut self, object: &ObjectType) {
+        self.awaits.retain(|waiting| waiting != object);
     }
 
     /// A call goes out.

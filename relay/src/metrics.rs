@@ -83,6 +83,15 @@ pub struct Window {
     pub window: &'static str,
 }
 
+/// By connection and type of record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Place {
+    /// The connection's name.
+    pub connection: String,
+    /// The neutral type.
+    pub object: String,
+}
+
 /// By resolution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Resolution {
@@ -143,6 +152,8 @@ pub struct Metrics {
     pub retries: Family<CrmReason, Counter>,
     /// 0 closed, 1 half open, 2 open, 3 parked for credentials.
     pub circuit: Family<Connection, Gauge>,
+    /// 0 ready, 1 not known yet, 2 a person has to make the field of our external id.
+    pub setup: Family<Place, Gauge>,
     /// Share of a limit left.
     pub quota: Family<Window, FloatGauge>,
     /// Events recognised as our own writes.
@@ -201,6 +212,7 @@ impl Metrics {
         registry.register("relay_batch_size", "Records per call", m.batch_size.clone());
         registry.register("relay_retries", "Attempts again, by reason", m.retries.clone());
         registry.register("relay_circuit_state", "0 closed, 1 half open, 2 open, 3 parked", m.circuit.clone());
+        registry.register("relay_setup_state", "0 ready, 1 not known yet, 2 needs an administrator", m.setup.clone());
         registry.register("relay_quota_remaining_ratio", "Share of a limit left", m.quota.clone());
         registry.register("relay_loop_suppressed", "Events recognised as our own writes", m.loops.clone());
         registry.register("relay_conflicts", "Conflicts decided", m.conflicts.clone());
@@ -241,6 +253,7 @@ impl Metrics {
             batch_size: batch(),
             retries: Family::default(),
             circuit: Family::default(),
+            setup: Family::default(),
             quota: Family::default(),
             loops: Family::default(),
             conflicts: Family::default(),

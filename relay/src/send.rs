@@ -2,6 +2,7 @@
 //! out after its commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use headgate_schemas::{ObjectType, Timestamp};
 
@@ -17,6 +18,9 @@ use crate::work::Pair;
 
 /// While a call of a connection is open, further pairs gather so long before the next call goes out half full.
 const GATHER: i64 = 40_000;
+
+/// What waits for the set-up of its CRM is made due by the end of that; this is only how often it is looked at until then.
+const SET_UP_LOOK: Duration = Duration::from_secs(30);
 
 /// What is due of one kind on one connection.
 #[derive(Default)]
@@ -104,6 +108,13 @@ impl Engine {
                 self.review_entity(entity, now)?;
                 continue;
             };
+            if matches!(step, Step::Create | Step::Lookup)
+                && self.lines.get(&connection).is_some_and(|l| l.awaits_set_up(&object))
+            {
+                let due = (now + SET_UP_LOOK).micros();
+                self.put_pair(key, Pair { due, attempts: pair.attempts.max(1), ..pair });
+                continue;
+            }
             let limit = match step {
                 Step::Read | Step::Lookup => pack.read,
                 Step::Create | Step::Update => pack.write,

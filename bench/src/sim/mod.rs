@@ -8,12 +8,14 @@
 //! | [`hubspot`] | the HubSpot account |
 //! | [`salesforce`] | the Salesforce organisation |
 //! | [`fault`] | what goes wrong on demand |
+//! | [`flow`] | automations that write by themselves |
 //! | [`hooks`] | posting webhooks, signatures, retries |
 //! | [`access`] | tokens |
 //! | [`log`] | what was written, which paths were called |
 
 pub mod access;
 pub mod fault;
+pub mod flow;
 pub mod hooks;
 mod http;
 pub mod hubspot;

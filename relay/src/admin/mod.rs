@@ -6,6 +6,7 @@ mod conflicts;
 mod history;
 mod letters;
 mod records;
+mod setup;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -52,6 +53,7 @@ pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
         .route("/v1/deadletters/{id}", get(letters::show))
         .route("/v1/deadletters/{id}/retry", post(letters::retry))
         .route("/v1/deadletters/{id}/skip", post(letters::skip))
+        .route("/v1/setup", get(setup::list))
         .route("/v1/changes", get(changes::follow))
         .with_state(Admin { relay, source, shutdown })
 }

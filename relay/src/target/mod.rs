@@ -150,6 +150,8 @@ pub struct Version {
 pub struct Found {
     /// The CRM's id of the record that answered. May differ from the one asked for when records were merged.
     pub id: String,
+    /// Our own id as the record carries it, where it does and we may see it.
+    pub external_id: Option<String>,
     /// Its version.
     pub version: Version,
     /// The fields asked for; null where the record holds nothing. A field the CRM does not know is absent.
@@ -221,6 +223,11 @@ pub enum Prepared {
     Ready,
     /// The field was missing and has been made.
     Made,
+    /// The CRM does not say, in a form that is understood, what fields it has. Nothing speaks against our writes.
+    Unclear {
+        /// What came instead.
+        reason: String,
+    },
     /// A person has to make it: what to do, click by click.
     Blocked {
         /// The field that is missing or unfit.

@@ -172,6 +172,13 @@ impl Bench {
         Calls { bench: self, calls }
     }
 
+    /// Salesforce is known to lack what creating contacts needs, or to have it.
+    pub(crate) fn set_up(&mut self, open: bool) -> Calls<'_> {
+        let command = Command::SetUp { connection: "sf".to_owned(), object: ObjectType::CONTACT, open };
+        let calls = self.step(Input { commands: vec![command], ..Input::default() });
+        Calls { bench: self, calls }
+    }
+
     /// A change of a HubSpot contact, `at` seconds after the start by HubSpot's clock.
     pub(crate) fn change(&self, id: &str, kind: ChangeKind, at: i64, fields: &[(&str, &str)]) -> Change {
         let mut change = contract::example();
@@ -366,7 +373,7 @@ fn found(call: &Call, id: &str, version: Version, values: &[(&str, &str)]) -> Re
     let Request::Read(read) = &call.request else { panic!("{call:?}") };
     let value = |name: &str| values.iter().find(|(n, _)| *n == name).map_or(Value::Null, |(_, v)| Value::from(*v));
     let values = read.fields.iter().map(|name| (name.clone(), value(name))).collect();
-    ReadItem::Found(Found { id: id.to_owned(), version, values })
+    ReadItem::Found(Found { id: id.to_owned(), external_id: None, version, values })
 }
 
 fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {

@@ -94,6 +94,32 @@ fn a_record_is_made_without_the_field_its_crm_refuses() {
 }
 
 #[test]
+fn a_record_is_made_only_where_our_id_has_a_field_and_waits_until_then() {
+    let mut bench = Bench::new();
+    bench.set_up(false).none();
+    let read = bench.take(bench.change("7001", ChangeKind::Created, 0, &[])).one();
+    bench.found(&read, "7001", 0, &[("lastname", "Roe")]).none();
+    bench.pass(3_600 * SECOND);
+    bench.tick().none();
+    assert_eq!(bench.accounting(), (1, 0, 1), "the change is open");
+    let create = bench.set_up(true).one();
+    bench.written(&create, "003000000000001AAA").none();
+    assert_eq!(bench.accounting(), (1, 1, 0));
+    assert_eq!(bench.outcomes(), ["delivered"]);
+}
+
+#[test]
+fn what_stands_there_already_is_read_and_changed_without_the_field_of_our_id() {
+    let mut bench = Bench::linked();
+    bench.set_up(false).none();
+    let guard = bench.take(bench.change("7001", ChangeKind::Updated, 60, &[("lastname", "Doe")])).one();
+    let update = bench.found_there(&guard, "003000000000001AAA", &[("LastName", "Roe")]).one();
+    assert_eq!(bench.values(&update)["LastName"], "Doe");
+    bench.written(&update, "003000000000001AAA").none();
+    assert_eq!(bench.outcomes(), ["delivered", "delivered"]);
+}
+
+#[test]
 fn a_create_that_is_refused_whole_waits_for_a_newer_revision() {
     let mut bench = Bench::new();
     let read = bench.take(bench.change("7001", ChangeKind::Created, 0, &[])).one();

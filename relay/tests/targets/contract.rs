@@ -53,7 +53,7 @@ fn check(contract: &Value, request: &Request) -> Result<(), String> {
             _ => request.headers.get(&name.to_ascii_lowercase()).cloned(),
         };
         match value {
-            Some(value) => valid(contract, &parameter["schema"], &json!(value), name)?,
+            Some(value) => valid(contract, &parameter["schema"], &typed(&parameter["schema"], value), name)?,
             None if parameter["required"] == json!(true) => return Err(format!("{name} is missing")),
             None => {}
         }
@@ -64,6 +64,14 @@ fn check(contract: &Value, request: &Request) -> Result<(), String> {
     let body = resolve(contract, &operation["requestBody"]);
     let sent: Value = serde_json::from_str(&request.body).map_err(|e| e.to_string())?;
     valid(contract, &body["content"]["application/json"]["schema"], &sent, "body")
+}
+
+/// Everything in an address is text; the schema says what it stands for.
+fn typed(schema: &Value, text: String) -> Value {
+    match schema["type"].as_str() {
+        Some("boolean" | "integer" | "number") => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        _ => Value::String(text),
+    }
 }
 
 /// The variables of a path template, or `None` where it does not fit.

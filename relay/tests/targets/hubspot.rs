@@ -23,7 +23,7 @@ async fn a_read_by_native_id_is_one_dated_batch_call() {
             "authorization: Bearer test-token\n",
             "content-type: application/json\n",
             "user-agent: headgate/0.1.0\n",
-            r#"{"inputs":[{"id":"101"},{"id":"102"}],"properties":["email","phone","hs_merged_object_ids"]}"#
+            r#"{"inputs":[{"id":"101"},{"id":"102"}],"properties":["email","phone","relay_id","hs_merged_object_ids"]}"#
         )
     );
     assert_fits(System::Hubspot, &server.request());

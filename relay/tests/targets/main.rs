@@ -5,6 +5,9 @@
 mod contract;
 mod faults;
 mod hubspot;
+mod hubspot_writes;
 mod salesforce;
+mod salesforce_rows;
 mod server;
 mod simulated;
+mod simulated_writes;

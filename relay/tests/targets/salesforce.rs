@@ -35,7 +35,7 @@ async fn a_read_by_native_id_is_one_query_and_what_it_misses_is_looked_for_among
         }
         let body = rows(&[(
             "0035g00000AbCdEAAV",
-            r#","LastName":"Lovelace","NumberOfDogs__c":12.50,"HasOptedOutOfEmail":false,"Title":null"#,
+            r#","Relay_Id__c":"ours","LastName":"Lovelace","NumberOfDogs__c":12.50,"HasOptedOutOfEmail":false,"Title":null"#,
         )]);
         Answer::Json(200, vec![("Sforce-Limit-Info", "api-usage=18/15000".to_owned())], body)
     })
@@ -47,7 +47,7 @@ async fn a_read_by_native_id_is_one_query_and_what_it_misses_is_looked_for_among
     assert_eq!(
         requests[0].literal(),
         concat!(
-            "GET /services/data/v62.0/query?q=SELECT%20Id,SystemModstamp,LastName,NumberOfDogs__c,HasOptedOutOfEmail,Title",
+            "GET /services/data/v62.0/query?q=SELECT%20Id,SystemModstamp,Relay_Id__c,LastName,NumberOfDogs__c,HasOptedOutOfEmail,Title",
             "%20FROM%20Contact%20WHERE%20Id%20IN%20('001000000000001AAA','0035g00000AbCdEAAV')\n",
             "accept: application/json\n",
             "authorization: Bearer test-token\n",
@@ -66,7 +66,7 @@ async fn a_read_by_native_id_is_one_query_and_what_it_misses_is_looked_for_among
         panic!("{:?}", answered.items)
     };
     assert_eq!(merged_into.as_deref(), Some("001000000000002AAA"));
-    assert_eq!(found.id, "0035g00000AbCdEAAV");
+    assert_eq!((found.id.as_str(), found.external_id.as_deref()), ("0035g00000AbCdEAAV", Some("ours")));
     assert_eq!(found.version.resolution, Resolution::S);
     let expected = values(&[
         ("LastName", Value::text("Lovelace")),

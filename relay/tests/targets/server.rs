@@ -98,6 +98,12 @@ impl Server {
         self.target_within(system, api_version, Duration::from_secs(30))
     }
 
+    /// A HubSpot target that makes nothing there.
+    pub(crate) fn target_without_set_up(&self) -> Arc<dyn Target> {
+        let config = ConnectionConfig { set_up: SetUp::Never, ..connection(System::Hubspot, "v3", &self.base_url) };
+        target::build(&config, &Http::new(Settings::default()).unwrap(), Duration::from_secs(30)).unwrap()
+    }
+
     pub(crate) fn target_within(&self, system: System, api_version: &str, deadline: Duration) -> Arc<dyn Target> {
         let settings = Settings { answer_bytes: 64 << 10, ..Settings::default() };
         target::build(&connection(system, api_version, &self.base_url), &Http::new(settings).unwrap(), deadline)

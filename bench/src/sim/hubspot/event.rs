@@ -20,6 +20,11 @@ impl Author {
         Self { source: "CRM_UI".into(), id: format!("userId:{user_id}") }
     }
 
+    /// An automation of the account.
+    pub fn automation() -> Self {
+        Self { source: "AUTOMATION_PLATFORM".into(), id: "workflow".into() }
+    }
+
     /// An app over the API.
     pub fn app(app_id: u64) -> Self {
         Self { source: "INTEGRATION".into(), id: app_id.to_string() }

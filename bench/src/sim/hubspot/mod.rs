@@ -39,6 +39,7 @@ pub use types::TypeSpec;
 use super::SimError;
 use super::access::{Access, Denied};
 use super::fault::{CallClass, Faults, Refusal};
+use super::flow::{self, Flow, Trigger};
 use super::hooks::{EventHooks, Hook, HookProvider, HookStats};
 use super::http::{self, Answer, Call, Model};
 use super::log::{Write, WriteLog};
@@ -59,6 +60,7 @@ struct Inner {
     portal: Mutex<Desk>,
     faults: Faults,
     hooks: EventHooks,
+    trigger: Option<Trigger<u64>>,
 }
 
 /// Everything behind the account's lock.
@@ -80,7 +82,10 @@ impl Hubspot {
     pub async fn start(options: HubspotOptions, shutdown: &Shutdown) -> Result<Self, SimError> {
         let (listener, bound) = http::bind(options.addr).await?;
         let hooks = EventHooks::start(&options.hooks, options.retry, shutdown)?;
-        let specs = types::standard().into_iter().chain(options.custom_types.clone()).collect();
+        let mut specs: Vec<TypeSpec> = types::standard().into_iter().chain(options.custom_types.clone()).collect();
+        if !options.relay_id {
+            specs.iter_mut().for_each(|spec| drop(spec.properties.shift_remove("relay_id")));
+        }
         let traits = Traits {
             portal_id: options.portal_id,
             app_id: options.app_id,
@@ -96,7 +101,12 @@ impl Hubspot {
             shuffle: options.shuffle.map(fastrand::Rng::with_seed),
             calls: 0,
         };
-        let inner = Arc::new(Inner { options, portal: Mutex::new(desk), faults: Faults::default(), hooks });
+        let (trigger, waiting) = options.flow.clone().map(Trigger::new).unzip();
+        let inner = Arc::new(Inner { options, portal: Mutex::new(desk), faults: Faults::default(), hooks, trigger });
+        if let Some(waiting) = waiting {
+            let (account, stop) = (Arc::clone(&inner), shutdown.clone());
+            shutdown.spawn("sim-flow", flow::run(waiting, move |id| account.automate(id), stop));
+        }
         http::serve(listener, Arc::clone(&inner), shutdown);
         Ok(Self { inner, bound })
     }
@@ -123,6 +133,8 @@ impl Hubspot {
         let mut desk = self.inner.portal.lock();
         let done = apply(&mut desk.portal, edit, &by);
         let events = std::mem::take(&mut desk.portal.outbox);
+        drop(desk);
+        self.inner.watch(&events);
         Ok(Edited { id: done?, events })
     }
 
@@ -259,6 +271,7 @@ impl Model for Inner {
         let events = std::mem::take(&mut desk.portal.outbox);
         let limits = self.limits(&desk);
         drop(desk);
+        self.watch(&events);
         self.hooks.send(&events);
         let correlation = format!("00000000-0000-4000-8000-{number:012}");
         let answer = answer.unwrap_or_else(|problem| problem.answer(&correlation));
@@ -267,6 +280,33 @@ impl Model for Inner {
 }
 
 impl Inner {
+    /// Tells the automation which records were written.
+    fn watch(&self, events: &[WebhookEvent]) {
+        let Some(trigger) = &self.trigger else { return };
+        let field = trigger.flow().field.as_str();
+        let written =
+            |e: &&WebhookEvent| e.subscription_type.ends_with(".creation") || e.property_name.as_deref() == Some(field);
+        for id in events.iter().filter(written).filter_map(|e| e.object_id) {
+            trigger.written(id);
+        }
+    }
+
+    fn automate(&self, id: u64) {
+        let Some(Flow { object, field, form, .. }) = self.trigger.as_ref().map(Trigger::flow) else { return };
+        let mut desk = self.portal.lock();
+        let portal = &mut desk.portal;
+        let Ok(table) = portal.table(object) else { return };
+        let standing = portal.live(table, id).and_then(|r| Some((r.id, r.properties.get(field)?)));
+        let Some((id, value)) = standing.and_then(|(id, text)| Some((id, form.of(text)?))) else { return };
+        let by = By { author: Author::automation(), now: time::now(), via: None };
+        if let Err(problem) = portal.update(table, id, &BTreeMap::from([(field.clone(), value)]), &by) {
+            tracing::warn!(category = problem.category, "the account refuses what its automation writes");
+        }
+        let events = std::mem::take(&mut portal.outbox);
+        drop(desk);
+        self.hooks.send(&events);
+    }
+
     fn dispatch(&self, desk: &mut Desk, call: &Call, now: Timestamp, number: u64) -> Result<Answer, Problem> {
         let parts = call.parts();
         if let ["oauth", "v1" | "v3" | "2026-03", "token"] = parts.as_slice() {

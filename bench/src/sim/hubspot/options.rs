@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::problem::Problem;
 use super::{Owner, TypeSpec, WebhookEvent};
 use crate::sim::access::AccessOptions;
+use crate::sim::flow::Flow;
 use crate::sim::hooks::{Hook, RetryPlan};
 
 /// How a HubSpot account is set up.
@@ -33,6 +34,10 @@ pub struct HubspotOptions {
     pub merge_makes_new: bool,
     /// A creation also posts one property change per value.
     pub creation_values: bool,
+    /// Whether every type has the property `relay_id`; without, it must be made first.
+    pub relay_id: bool,
+    /// An automation of the account.
+    pub flow: Option<Flow>,
     /// Custom object types.
     pub custom_types: Vec<TypeSpec>,
     /// Users who can own records.
@@ -58,6 +63,8 @@ impl Default for HubspotOptions {
             generic_events: false,
             merge_makes_new: false,
             creation_values: false,
+            relay_id: true,
+            flow: None,
             custom_types: Vec::new(),
             owners: vec![Owner { id: 41, user_id: 31, email: "owner@example.com".into() }],
             hooks: Vec::new(),

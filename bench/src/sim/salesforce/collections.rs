@@ -82,6 +82,8 @@ impl Session<'_> {
         let mut seen = HashSet::new();
         let results = self.each(all_or_none, entries, |session, entry| {
             session.rejected(&call.path, &entry.values)?;
+            let own = entry.id.as_deref().and_then(super::id::id18);
+            session.unlike_others(call, entry.table, &entry.values, own.as_deref())?;
             if !update {
                 return match entry.id {
                     Some(_) => {
@@ -126,6 +128,7 @@ impl Session<'_> {
                 );
             }
             let found = session.org.by_key(table, &key, &value);
+            session.unlike_others(call, table, &entry.values, found.first().map(String::as_str))?;
             match found.as_slice() {
                 [] => Ok((session.org.create(table, entry.values, &session.by)?, Some(true))),
                 [id] => Ok((session.org.update(table, id, entry.values, &session.by)?, Some(false))),

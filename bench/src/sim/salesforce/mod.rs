@@ -37,6 +37,7 @@ use session::{Session, client_tag};
 use super::SimError;
 use super::access::{Access, AccessOptions};
 use super::fault::{CallClass, Faults, Refusal};
+use super::flow::{self, Flow, Trigger};
 use super::hooks::{Hook, HookProvider, HookStats, RetryPlan};
 use super::http::{self, Answer, Call, Model};
 use super::log::{Write, WriteLog};
@@ -54,6 +55,11 @@ pub struct SalesforceOptions {
     pub contract: bool,
     /// Whether the external id has unique values; without, two rows can share one and an upsert answers 300.
     pub unique_external_id: bool,
+    /// The standard duplicate rule: no second contact or lead with an e-mail that stands there, unless the call says
+    /// `Sforce-Duplicate-Rule-Header: allowSave=true`.
+    pub duplicate_rule: bool,
+    /// An automation of the organisation.
+    pub flow: Option<Flow>,
     /// Further fields, each with the name of its object.
     pub custom_fields: Vec<(String, Field)>,
     /// Addresses that get outbound messages; those of other providers are passed over.
@@ -74,6 +80,8 @@ impl Default for SalesforceOptions {
             daily: 100_000,
             contract: true,
             unique_external_id: true,
+            duplicate_rule: false,
+            flow: None,
             custom_fields: Vec::new(),
             hooks: Vec::new(),
             messages_for_api: true,
@@ -157,8 +165,9 @@ struct Inner {
     desk: Arc<Mutex<Desk>>,
     faults: Faults,
     messages: Messages,
-    integration_user: String,
-    standard_user: String,
+    /// Who writes over the API, and who sits at the screen.
+    users: (String, String),
+    trigger: Option<Trigger<Changed>>,
 }
 
 /// Everything behind the organisation's lock.
@@ -198,7 +207,13 @@ impl Salesforce {
         let messages = Messages::start(&options.hooks, options.retry, peek, shutdown)?;
         let base_url = format!("http://{bound}");
         let faults = Faults::default();
-        let inner = Arc::new(Inner { options, base_url, desk, faults, messages, integration_user, standard_user });
+        let (trigger, waiting) = options.flow.clone().map(Trigger::new).unzip();
+        let users = (integration_user, standard_user);
+        let inner = Arc::new(Inner { options, base_url, desk, faults, messages, users, trigger });
+        if let Some(waiting) = waiting {
+            let (org, stop) = (Arc::clone(&inner), shutdown.clone());
+            shutdown.spawn("sim-flow", flow::run(waiting, move |changed| org.automate(&changed), stop));
+        }
         http::serve(listener, Arc::clone(&inner), shutdown);
         Ok(Self { inner, bound })
     }
@@ -213,7 +228,7 @@ impl Salesforce {
     /// # Errors
     /// When the organisation would refuse the same over its API.
     pub fn edit(&self, edit: SalesforceEdit) -> Result<String, EditRefused> {
-        let by = By { now: time::now(), user: self.inner.standard_user.clone(), client: "".into(), via: None };
+        let by = By { now: time::now(), user: self.inner.users.1.clone(), client: "".into(), via: None };
         let mut desk = self.inner.desk.lock();
         let mark = desk.org.mark();
         let done = apply(&mut desk.org, edit, &by);
@@ -222,6 +237,7 @@ impl Salesforce {
         }
         let changed = desk.org.commit();
         drop(desk);
+        self.inner.watch(&changed);
         self.inner.messages.send(&changed);
         Ok(done?)
     }
@@ -376,6 +392,7 @@ impl Model for Inner {
         let changed: Vec<Changed> = desk.org.commit();
         let used = desk.used;
         drop(desk);
+        self.watch(&changed);
         if self.options.messages_for_api {
             self.messages.send(&changed);
         }
@@ -391,6 +408,35 @@ fn is_reading(body: &[u8]) -> bool {
 }
 
 impl Inner {
+    /// Tells the automation which rows were written.
+    fn watch(&self, changed: &[Changed]) {
+        if let Some(trigger) = &self.trigger {
+            changed.iter().for_each(|changed| trigger.written(changed.clone()));
+        }
+    }
+
+    fn automate(&self, changed: &Changed) {
+        let Some(Flow { object, field, form, .. }) = self.trigger.as_ref().map(Trigger::flow) else { return };
+        let mut desk = self.desk.lock();
+        let org = &mut desk.org;
+        if org.table(object).ok() != Some(changed.table) {
+            return;
+        }
+        let standing = org.row(changed.table, &changed.id).ok().map(|row| row.value(field));
+        let Some(value) = standing.as_ref().and_then(Value::as_str).and_then(|text| form.of(text)) else { return };
+        let by = By { now: time::now(), user: self.users.1.clone(), client: "".into(), via: None };
+        let mark = org.mark();
+        if let Err(problem) =
+            org.update(changed.table, &changed.id, BTreeMap::from([(field.clone(), value.into())]), &by)
+        {
+            tracing::warn!(code = problem.code, "the organisation refuses what its automation writes");
+            org.roll_back(mark);
+        }
+        let changed = org.commit();
+        drop(desk);
+        self.messages.send(&changed);
+    }
+
     fn dispatch(&self, desk: &mut Desk, call: &Call, now: Timestamp) -> Result<Answer, Refused> {
         match call.parts().as_slice() {
             ["services", "oauth2", "token"] => return Ok(self.token(&mut desk.access, call, now)),
@@ -406,7 +452,7 @@ impl Inner {
         desk.used += 1;
         let by = By {
             now,
-            user: self.integration_user.clone(),
+            user: self.users.0.clone(),
             client: client_tag(call).unwrap_or_default().into(),
             via: Some((call.path.as_str().into(), desk.calls)),
         };
@@ -432,7 +478,7 @@ impl Inner {
             Ok(issued) => {
                 let mut body = json!({
                     "access_token": issued.access_token, "instance_url": self.base_url, "token_type": "Bearer",
-                    "id": format!("{}/id/{}", self.base_url, self.integration_user), "issued_at": now.millis().to_string(),
+                    "id": format!("{}/id/{}", self.base_url, self.users.0), "issued_at": now.millis().to_string(),
                 });
                 if let Some(refresh) = issued.refresh_token {
                     body["refresh_token"] = refresh.into();

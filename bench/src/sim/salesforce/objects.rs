@@ -58,9 +58,12 @@ fn object(name: &'static str, prefix: &'static str, keyed: Option<bool>, own: Ve
         ("CreatedById", Reference),
         ("LastModifiedById", Reference),
         ("IsDeleted", Bool),
-        ("MasterRecordId", Reference),
     ] {
         fields.push(Field::new(name, kind).read_only());
+    }
+    // Only what can be merged has it.
+    if matches!(name, "Contact" | "Account" | "Lead") {
+        fields.push(Field::new("MasterRecordId", Reference).read_only());
     }
     if name != "User" {
         fields.push(Field::new("OwnerId", Reference).refers(&["User"]));

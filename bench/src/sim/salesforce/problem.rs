@@ -13,11 +13,13 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) fields: Vec<String>,
+    /// Rows that a duplicate rule found, with the name of their object.
+    pub(super) matches: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new() }
+        Self { code, message: message.into(), fields: Vec::new(), matches: Vec::new() }
     }
 
     pub(super) fn field(mut self, name: &str) -> Self {
@@ -27,7 +29,20 @@ impl Problem {
 
     /// As the result of one record.
     pub(super) fn result(&self) -> Value {
-        json!({"statusCode": self.code, "message": self.message, "fields": self.fields})
+        let mut body = json!({"statusCode": self.code, "message": self.message, "fields": self.fields});
+        self.add_matches(&mut body);
+        body
+    }
+
+    fn add_matches(&self, body: &mut Value) {
+        let Some((object, _)) = self.matches.first() else { return };
+        let record = |(object, id): &(&str, String)| json!({"record": {"attributes": {"type": object}, "Id": id}, "matchConfidence": 100.0});
+        let records: Vec<Value> = self.matches.iter().map(record).collect();
+        body["duplicateResult"] = json!({
+            "allowSave": true, "duplicateRule": "Standard_Rule", "duplicateRuleEntityType": object,
+            "errorMessage": self.message,
+            "matchResults": [{"entityType": object, "matchRecords": records, "size": records.len(), "success": true}],
+        });
     }
 
     /// Status of a call on one row that fails with this error.
@@ -66,11 +81,12 @@ impl Refused {
     }
 
     pub(super) fn answer(&self) -> Answer {
-        let Problem { code, message, fields } = &self.problem;
+        let Problem { code, message, fields, .. } = &self.problem;
         let mut body = json!({"message": message, "errorCode": code});
         if !fields.is_empty() {
             body["fields"] = json!(fields);
         }
+        self.problem.add_matches(&mut body);
         Answer::json(self.status, &[body])
     }
 }

@@ -101,11 +101,38 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The standard duplicate rule, where the organisation has it switched on and the call does not override it.
+    pub(super) fn unlike_others(
+        &self,
+        call: &Call,
+        table: usize,
+        values: &BTreeMap<String, Value>,
+        own: Option<&str>,
+    ) -> Result<(), Problem> {
+        let allowed = call.header("sforce-duplicate-rule-header").is_some_and(|h| h.contains("allowSave=true"));
+        let object = self.org.tables[table].spec.name;
+        let email = values.get("Email").and_then(Value::as_str).map(str::to_lowercase);
+        let Some(email) = email.filter(|_| self.options.duplicate_rule && !allowed && object != "User") else {
+            return Ok(());
+        };
+        let holds = |row: &&super::org::Row| {
+            let there = row.fields.get("Email").and_then(Value::as_str).map(str::to_lowercase);
+            row.deleted.is_none() && Some(row.id.as_str()) != own && there.as_deref() == Some(email.as_str())
+        };
+        let found = self.org.tables[table].rows.values().filter(holds).map(|row| (object, row.id.clone()));
+        let matches: Vec<_> = found.collect();
+        if matches.is_empty() {
+            return Ok(());
+        }
+        Err(Problem { matches, ..Problem::new("DUPLICATES_DETECTED", "Use one of these records?") })
+    }
+
     fn create_row(&mut self, call: &Call, name: &str) -> Result<Answer, Refused> {
         self.writing(call)?;
         let table = self.org.table(name)?;
         let values = self.record(call, table)?;
         self.rejected(&call.path, &values)?;
+        self.unlike_others(call, table, &values, None)?;
         let id = self.org.create(table, values, &self.by)?;
         Ok(saved(201, &id, None))
     }
@@ -119,6 +146,7 @@ impl Session<'_> {
                 let values = self.record(call, table)?;
                 self.precondition(call, table, id)?;
                 self.rejected(&call.path, &values)?;
+                self.unlike_others(call, table, &values, super::id::id18(id).as_deref())?;
                 self.org.update(table, id, values, &self.by).map_err(lost)?;
                 Ok(Answer::empty(204))
             }
@@ -209,6 +237,7 @@ impl Session<'_> {
             return Err(Refused::new(400, Problem::new("INVALID_FIELD", text).field(key.0)));
         }
         self.rejected(&call.path, &values)?;
+        self.unlike_others(call, table, &values, id.as_deref())?;
         match id {
             Some(id) => {
                 self.org.update(table, &id, values, &self.by)?;

@@ -83,7 +83,7 @@ impl Hubspot {
     }
 
     async fn properties(&self, object: &ObjectType) -> Result<Option<Vec<Property>>, TargetError> {
-        let reply = self.client.send(Call::get(format!("/crm/v3/properties/{}", path_of(object)?))).await?;
+        let reply = self.listing(object).await?;
         match reply.status {
             StatusCode::OK => {
                 let answer: PropertiesAnswer = parse(&reply)?;
@@ -93,6 +93,10 @@ impl Hubspot {
             _ => Err(errors::whole_call(&reply, Effect::Read)),
         }
     }
+
+    async fn listing(&self, object: &ObjectType) -> Result<Reply, TargetError> {
+        self.client.send(Call::get(format!("/crm/v3/properties/{}", path_of(object)?))).await
+    }
 }
 
 impl Target for Hubspot {
@@ -100,6 +104,8 @@ impl Target for Hubspot {
         Pack { read: PACK, write: PACK }
     }
 
+    /// Every write is built, but nothing reaches it yet: a record of ours whose own webhook comes before the create's
+    /// answer would be made a second time.
     fn writable(&self) -> bool {
         false
     }
@@ -156,13 +162,14 @@ struct Input<'a> {
 
 impl<'a> ReadBody<'a> {
     fn new(call: &'a ReadCall, external_id_field: &'a str) -> Self {
-        let (id_property, key) = match call.by {
-            By::NativeId => (None, MERGED_IDS),
-            By::ExternalId => (Some(external_id_field), external_id_field),
-        };
+        let id_property = (call.by == By::ExternalId).then_some(external_id_field);
         let mut properties: Vec<&str> = call.fields.iter().map(|f| &**f).collect();
-        if !properties.contains(&key) {
-            properties.push(key);
+        // A property that the account does not have is left out of the answer and is no error.
+        let keys = [external_id_field, MERGED_IDS];
+        for key in if id_property.is_some() { &keys[..1] } else { &keys[..] } {
+            if !properties.contains(key) {
+                properties.push(key);
+            }
         }
         Self { id_property, inputs: call.ids.iter().map(|id| Input { id }).collect(), properties }
     }
@@ -195,11 +202,12 @@ struct Record {
 }
 
 impl Record {
-    fn found(&self, fields: &[NativeName]) -> Result<Found, TargetError> {
+    fn found(&self, fields: &[NativeName], external_id_field: &str) -> Result<Found, TargetError> {
         let at: Timestamp = self.updated_at.parse().map_err(|_| malformed("updatedAt is not a date and time"))?;
         let values: NativeValues =
             fields.iter().filter_map(|name| Some((name.clone(), value(self.properties.get(&**name)?)))).collect();
-        Ok(Found { id: self.id.clone(), version: Version { at, resolution: Resolution::Ms }, values })
+        let external_id = self.text(external_id_field).filter(|id| !id.is_empty()).map(str::to_owned);
+        Ok(Found { id: self.id.clone(), external_id, version: Version { at, resolution: Resolution::Ms }, values })
     }
 
     fn text(&self, property: &str) -> Option<&str> {
@@ -252,7 +260,7 @@ fn match_items(call: &ReadCall, external_id_field: &str, answer: BatchAnswer) ->
             };
             let fault = failed.get(id.as_str());
             match (found.get(&key).copied().or_else(|| survivor.filter(|_| fault.is_none())), fault) {
-                (Some(record), _) => Ok(ReadItem::Found(record.found(&call.fields)?)),
+                (Some(record), _) => Ok(ReadItem::Found(record.found(&call.fields, external_id_field)?)),
                 (None, Some(fault)) if !fault.is_absence() => Ok(ReadItem::Failed(fault.error())),
                 (None, Some(_) | None) => Ok(ReadItem::Missing { merged_into: None }),
             }
@@ -269,8 +277,7 @@ struct PropertiesAnswer {
 #[serde(rename_all = "camelCase")]
 struct Property {
     name: String,
-    #[serde(default)]
-    has_unique_value: bool,
+    has_unique_value: Option<bool>,
     #[serde(default)]
     modification_metadata: ModificationMetadata,
 }

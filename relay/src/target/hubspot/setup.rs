@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 
 use super::super::{Disposition, Prepared, TargetError};
-use super::{Hubspot, Property, errors, path_of};
+use super::{Hubspot, PropertiesAnswer, Property, errors, path_of};
 use crate::http::{Call, Effect};
 
 /// The property as it is made.
@@ -27,10 +27,8 @@ struct NewProperty<'a> {
 
 impl Hubspot {
     pub(super) async fn prepare_type(&self, object: &ObjectType) -> Result<Prepared, TargetError> {
-        let name = &self.external_id_field;
-        let properties = self.properties(object).await?;
-        let Some(properties) = properties else { return Ok(self.blocked(object, "HubSpot does not know this type")) };
-        match properties.iter().find(|p| p.name == *name) {
+        let Some(properties) = self.listed(object).await? else { return Ok(unclear("list")) };
+        match properties.iter().find(|p| p.name == self.external_id_field) {
             Some(property) if property.is_fit() => Ok(Prepared::Ready),
             Some(_) => Ok(self.blocked(
                 object,
@@ -39,6 +37,21 @@ impl Hubspot {
             None if self.makes_fields => self.make(object).await,
             None => Ok(self.blocked(object, "the property is missing and setup is \"never\"")),
         }
+    }
+
+    /// The properties, or `None` where the answer cannot be relied on: a stand-in for HubSpot need not know its metadata,
+    /// and an app need not be allowed to see them.
+    async fn listed(&self, object: &ObjectType) -> Result<Option<Vec<Property>>, TargetError> {
+        let reply = self.listing(object).await?;
+        if reply.is_unbuilt() || reply.status == StatusCode::FORBIDDEN {
+            return Ok(None);
+        }
+        if reply.status != StatusCode::OK {
+            return Err(errors::whole_call(&reply, Effect::Read));
+        }
+        let answer: Option<PropertiesAnswer> = serde_json::from_slice(&reply.body).ok();
+        // No account is without properties.
+        Ok(answer.map(|a| a.results).filter(|all| !all.is_empty()))
     }
 
     async fn make(&self, object: &ObjectType) -> Result<Prepared, TargetError> {
@@ -57,9 +70,12 @@ impl Hubspot {
         if reply.status.is_success() {
             return Ok(Prepared::Made);
         }
+        if reply.is_unbuilt() {
+            return Ok(unclear("make"));
+        }
         if reply.status == StatusCode::CONFLICT {
             // Somebody made it just now, or it lies in HubSpot's archive of properties.
-            let properties = self.properties(object).await?.unwrap_or_default();
+            let properties = self.listed(object).await?.unwrap_or_default();
             let fit = properties.iter().any(|p| p.name == self.external_id_field && p.is_fit());
             let archived = "HubSpot keeps an archived property of this name; restore or purge it";
             return Ok(if fit { Prepared::Ready } else { self.blocked(object, archived) });
@@ -83,9 +99,14 @@ impl Hubspot {
 }
 
 impl Property {
+    /// Nothing that is told of it speaks against it.
     fn is_fit(&self) -> bool {
-        self.has_unique_value && !self.modification_metadata.read_only_value
+        self.has_unique_value != Some(false) && !self.modification_metadata.read_only_value
     }
+}
+
+fn unclear(verb: &str) -> Prepared {
+    Prepared::Unclear { reason: format!("the address to {verb} properties does not answer as HubSpot's does") }
 }
 
 /// The group of properties that every account has for a type.

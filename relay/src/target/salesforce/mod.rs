@@ -14,13 +14,14 @@ mod soql;
 mod tests;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use headgate_schemas::{ObjectType, Timestamp, Value};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::{
@@ -60,6 +61,8 @@ pub struct Salesforce {
     base: String,
     call_options: HeaderValue,
     external_id_field: String,
+    /// Types in which that field does not exist or is hidden from us, so that reads must not ask for it.
+    without_id: Mutex<BTreeSet<&'static str>>,
 }
 
 /// What the answers of one read hold together.
@@ -93,25 +96,51 @@ impl Salesforce {
         let call_options = HeaderValue::try_from(format!("client={}", config.client))
             .map_err(|_| "client cannot be sent in a header")?;
         let base = format!("/services/data/v{version}");
-        Ok(Self { client, base, call_options, external_id_field: config.external_id_field.clone() })
+        let external_id_field = config.external_id_field.clone();
+        Ok(Self { client, base, call_options, external_id_field, without_id: Mutex::default() })
     }
 
     async fn send(&self, call: Call) -> Result<Reply, TargetError> {
         self.client.send(call.header(CALL_OPTIONS, self.call_options.clone())).await
     }
 
+    /// Reads ask for our own id beside the fields wanted. A column that does not exist spoils the whole query, so a type
+    /// that has none is read without it until set-up finds it there.
     async fn read_records(&self, call: &ReadCall) -> Result<Answered<ReadItem>, TargetError> {
         let sobject = type_of(&call.object)?;
+        let field = self.external_id_field.as_str();
+        let hidden = call.by == By::NativeId && self.without_id.lock().contains(sobject);
+        let answer = self.read_columns(call, sobject, (!hidden).then_some(field)).await;
+        match answer {
+            Err(error)
+                if call.by == By::NativeId
+                    && !hidden
+                    && error.code == "INVALID_FIELD"
+                    && error.message.contains(field) =>
+            {
+                self.without_id.lock().insert(sobject);
+                self.read_columns(call, sobject, None).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read_columns(
+        &self,
+        call: &ReadCall,
+        sobject: &'static str,
+        external_id: Option<&str>,
+    ) -> Result<Answered<ReadItem>, TargetError> {
         let key = match call.by {
             By::NativeId => "Id",
             By::ExternalId => &self.external_id_field,
         };
-        let columns = columns(key, &call.fields);
+        let columns = columns([key].into_iter().chain(external_id), &call.fields);
         let asked: Vec<Option<String>> = call.ids.iter().map(|id| canonical(call.by, id)).collect();
         let values: Vec<&str> = asked.iter().flatten().map(String::as_str).collect();
         let paths = soql::paths(&format!("{}/query", self.base), sobject, &columns, key, &values)?;
         let answer = self.rows(&paths).await?;
-        let found = index(call, key, &answer.rows)?;
+        let found = index(call, key, &self.external_id_field, &answer.rows)?;
         let missing: Vec<&str> = values.into_iter().filter(|id| !found.contains_key(*id)).collect();
         let survivors = if call.by == By::NativeId { self.survivors(sobject, &missing).await? } else { HashMap::new() };
         let items = asked.iter().map(|id| match id {
@@ -173,8 +202,7 @@ impl Salesforce {
     }
 
     async fn described(&self, object: &ObjectType) -> Result<Option<Vec<Field>>, TargetError> {
-        let path = format!("{}/sobjects/{}/describe", self.base, type_of(object)?);
-        let reply = self.send(Call::get(path)).await?;
+        let reply = self.description(object).await?;
         match reply.status {
             StatusCode::OK => {
                 let answer: Description = parse(&reply, Effect::Read)?;
@@ -183,6 +211,10 @@ impl Salesforce {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(errors::whole_call(&reply, Effect::Read)),
         }
+    }
+
+    async fn description(&self, object: &ObjectType) -> Result<Reply, TargetError> {
+        self.send(Call::get(format!("{}/sobjects/{}/describe", self.base, type_of(object)?))).await
     }
 }
 
@@ -230,9 +262,9 @@ fn type_of(object: &ObjectType) -> Result<&'static str, TargetError> {
 }
 
 /// The columns of a read. Salesforce refuses a column named twice, in whatever case.
-fn columns<'a>(key: &'a str, fields: &'a [NativeName]) -> Vec<&'a str> {
+fn columns<'a>(keys: impl Iterator<Item = &'a str>, fields: &'a [NativeName]) -> Vec<&'a str> {
     let mut columns = vec!["Id", "SystemModstamp"];
-    for name in std::iter::once(key).chain(fields.iter().map(|f| &**f)) {
+    for name in keys.chain(fields.iter().map(|f| &**f)) {
         if !columns.iter().any(|c| c.eq_ignore_ascii_case(name)) {
             columns.push(name);
         }
@@ -250,14 +282,19 @@ fn canonical(by: By, id: &str) -> Option<String> {
 }
 
 /// The rows by the id they were asked for.
-fn index(call: &ReadCall, key: &str, rows: &[Row]) -> Result<HashMap<String, ReadItem>, TargetError> {
+fn index(
+    call: &ReadCall,
+    key: &str,
+    external_id: &str,
+    rows: &[Row],
+) -> Result<HashMap<String, ReadItem>, TargetError> {
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
         let id = column(row, key)
             .and_then(|v| v.as_str())
             .and_then(|id| canonical(call.by, id))
             .ok_or_else(|| malformed("a row without its id", Effect::Read))?;
-        let item = ReadItem::Found(found_row(row, &call.fields)?);
+        let item = ReadItem::Found(found_row(row, &call.fields, external_id)?);
         if found.insert(id.clone(), item).is_some() && call.by == By::ExternalId {
             let message = "several records carry this external id; clear it in all but one";
             let error = TargetError::new("DUPLICATE_EXTERNAL_ID", message, Disposition::Conflict);
@@ -267,7 +304,7 @@ fn index(call: &ReadCall, key: &str, rows: &[Row]) -> Result<HashMap<String, Rea
     Ok(found)
 }
 
-fn found_row(row: &Row, fields: &[NativeName]) -> Result<Found, TargetError> {
+fn found_row(row: &Row, fields: &[NativeName], external_id: &str) -> Result<Found, TargetError> {
     let text = |name| column(row, name).and_then(|v| v.as_str());
     let id = text("Id").and_then(soql::id18).ok_or_else(|| malformed("a row without its Id", Effect::Read))?;
     let version = text("SystemModstamp")
@@ -275,7 +312,8 @@ fn found_row(row: &Row, fields: &[NativeName]) -> Result<Found, TargetError> {
         .ok_or_else(|| malformed("a row without a readable SystemModstamp", Effect::Read))?;
     let values =
         fields.iter().filter_map(|name| Some((name.clone(), Value::from(column(row, name)?.clone())))).collect();
-    Ok(Found { id: id.into_owned(), version, values })
+    let external_id = column(row, external_id).and_then(|v| v.as_str()).map(str::to_owned);
+    Ok(Found { id: id.into_owned(), external_id, version, values })
 }
 
 /// A column of a row. Salesforce answers in its own spelling, whatever case was asked for.
@@ -305,19 +343,15 @@ struct Description {
 #[serde(rename_all = "camelCase")]
 struct Field {
     name: String,
-    #[serde(default)]
-    createable: bool,
-    #[serde(default)]
-    updateable: bool,
-    #[serde(default)]
-    external_id: bool,
-    #[serde(default)]
-    unique: bool,
+    createable: Option<bool>,
+    updateable: Option<bool>,
+    external_id: Option<bool>,
+    unique: Option<bool>,
 }
 
 impl From<Field> for FieldInfo {
     fn from(f: Field) -> Self {
-        Self { name: Arc::from(f.name), createable: f.createable, updateable: f.updateable }
+        Self { name: Arc::from(f.name), createable: f.createable == Some(true), updateable: f.updateable == Some(true) }
     }
 }
 

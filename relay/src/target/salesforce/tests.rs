@@ -134,8 +134,8 @@ fn the_allocation_is_read_from_the_header() {
 #[test]
 fn no_column_is_asked_for_twice() {
     let fields: Vec<NativeName> = ["LastName", "id", "Relay_Id__c", "lastname"].map(Arc::from).into();
-    assert_eq!(columns("Relay_Id__c", &fields), ["Id", "SystemModstamp", "Relay_Id__c", "LastName"]);
-    assert_eq!(columns("Id", &fields), ["Id", "SystemModstamp", "LastName", "Relay_Id__c"]);
+    assert_eq!(columns(["Relay_Id__c"].into_iter(), &fields), ["Id", "SystemModstamp", "Relay_Id__c", "LastName"]);
+    assert_eq!(columns(["Id"].into_iter(), &fields), ["Id", "SystemModstamp", "LastName", "Relay_Id__c"]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn two_rows_with_one_external_id_are_a_conflict() {
         };
         row
     };
-    let found = index(&call, "Relay_Id__c", &[row("003000000000001"), row("003000000000002")]).unwrap();
+    let found = index(&call, "Relay_Id__c", "Relay_Id__c", &[row("003000000000001"), row("003000000000002")]).unwrap();
     let Some(ReadItem::Failed(error)) = found.get("x") else { panic!("{found:?}") };
     assert_eq!(error.disposition, Disposition::Conflict);
 }

@@ -202,8 +202,12 @@ pub fn precondition(call: &WriteCall) -> Option<Version> {
 
 /// The answer to a read. `date` is the CRM's clock, where it is told.
 pub fn read(member: usize, snapshot: &Snapshot, date: Option<Timestamp>) -> ReplyResult {
-    let found =
-        Found { id: real::native_id(member), version: version(snapshot.version), values: values(&snapshot.cells) };
+    let found = Found {
+        id: real::native_id(member),
+        external_id: None,
+        version: version(snapshot.version),
+        values: values(&snapshot.cells),
+    };
     ReplyResult::Read(Ok(Answered { items: vec![ReadItem::Found(found)], date, quota: Vec::new() }))
 }
 

@@ -215,7 +215,7 @@ fn found(id: RecordId, row: &Row) -> Found {
     let mut values = NativeValues::new();
     values.insert("email".into(), row.email.as_deref().map_or(Value::Null, |email| Value::text(address(email))));
     values.insert("phone".into(), Value::text(row.phone.to_string()));
-    Found { id: native(id), version: version(row.at), values }
+    Found { id: native(id), external_id: None, version: version(row.at), values }
 }
 
 fn missing(row: &Row) -> ReadItem {
