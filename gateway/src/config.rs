@@ -1,14 +1,17 @@
 //! Settings of the gateway, already checked: the program parses its file into these and reports every fault there.
 //!
-//! They must not know files or the environment. The surprising thing: every limit of the process stands in [`Limits`],
+//! They must not know the environment, nor any file but those of certificates, which change while we run. The surprising thing: every limit of the process stands in [`Limits`],
 //! each with what happens when it is reached.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headgate_schemas::{System, Timestamp};
 use secrecy::SecretString;
+
+pub use crate::peer::{InvalidNetwork, Network};
 
 /// Everything the gateway is told. Every limit of the process stands here.
 #[derive(Clone, Debug)]
@@ -22,6 +25,36 @@ pub struct GatewayConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// Limits.
     pub limits: Limits,
+    /// Proxies whose word about who is behind them is believed, for counting strangers only. They are exempt from the
+    /// limits per address. By default the loopback: a proxy or a tunnel of this machine carries everybody.
+    pub trusted_proxies: Vec<Network>,
+    /// The certificate to show; without it connections are in clear.
+    pub tls: Option<TlsConfig>,
+}
+
+impl GatewayConfig {
+    /// A gateway in clear at `listen` with the default limits.
+    pub fn new(listen: SocketAddr, endpoints: Vec<EndpointConfig>) -> Self {
+        Self {
+            listen,
+            public_url: None,
+            endpoints,
+            limits: Limits::default(),
+            trusted_proxies: Network::LOOPBACK.to_vec(),
+            tls: None,
+        }
+    }
+}
+
+/// The certificate of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The chain, PEM, the gateway's own certificate first.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// How often the files are looked at. At least a second.
+    pub reload: Duration,
 }
 
 /// Limits of the gateway. Full-policy in each line.
@@ -29,15 +62,18 @@ pub struct GatewayConfig {
 pub struct Limits {
     /// Open connections; one more is closed at once.
     pub connections: usize,
+    /// Open connections from one address that is no trusted proxy; one more is closed at once.
+    pub connections_per_address: usize,
     /// Body bytes held by all open requests; more is answered 503 with `Retry-After`, body unread.
     pub inflight_bytes: usize,
     /// Body of one request when the provider sets no larger one; more is answered 413.
     pub body_bytes: usize,
-    /// From accept, or from the previous answer, to the end of the header; then the connection is closed.
+    /// From accept to the first byte, or to the end of the TLS handshake; from there, or from the previous answer, to
+    /// the end of the header; then the connection is closed.
     pub header_timeout: Duration,
     /// From the end of the header to the end of the body; then 408.
     pub body_timeout: Duration,
-    /// Slowest body, bytes per second, measured after the first second; slower is answered 408.
+    /// Slowest body, bytes per second on average, five seconds free; slower is answered 408.
     pub body_min_rate: usize,
     /// Header bytes of one request; more is answered 431 by the HTTP library.
     pub header_bytes: usize,
@@ -45,9 +81,20 @@ pub struct Limits {
     pub headers: usize,
     /// One record of the stream; a larger change goes without its values and is marked to be fetched.
     pub record_bytes: usize,
-    /// Verified requests per second of one endpoint, with a burst of one second; more is answered as its provider
-    /// understands it, normally 429 with `Retry-After`.
+    /// Verified requests per second of one account at one endpoint, with a burst of one second; more is answered as
+    /// its provider understands it, normally 429 with `Retry-After`. A request with events of several accounts is
+    /// refused only when all of them are over.
     pub endpoint_rate: u32,
+    /// Failed verifications per second of one stranger at one endpoint, with a burst of ten seconds; beyond it whatever
+    /// that stranger sends there is refused for five seconds, unread.
+    pub failure_rate: u32,
+    /// Strangers whose failures are counted; beyond it the least recent are forgotten.
+    pub failing_peers: u64,
+    /// Streams of one HTTP/2 connection answered at once; the client is told and waits.
+    pub h2_streams: u32,
+    /// Streams of one HTTP/2 connection reset by its client before they were answered; beyond it the connection is
+    /// closed.
+    pub h2_resets: usize,
     /// From the last body byte to the answer; then 503 and the provider sends again.
     pub append_deadline: Duration,
     /// Keys remembered as already published; beyond it the oldest are forgotten and the relay recognises repeats.
@@ -65,7 +112,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            connections: 16_000,
+            connections_per_address: 1_000,
             inflight_bytes: 64 << 20,
             body_bytes: 1 << 20,
             header_timeout: Duration::from_secs(10),
@@ -75,6 +123,10 @@ impl Default for Limits {
             headers: 100,
             record_bytes: 900_000,
             endpoint_rate: 5_000,
+            failure_rate: 100,
+            failing_peers: 10_000,
+            h2_streams: 100,
+            h2_resets: 50,
             append_deadline: Duration::from_secs(2),
             dedup_keys: 250_000,
             unrouted_bytes: 16 << 20,
@@ -152,6 +204,8 @@ pub struct EndpointConfig {
     pub credential: Credential,
     /// From then on the second of two live secrets is no longer accepted.
     pub second_secret_expires: Option<Timestamp>,
+    /// A call must come over a connection whose client showed a certificate of this authority (PEM). Needs TLS.
+    pub client_ca_file: Option<PathBuf>,
     /// HubSpot: accept the forgeable v1 and v2 signatures.
     pub allow_legacy: bool,
     /// HubSpot: also compute v3 over the URL as sent.
@@ -177,6 +231,7 @@ impl EndpointConfig {
             owners,
             credential,
             second_secret_expires: None,
+            client_ca_file: None,
             allow_legacy: false,
             raw_url_fallback: false,
             allowed_origins: Vec::new(),

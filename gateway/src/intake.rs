@@ -1,7 +1,7 @@
 //! One request from its first byte to its reply. The only place that knows the order of the steps.
 //!
 //! ```text
-//! route → limit::admit → limit::read_body → Provider::verify → limit::Rate::take → Provider::changes
+//! route → limit::admit → limit::Failures → limit::read_body → Provider::verify → Provider::changes → limit::Rates::take
 //!       → dedup::reserve → order → publish → Sink::append → dedup::commit → Provider::accepted
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! next attempt finds what became of it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,12 +23,14 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
-use crate::config::{Limits, ProviderName};
+use crate::config::{Limits, Network, ProviderName};
 use crate::dedup::{Dedup, Reserved};
-use crate::limit::{self, Admission, BodyFault, Permit};
+use crate::limit::{self, Admission, BodyFault, Failures, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
-use crate::provider::{self, Answer, Body, Call, Endpoint, Malformed, Provider, Reading, Unrouted};
+use crate::peer::{self, Peer};
+use crate::provider::{self, Answer, Body, Call, Endpoint, Malformed, Provider, Reading, Signed, Unrouted};
 use crate::publish::{self, Publisher};
+use crate::rejected::{self, Expected, Rejected, RejectedCall};
 use crate::route::{Route, route};
 use crate::signature::Refusal;
 use crate::step;
@@ -66,6 +69,9 @@ pub(crate) enum Rejection {
     /// Believed and too fast; with the status its provider understands.
     #[error("too many requests, slow down")]
     TooFast(StatusCode),
+    /// Too many failures of this stranger; with the status its provider understands.
+    #[error("too many requests that failed verification, try again later")]
+    TooManyFailures(StatusCode),
     /// Believed and not understood.
     #[error("{0}")]
     Malformed(Malformed),
@@ -85,7 +91,7 @@ impl Rejection {
             Self::Malformed(provider::UNKNOWN_FORMAT) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorised(_) => StatusCode::UNAUTHORIZED,
-            Self::TooFast(status) => status,
+            Self::TooFast(status) | Self::TooManyFailures(status) => status,
             Self::Busy | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -101,6 +107,7 @@ impl Rejection {
             Self::Busy => "busy",
             Self::Unauthorised(refusal) => refusal.label(),
             Self::TooFast(_) => "too_fast",
+            Self::TooManyFailures(_) => "too_many_failures",
             Self::Malformed(_) => "malformed",
             Self::NotStored => "not_stored",
         }
@@ -134,6 +141,12 @@ pub(crate) struct Intake {
     pub dedup: Arc<Dedup>,
     /// The way to the stream.
     pub publisher: Arc<Publisher>,
+    /// Failures of strangers.
+    pub failures: Failures,
+    /// Whose word about strangers is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Calls that were refused.
+    pub rejected: Rejected,
     /// Events of accounts without a connection.
     pub unrouted: UnroutedEvents,
     /// Counters.
@@ -148,6 +161,18 @@ struct Received {
     body: Bytes,
     at: Timestamp,
     permit: Permit,
+}
+
+/// Where a request wants to go, and who brings it.
+struct Door<'a> {
+    name: ProviderName,
+    key: &'a str,
+    provider: &'static dyn Provider,
+    endpoint: Option<&'a Arc<Endpoint>>,
+    peer: Option<Arc<Peer>>,
+    /// The address to count failures by; none behind a proxy that names nobody.
+    stranger: Option<IpAddr>,
+    at: Timestamp,
 }
 
 impl Intake {
@@ -188,25 +213,18 @@ impl Intake {
         key: &str,
         at: Timestamp,
     ) -> Result<Answer, Rejection> {
-        let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
-        plain_encoding(request.headers())?;
-        let provider = provider::find(name);
-        let cap = provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
-        let (parts, body) = request.into_parts();
-        let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
+        let door = self.door(&request, name, key, at);
+        let received = self.body(request, &door).await.inspect_err(|rejection| self.note(&door, None, *rejection))?;
         pass(step::RECEIVED);
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
-        let received = Received { parts, body, at, permit };
-        let endpoint = self.believe(&received, name, key, provider)?;
-        pass(step::VERIFIED);
-        let taken = endpoint.rate.lock().take(Instant::now());
-        taken.map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
-        let reading = self.read(&received, &endpoint, provider)?;
+        let provider = door.provider;
+        let understood = self.understand(&received, &door);
+        let reading = understood.inspect_err(|rejection| self.note(&door, Some(&received), *rejection))?;
         pass(step::PARSED);
         if reading.changes.is_empty() {
             return Ok(provider.accepted());
         }
-        let work = self.publish(&endpoint, provider, reading, received.permit);
+        let work = self.publish(name, provider, reading, received.permit);
         match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(true)) => {
                 pass(step::ACCEPTED);
@@ -216,17 +234,55 @@ impl Intake {
         }
     }
 
+    /// Where the request wants to go and who brings it.
+    fn door<'a>(&'a self, request: &Request<Incoming>, name: ProviderName, key: &'a str, at: Timestamp) -> Door<'a> {
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let trusted = &self.trusted_proxies;
+        let stranger = peer.as_ref().and_then(|peer| peer::stranger(peer.address, request.headers(), trusted));
+        let endpoint = self.endpoints.get(&(name, key.to_owned()));
+        Door { name, key, provider: provider::find(name), endpoint, peer, stranger, at }
+    }
+
+    /// Reads the body within the limits.
+    async fn body(&self, request: Request<Incoming>, door: &Door<'_>) -> Result<Received, Rejection> {
+        let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
+        let place = door.endpoint.map(|endpoint| endpoint.number);
+        if door.stranger.is_some_and(|stranger| self.failures.refuses(stranger, place, tokio::time::Instant::now())) {
+            return Err(Rejection::TooManyFailures(door.provider.slow_down()));
+        }
+        plain_encoding(request.headers())?;
+        let cap = door.provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
+        let (parts, body) = request.into_parts();
+        let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
+        Ok(Received { parts, body, at: door.at, permit })
+    }
+
+    /// Verifies, reads, and checks the rate of whose events these are.
+    fn understand(&self, received: &Received, door: &Door<'_>) -> Result<Reading, Rejection> {
+        let provider = door.provider;
+        let endpoint = self.believe(received, door).inspect_err(|rejection| {
+            if let (Rejection::Unauthorised(_), Some(stranger)) = (rejection, door.stranger) {
+                let place = door.endpoint.map(|endpoint| endpoint.number);
+                self.failures.count(stranger, place, tokio::time::Instant::now());
+            }
+        })?;
+        pass(step::VERIFIED);
+        let url = self.url(received);
+        let mut reading =
+            provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
+        let accounts = reading.changes.iter().map(|change| change.source.account.as_str());
+        let accounts = accounts.chain(reading.unrouted.iter().map(|event| event.account.as_str()));
+        endpoint.rates.take(accounts).map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
+        self.count(endpoint, &reading);
+        self.keep_unrouted(&endpoint.config.name, &mut reading.unrouted, received.at);
+        Ok(reading)
+    }
+
     /// Finds the endpoint and checks the signature over the raw bytes.
-    fn believe(
-        &self,
-        received: &Received,
-        name: ProviderName,
-        key: &str,
-        provider: &'static dyn Provider,
-    ) -> Result<Arc<Endpoint>, Rejection> {
+    fn believe<'a>(&self, received: &Received, door: &Door<'a>) -> Result<&'a Endpoint, Rejection> {
         let unknown = Rejection::Unauthorised(Refusal::UnknownEndpoint);
-        let found = self.endpoints.get(&(name, key.to_owned()));
-        let Some(endpoint) = found.map(Arc::as_ref).or_else(|| self.decoys.get(&name)) else { return Err(unknown) };
+        let (found, provider) = (door.endpoint.map(Arc::as_ref), door.provider);
+        let Some(endpoint) = found.or_else(|| self.decoys.get(&door.name)) else { return Err(unknown) };
         let started = Instant::now();
         let url = self.url(received);
         endpoint.expire(received.at);
@@ -235,20 +291,18 @@ impl Intake {
         self.metrics.verify_seconds.get_or_create(&Scheme { scheme }).observe(started.elapsed().as_secs_f64());
         let Some(endpoint) = found else { return Err(unknown) };
         verdict.map_err(Rejection::Unauthorised)?;
+        if let Some(authority) = &endpoint.clients {
+            let now = received.at.since(Timestamp::from_micros(0));
+            if !door.peer.as_ref().is_some_and(|peer| authority.vouches_for(peer, now)) {
+                return Err(Rejection::Unauthorised(Refusal::ClientCertificate));
+            }
+        }
         endpoint.verified(received.at);
-        Ok(Arc::clone(endpoint))
+        Ok(endpoint)
     }
 
-    /// Reads the changes and counts what is not one.
-    fn read(
-        &self,
-        received: &Received,
-        endpoint: &Endpoint,
-        provider: &'static dyn Provider,
-    ) -> Result<Reading, Rejection> {
-        let url = self.url(received);
-        let mut reading =
-            provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
+    /// Counts what a call held.
+    fn count(&self, endpoint: &Endpoint, reading: &Reading) {
         let source = endpoint.config.provider.as_str();
         for change in &reading.changes {
             let object = object_label(change.object.kind.as_str());
@@ -259,8 +313,6 @@ impl Intake {
                 self.metrics.ignored.get_or_create(&Reason { source, reason }).inc_by(count);
             }
         }
-        self.keep_unrouted(&endpoint.config.name, &mut reading.unrouted, received.at);
-        Ok(reading)
     }
 
     fn keep_unrouted(&self, endpoint: &str, unrouted: &mut Vec<Unrouted>, at: Timestamp) {
@@ -276,17 +328,48 @@ impl Intake {
         }
     }
 
+    /// Keeps a refused call for whoever wonders why nothing arrives. What is our own fault is no refusal.
+    fn note(&self, door: &Door<'_>, received: Option<&Received>, rejection: Rejection) {
+        if matches!(rejection, Rejection::Busy | Rejection::NotStored) {
+            return;
+        }
+        let detail = match rejection {
+            Rejection::Unauthorised(refusal) => refusal.to_string(),
+            other => other.to_string(),
+        };
+        let expected = match (received, door.endpoint) {
+            (Some(received), Some(_)) => {
+                let url = self.url(received);
+                let Signed { scheme, url, timestamp } = door.provider.signed(&received.call(&url));
+                let timestamp = timestamp.map(|text| provider::bounded(&text, 64));
+                Some(Expected { scheme, url: url.map(|url| rejected::hidden(&url, door.key)), timestamp })
+            }
+            _ => None,
+        };
+        self.rejected.note(RejectedCall {
+            at: door.at,
+            endpoint: door.endpoint.map(|endpoint| endpoint.config.name.clone()),
+            provider: door.name.as_str(),
+            peer: door.stranger.or_else(|| door.peer.as_ref().map(|peer| peer.address)),
+            status: rejection.status().as_u16(),
+            reason: rejection.label(),
+            detail,
+            expected,
+            body_bytes: received.map_or(0, |received| received.body.len()),
+        });
+    }
+
     /// Reserves and publishes in a task of its own, which keeps the request's share of memory until the end.
     fn publish(
         &self,
-        endpoint: &Endpoint,
+        name: ProviderName,
         provider: &'static dyn Provider,
         reading: Reading,
         permit: Permit,
     ) -> tokio::task::JoinHandle<bool> {
         let reserved = publish::reserve(&self.dedup, provider, &reading.changes);
         pass(step::RESERVED);
-        let source = endpoint.config.provider.as_str();
+        let source = name.as_str();
         for reserved in &reserved {
             let result = match reserved {
                 Reserved::New(_) => "new",
@@ -329,7 +412,7 @@ impl Intake {
             *reply.body_mut() = Full::new(Bytes::from(format!("{rejection}\n")));
             reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         }
-        if rejection.status() == StatusCode::SERVICE_UNAVAILABLE || matches!(rejection, Rejection::TooFast(_)) {
+        if matches!(reply.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             reply.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if rejection == Rejection::WrongMethod {

@@ -6,10 +6,10 @@
 //! server    accept, connection limits, header time-outs
 //! route     POST /in/{provider}/{key}
 //! intake    the order of what follows
-//!   limit     bytes in flight, capped body             503, 413, 408
+//!   limit     bytes in flight, strangers that failed too often, capped body      503, 429, 413, 408
 //!   provider  verify over raw bytes                    401
-//!   limit     requests per second of the endpoint      429
 //!   provider  foreign JSON to changes                  400; unknown kinds are acknowledged
+//!   limit     requests per second of the account       429, or 503 where the provider must not see that
 //!   dedup     reserve: known → answered as accepted; in flight → shares the fate
 //!   order     a bounded wait for stragglers of one record
 //!   publish   encode, Sink::append                     acknowledged, or 503
@@ -29,15 +29,18 @@ use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Sink;
 use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
+use rustls::RootCertStore;
 use tokio::net::TcpListener;
 
 use crate::config::{EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
 use crate::dedup::Dedup;
 use crate::intake::Intake;
-use crate::limit::Admission;
+use crate::limit::{Admission, Failures};
 use crate::metrics::Metrics;
 use crate::provider::Endpoint;
 use crate::publish::Publisher;
+use crate::rejected::Rejected;
+use crate::tls::{ClientAuthority, Tls};
 use crate::unrouted::UnroutedEvents;
 
 pub mod config;
@@ -46,19 +49,24 @@ mod intake;
 mod limit;
 mod metrics;
 mod order;
+mod peer;
 mod provider;
 mod publish;
+mod rejected;
 mod route;
 mod server;
 mod signature;
 mod status;
 mod step;
+mod tls;
 mod unrouted;
 pub mod vectors;
 
+pub use rejected::{Expected, RejectedCall};
 pub use signature::KeyError;
 pub use status::{EndpointStatus, SecretStatus};
 pub use step::STEPS;
+pub use tls::TlsError;
 pub use unrouted::{UnroutedAccount, UnroutedEvent};
 
 /// Why a gateway did not start. Names endpoints, never their keys or secrets.
@@ -87,6 +95,15 @@ pub enum StartError {
         /// The other name.
         second: String,
     },
+    /// A certificate, a key or an authority cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// An endpoint asks for client certificates and connections are in clear.
+    #[error("endpoint {endpoint} asks for client certificates; give the gateway a certificate of its own")]
+    NeedsTls {
+        /// Its name.
+        endpoint: String,
+    },
     /// An endpoint's credential is not what its provider needs.
     #[error("endpoint {endpoint} {source}")]
     Credential {
@@ -102,6 +119,7 @@ pub enum StartError {
 pub struct Gateway {
     local_addr: SocketAddr,
     intake: Arc<Intake>,
+    tls: Option<Arc<Tls>>,
     shutdown: Shutdown,
 }
 
@@ -140,6 +158,20 @@ impl Gateway {
         list
     }
 
+    /// Calls that were refused, the last one first. Bounded per endpoint.
+    pub fn rejected(&self) -> Vec<RejectedCall> {
+        self.intake.rejected.list()
+    }
+
+    /// Takes up a changed certificate at once instead of at the next look; tells whether there was one. Blocks while it
+    /// reads the files. Open connections keep the certificate they began with.
+    ///
+    /// # Errors
+    /// When the files cannot be used; the old certificate stays.
+    pub fn reload_certificate(&self) -> Result<bool, TlsError> {
+        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload())
+    }
+
     /// Accounts whose events came to an endpoint and whom no connection has, the one heard of last first.
     pub fn unrouted(&self) -> Vec<UnroutedAccount> {
         self.intake.unrouted.list(time::now())
@@ -162,12 +194,15 @@ pub async fn start(
     metrics: &mut Registry,
     shutdown: &Shutdown,
 ) -> Result<Gateway, StartError> {
-    let GatewayConfig { listen, public_url, endpoints, limits } = config;
-    let endpoints = doors(endpoints, limits.endpoint_rate)?;
+    let GatewayConfig { listen, public_url, endpoints, limits, trusted_proxies, tls } = config;
+    let mut authorities = RootCertStore::empty();
+    let endpoints = doors(endpoints, limits.endpoint_rate, tls.is_some(), &mut authorities)?;
+    let tls = tls.map(|tls| Tls::load(tls, authorities)).transpose()?.map(Arc::new);
     let listen_error = |source| StartError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
     let local_addr = listener.local_addr().map_err(listen_error)?;
-    let public_url = public_url.unwrap_or_else(|| format!("http://{local_addr}"));
+    let public_url =
+        public_url.unwrap_or_else(|| format!("{}://{local_addr}", if tls.is_some() { "https" } else { "http" }));
     let public_url = public_url.trim_end_matches('/').to_owned();
 
     let metrics = Metrics::register(metrics);
@@ -179,6 +214,9 @@ pub async fn start(
         decoys: decoys(),
         public_url,
         admission: Admission::new(limits.inflight_bytes),
+        failures: Failures::new(limits.failure_rate, limits.failing_peers),
+        trusted_proxies,
+        rejected: Rejected::default(),
         unrouted: UnroutedEvents::new(&limits),
         limits,
         dedup,
@@ -187,20 +225,35 @@ pub async fn start(
         shutdown: shutdown.clone(),
     });
     shutdown.spawn("order", publisher.drive());
-    shutdown.spawn("accept", server::accept(listener, Arc::clone(&intake), shutdown.clone()));
-    Ok(Gateway { local_addr, intake, shutdown: shutdown.clone() })
+    if let Some(tls) = &tls {
+        shutdown.spawn("certificate", Arc::clone(tls).watch(intake.metrics.clone(), shutdown.clone()));
+    }
+    shutdown.spawn("accept", server::accept(listener, Arc::clone(&intake), tls.clone(), shutdown.clone()));
+    Ok(Gateway { local_addr, intake, tls, shutdown: shutdown.clone() })
 }
 
 type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;
 
 /// The endpoints by provider and key.
-fn doors(endpoints: Vec<EndpointConfig>, rate: u32) -> Result<Doors, StartError> {
+fn doors(
+    endpoints: Vec<EndpointConfig>,
+    rate: u32,
+    tls: bool,
+    authorities: &mut RootCertStore,
+) -> Result<Doors, StartError> {
     let mut doors = Doors::default();
-    for config in endpoints {
+    for (number, config) in endpoints.into_iter().enumerate() {
         if config.key.is_empty() {
             return Err(StartError::EmptyKey { endpoint: config.name });
         }
-        let endpoint = door(config, rate)?;
+        if config.client_ca_file.is_some() && !tls {
+            return Err(StartError::NeedsTls { endpoint: config.name });
+        }
+        let mut endpoint = door(config, rate)?;
+        endpoint.number = number;
+        if let Some(file) = &endpoint.config.client_ca_file {
+            endpoint.clients = Some(ClientAuthority::load(file, authorities)?);
+        }
         let place = (endpoint.config.provider, endpoint.config.key.clone());
         if let Some(first) = doors.get(&place) {
             let (first, second) = (first.config.name.clone(), endpoint.config.name);

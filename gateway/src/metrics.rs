@@ -59,6 +59,13 @@ pub(crate) struct Why {
     pub reason: &'static str,
 }
 
+/// By how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reloaded {
+    /// `ok` or `failed`.
+    pub result: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All of them; clones of one state.
@@ -79,6 +86,7 @@ pub(crate) struct Metrics {
     pub order_late: Counter,
     pub produce_seconds: Histogram,
     pub produce_errors: Family<Why, Counter>,
+    pub tls_reloads: Family<Reloaded, Counter>,
 }
 
 impl Metrics {
@@ -100,6 +108,7 @@ impl Metrics {
             order_late: Counter::default(),
             produce_seconds: seconds(),
             produce_errors: Family::default(),
+            tls_reloads: Family::default(),
         };
         m.register_requests(registry);
         m.register_pipeline(registry);
@@ -113,6 +122,7 @@ impl Metrics {
         r.register("gw_rejected", "Requests that were not accepted", self.rejected.clone());
         r.register("gw_inflight_requests", "Requests being answered", self.inflight.clone());
         r.register("gw_connections", "Open connections", self.connections.clone());
+        r.register("gw_tls_reloads", "Changed certificates taken up, or not", self.tls_reloads.clone());
     }
 
     fn register_pipeline(&self, r: &mut Registry) {

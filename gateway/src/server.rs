@@ -5,6 +5,7 @@
 //! first complete header and between requests.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,37 +15,60 @@ use headgate_schemas::shutdown::Shutdown;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::config::Limits;
 use crate::intake::Intake;
+use crate::limit::{Addresses, Seat};
 use crate::metrics::{Metrics, Reason};
+use crate::peer::{self, Peer};
+use crate::tls::Tls;
 
-/// Streams of one HTTP/2 connection answered at once.
-const STREAMS: u32 = 100;
 /// After a failed accept (no free descriptors) the loop waits this long instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Smallest buffer the HTTP library takes.
 const LEAST_BUFFER: usize = 8_192;
+/// Bytes of one HTTP/2 stream that may be on their way unread, and of all streams of a connection together.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What all connections share.
+struct Server {
+    http: auto::Builder<TokioExecutor>,
+    intake: Arc<Intake>,
+    tls: Option<Arc<Tls>>,
+    slots: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    shutdown: Shutdown,
+}
 
 /// Accepts connections until the stop; then the listener is closed at once and open connections finish their requests.
-pub(crate) async fn accept(listener: TcpListener, intake: Arc<Intake>, shutdown: Shutdown) {
-    let slots = Arc::new(Semaphore::new(intake.limits.connections.min(Semaphore::MAX_PERMITS)));
-    let http = Arc::new(http(&intake.limits));
+pub(crate) async fn accept(listener: TcpListener, intake: Arc<Intake>, tls: Option<Arc<Tls>>, shutdown: Shutdown) {
+    let server = Arc::new(Server {
+        http: http(&intake.limits),
+        slots: Arc::new(Semaphore::new(intake.limits.connections.min(Semaphore::MAX_PERMITS))),
+        addresses: Arc::default(),
+        tls,
+        intake,
+        shutdown,
+    });
     loop {
         let accepted = tokio::select! {
-            () = shutdown.stopped() => return,
+            () = server.shutdown.stopped() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => {
-                    let connection = connection(stream, slot, Arc::clone(&http), Arc::clone(&intake), shutdown.clone());
-                    shutdown.spawn("connection", connection);
+            Ok((stream, from)) => match server.open(from) {
+                Ok(open) => {
+                    let connection = Arc::clone(&server).connection(stream, from.ip(), open);
+                    server.shutdown.spawn("connection", connection);
                 }
-                Err(_) => {
-                    intake.metrics.rejected.get_or_create(&Reason { source: "none", reason: "connections" }).inc();
+                Err(reason) => {
+                    let rejected = &server.intake.metrics.rejected;
+                    rejected.get_or_create(&Reason { source: "none", reason }).inc();
                     drop(stream);
                 }
             },
@@ -66,7 +90,11 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits.h2_streams)
+        .max_pending_accept_reset_streams(limits.h2_resets)
+        .max_local_error_reset_streams(limits.h2_resets)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.header_timeout);
     http
@@ -88,69 +116,107 @@ impl Drop for Ending {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    slot: OwnedSemaphorePermit,
-    http: Arc<auto::Builder<TokioExecutor>>,
-    intake: Arc<Intake>,
-    shutdown: Shutdown,
-) {
-    let _open = Open::new(intake.metrics.clone(), slot);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection broke before its first byte");
-        return;
+impl Server {
+    /// A place for one more connection, or the limit that has none.
+    fn open(&self, from: SocketAddr) -> Result<Open, &'static str> {
+        let limits = &self.intake.limits;
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| "connections")?;
+        let seat = if peer::is_trusted(from.ip(), &self.intake.trusted_proxies) {
+            None
+        } else {
+            let address = peer::counted(from.ip());
+            Some(self.addresses.take(address, limits.connections_per_address).ok_or("connections_per_address")?)
+        };
+        Ok(Open::new(self.intake.metrics.clone(), slot, seat))
     }
-    let idle = intake.limits.header_timeout;
-    let activity = Arc::new(Activity::default());
-    let counted = Arc::clone(&activity);
-    let service = service_fn(move |request| {
-        counted.begun.fetch_add(1, Ordering::Relaxed);
-        let ending = Ending(Arc::clone(&counted));
-        let intake = Arc::clone(&intake);
-        async move {
-            let _ending = ending;
-            Ok::<_, Infallible>(intake.receive(request).await)
+
+    /// One connection to its end.
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, _open: Open) {
+        let patience = self.intake.limits.header_timeout;
+        let begun = async {
+            stream.set_nodelay(true)?;
+            // A connection that says nothing costs a socket and this wait, and no buffers of the HTTP library.
+            stream.peek(&mut [0]).await
+        };
+        let begun = tokio::select! {
+            () = self.shutdown.stopped() => return,
+            begun = timeout(patience, begun) => begun,
+        };
+        match begun {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return tracing::debug!(%error, "a connection broke before its first byte"),
+            Err(_) => return tracing::debug!("a connection said nothing"),
         }
-    });
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let mut stopping = false;
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + idle, idle);
-    let mut begun_before = 0;
-    loop {
-        tokio::select! {
-            served = serving.as_mut() => {
-                if let Err(error) = served {
-                    tracing::debug!(error = %error, "a connection ended early");
-                }
-                return;
+        let Some(tls) = &self.tls else {
+            let peer = Arc::new(Peer { address, certificates: Arc::from([]) });
+            return self.serve(stream, peer).await;
+        };
+        let stream = match timeout(patience, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => return tracing::debug!("a TLS handshake did not end in time"),
+        };
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificates = certificates.iter().map(|c| c.clone().into_owned()).collect();
+        self.serve(stream, Arc::new(Peer { address, certificates })).await;
+    }
+
+    /// Answers requests until the connection ends, idles, or the stop.
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, peer: Arc<Peer>) {
+        let idle = self.intake.limits.header_timeout;
+        let activity = Arc::new(Activity::default());
+        let (counted, intake) = (Arc::clone(&activity), Arc::clone(&self.intake));
+        let service = service_fn(move |mut request: hyper::Request<_>| {
+            counted.begun.fetch_add(1, Ordering::Relaxed);
+            let ending = Ending(Arc::clone(&counted));
+            let intake = Arc::clone(&intake);
+            request.extensions_mut().insert(Arc::clone(&peer));
+            async move {
+                let _ending = ending;
+                Ok::<_, Infallible>(intake.receive(request).await)
             }
-            () = shutdown.stopped(), if !stopping => {
-                stopping = true;
-                serving.as_mut().graceful_shutdown();
-            }
-            _ = ticks.tick() => {
-                let (begun, ended) = (activity.begun.load(Ordering::Relaxed), activity.ended.load(Ordering::Relaxed));
-                // Nothing open and nothing new for a whole tick: cut it. A graceful end would wait for a client that
-                // may never say anything again.
-                if begun == ended && begun == begun_before {
+        });
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut stopping = false;
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + idle, idle);
+        let mut begun_before = 0;
+        loop {
+            tokio::select! {
+                served = serving.as_mut() => {
+                    if let Err(error) = served {
+                        tracing::debug!(error = %error, "a connection ended early");
+                    }
                     return;
                 }
-                begun_before = begun;
+                () = self.shutdown.stopped(), if !stopping => {
+                    stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                _ = ticks.tick() => {
+                    let begun = activity.begun.load(Ordering::Relaxed);
+                    // Nothing open and nothing new for a whole tick: cut it. A graceful end would wait for a client
+                    // that may never say anything again.
+                    if begun == activity.ended.load(Ordering::Relaxed) && begun == begun_before {
+                        return;
+                    }
+                    begun_before = begun;
+                }
             }
         }
     }
 }
 
-/// Counts a connection and holds its slot while it is open.
+/// Counts a connection and holds its slot, and its seat at its address, while it is open.
 struct Open {
     metrics: Metrics,
     _slot: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
 }
 
 impl Open {
-    fn new(metrics: Metrics, slot: OwnedSemaphorePermit) -> Self {
+    fn new(metrics: Metrics, slot: OwnedSemaphorePermit, seat: Option<Seat>) -> Self {
         metrics.connections.inc();
-        Self { metrics, _slot: slot }
+        Self { metrics, _slot: slot, _seat: seat }
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) enum Refusal {
     /// The call names another sender than the one this endpoint is for.
     #[error("the call is from another organization; check organization and the connection's account")]
     Organization,
+    /// The endpoint asks for a client certificate and none of its authority was shown.
+    #[error("the client showed no certificate of the endpoint's authority; check client_ca_file and the sender")]
+    ClientCertificate,
     /// A legacy signature covers bytes that are not complete JSON in UTF-8: the mark of a length extension.
     #[error("a legacy signature over a body that is not complete JSON")]
     Unsound,
@@ -64,6 +67,7 @@ impl Refusal {
             Self::Legacy => "legacy_not_allowed",
             Self::Mismatch => "signature_mismatch",
             Self::Organization => "organization",
+            Self::ClientCertificate => "client_certificate",
             Self::Unsound => "legacy_unsound",
         }
     }

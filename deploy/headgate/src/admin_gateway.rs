@@ -1,5 +1,5 @@
-//! What the gateway tells its operator: its endpoints with the state of their secrets, and events that no connection
-//! has. Only shapes answers; what may be shown is decided in the gateway. The surprising thing: the events themselves
+//! What the gateway tells its operator: its endpoints with the state of their secrets, calls it refused, and events
+//! that no connection has. Only shapes answers; what may be shown is decided in the gateway. The surprising thing: the events themselves
 //! are shown, values and all, because whoever reads them here decides whom they belong to; no log ever gets them.
 
 use axum::extract::{Path, State};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 pub(crate) fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/v1/endpoints", get(endpoints))
+        .route("/v1/rejected", get(rejected))
         .route("/v1/unrouted", get(unrouted))
         .route("/v1/unrouted/{endpoint}/{account}", get(unrouted_events))
         .with_state(gateway)
@@ -21,6 +22,10 @@ pub(crate) fn router(gateway: Gateway) -> Router {
 
 async fn endpoints(State(gateway): State<Gateway>) -> Json<Value> {
     Json(json!({ "endpoints": gateway.endpoints() }))
+}
+
+async fn rejected(State(gateway): State<Gateway>) -> Json<Value> {
+    Json(json!({ "rejected": gateway.rejected() }))
 }
 
 async fn unrouted(State(gateway): State<Gateway>) -> Json<Value> {

@@ -235,6 +235,13 @@ pub(crate) enum RecordCommand {
         #[command(flatten)]
         server: Server,
     },
+    /// List webhooks that were refused, with the reason and what was expected
+    #[command(before_long_help = "Examples:\n  headgate record rejected\n  headgate record rejected --json")]
+    Rejected {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
     /// List records, the latest changed first
     #[command(before_long_help = "Examples:\n  headgate record list\n  headgate record list --limit 10 --json")]
     List {

@@ -12,13 +12,13 @@ use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Tim
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use indexmap::IndexMap;
-use parking_lot::Mutex;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Credential, EndpointConfig, Owner, ProviderName};
-use crate::limit::Rate;
+use crate::limit::Rates;
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
+use crate::tls::ClientAuthority;
 
 pub(crate) mod cloudevents;
 pub(crate) mod dynamics;
@@ -154,10 +154,14 @@ pub(crate) struct Signed {
 pub(crate) struct Endpoint {
     /// As configured.
     pub config: EndpointConfig,
+    /// Its place among the endpoints.
+    pub number: usize,
     /// What calls are checked with.
     pub keys: Keys,
-    /// Verified requests per second.
-    pub rate: Mutex<Rate>,
+    /// Verified requests per second of each account.
+    pub rates: Rates,
+    /// Whose client certificates a call needs, if any.
+    pub clients: Option<ClientAuthority>,
 }
 
 impl Endpoint {
@@ -177,9 +181,9 @@ impl Endpoint {
         }
     }
 
-    /// A door that takes `rate` requests per second.
+    /// A door that takes `rate` requests per second of each account.
     pub(crate) fn new(config: EndpointConfig, keys: Keys, rate: u32) -> Self {
-        Self { keys, config, rate: Mutex::new(Rate::new(rate)) }
+        Self { rates: Rates::new(&config.owners, rate), keys, config, number: 0, clients: None }
     }
 }
 

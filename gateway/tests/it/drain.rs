@@ -68,7 +68,7 @@ async fn http_2_is_spoken_without_negotiation() {
 #[tokio::test]
 async fn without_a_public_url_the_real_address_is_signed() {
     let (shutdown, limits) = (Shutdown::new(Duration::from_secs(20)), super::harness::limits());
-    let config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), public_url: None, endpoints: Vec::new(), limits };
+    let config = GatewayConfig { limits, ..GatewayConfig::new(([127, 0, 0, 1], 0).into(), Vec::new()) };
     let sink = Arc::new(Memory::new(1));
     let gateway = headgate_gateway::start(config, sink, &mut Registry::default(), &shutdown).await.unwrap();
     assert_eq!(gateway.public_url(), format!("http://{}", gateway.local_addr()));

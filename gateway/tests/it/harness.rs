@@ -213,6 +213,12 @@ pub(crate) fn endpoints() -> Vec<EndpointConfig> {
     ]
 }
 
+/// A free port and the public URL of the tests.
+pub(crate) fn configuration(limits: Limits, endpoints: Vec<EndpointConfig>) -> GatewayConfig {
+    let public_url = Some(PUBLIC_URL.to_owned());
+    GatewayConfig { public_url, limits, ..GatewayConfig::new(([127, 0, 0, 1], 0).into(), endpoints) }
+}
+
 /// A gateway with the public URL of the tests.
 pub(crate) async fn start(
     limits: Limits,
@@ -221,8 +227,7 @@ pub(crate) async fn start(
     registry: &mut Registry,
     shutdown: &Shutdown,
 ) -> Gateway {
-    let listen = ([127, 0, 0, 1], 0).into();
-    let config = GatewayConfig { listen, public_url: Some(PUBLIC_URL.to_owned()), endpoints, limits };
+    let config = configuration(limits, endpoints);
     headgate_gateway::start(config, sink, registry, shutdown).await.unwrap()
 }
 
@@ -236,9 +241,13 @@ impl Bench {
     }
 
     pub(crate) async fn of(limits: Limits, endpoints: Vec<EndpointConfig>) -> Self {
+        Self::configured(configuration(limits, endpoints)).await
+    }
+
+    pub(crate) async fn configured(config: GatewayConfig) -> Self {
         let (sink, shutdown) = (TestSink::new(), Shutdown::new(PATIENCE));
         let mut registry = Registry::default();
-        let gateway = start(limits, endpoints, sink.clone(), &mut registry, &shutdown).await;
+        let gateway = headgate_gateway::start(config, sink.clone(), &mut registry, &shutdown).await.unwrap();
         Self { gateway, sink, shutdown, registry }
     }
 

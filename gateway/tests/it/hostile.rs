@@ -87,12 +87,7 @@ async fn one_connection_too_many_is_closed() {
 #[tokio::test]
 async fn a_configuration_that_cannot_work_does_not_start() {
     let start = async |endpoints| {
-        let config = GatewayConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            public_url: None,
-            endpoints,
-            limits: Limits::default(),
-        };
+        let config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), endpoints);
         let bench = Bench::new().await;
         let shutdown = Shutdown::new(Duration::from_secs(1));
         headgate_gateway::start(config, bench.sink, &mut Registry::default(), &shutdown).await.map(|_| ())

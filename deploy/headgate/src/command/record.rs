@@ -6,7 +6,7 @@ use std::io::{Write as _, stderr, stdout};
 use serde_json::{Map, Value};
 
 use crate::admin_client::{AdminClient, segment};
-use crate::cli::{RecordArgs, RecordCommand};
+use crate::cli::{RecordArgs, RecordCommand, Server};
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -32,6 +32,9 @@ const SHOW: [&str; 16] = [
     "at",
     "took_ms",
 ];
+/// The columns of refused calls, in reading order.
+const REJECTED: [&str; 10] =
+    ["at", "endpoint", "provider", "peer", "status", "reason", "detail", "scheme", "url", "timestamp"];
 /// How a field came to its value.
 const ORIGIN: [&str; 4] = ["set_by", "set_at", "revision", "held"];
 
@@ -41,6 +44,7 @@ pub(super) async fn run(args: RecordArgs, env: &Env) -> Result<Exit, Failure> {
         RecordCommand::Show { system, object, id, server } => {
             (format!("/v1/records/{system}/{}/{}", segment(&object), segment(&id)), server)
         }
+        RecordCommand::Rejected { server } => return rejected(&server, env).await,
         RecordCommand::List { limit, server } => (format!("/v1/records?limit={limit}"), server),
     };
     let answer = AdminClient::of(&server, env)?.get(&path).await?;
@@ -58,6 +62,31 @@ pub(super) async fn run(args: RecordArgs, env: &Env) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Lists the calls that the gateway refused.
+async fn rejected(server: &Server, env: &Env) -> Result<Exit, Failure> {
+    let answer = AdminClient::of(server, env)?.get("/v1/rejected").await?;
+    let mut out = stdout().lock();
+    match list(&answer, "rejected") {
+        Some(calls) if !server.json && calls.is_empty() => writeln!(stderr(), "no webhook was refused")?,
+        Some(calls) if !server.json => {
+            let rows: Vec<Value> = calls.iter().map(one_line).collect();
+            output::objects(&mut out, &REJECTED, &rows)?;
+        }
+        _ => super::print_json(&mut out, &answer)?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// A refused call with what was expected in cells of its own line.
+fn one_line(call: &Value) -> Value {
+    let mut row = call.as_object().cloned().unwrap_or_default();
+    if let Some(Value::Object(expected)) = row.remove("expected") {
+        row.extend(expected.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    row.retain(|_, value| !value.is_null());
+    Value::Object(row)
 }
 
 /// The list under `name`, or the answer itself if it is one.

@@ -109,10 +109,18 @@ pub(crate) fn endpoints(
     reader: &Reader<'_>,
     connections: &Connections<'_>,
     drafts: Vec<EndpointDraft>,
+    tls: bool,
 ) -> Vec<EndpointConfig> {
     unique(reader, "endpoint", drafts.iter().map(|d| (d.name.as_deref(), &d.name_at)));
     let mut keys: Vec<&str> = Vec::new();
     for draft in &drafts {
+        if draft.client_ca_file.is_some() && !tls {
+            reader.fault(
+                &draft.client_ca_at,
+                "client certificates need TLS, and the gateway has no certificate of its own",
+                "add [gateway.tls] with cert_file and key_file",
+            );
+        }
         let Some(key) = draft.key.as_deref() else { continue };
         if keys.contains(&key) {
             reader.fault(&draft.key_at, "another endpoint has this key", "make a key of its own for each endpoint");
@@ -175,6 +183,7 @@ fn by_account(reader: &Reader<'_>, connections: &Connections<'_>, draft: Endpoin
 fn assemble(draft: EndpointDraft, system: System, owners: Owners) -> Option<EndpointConfig> {
     let provider = (draft.provider?, system);
     let mut config = EndpointConfig::new(draft.name?, draft.key?, provider, owners, draft.credential?);
+    config.client_ca_file = draft.client_ca_file;
     config.second_secret_expires = draft.second_secret_expires;
     config.allow_legacy = draft.allow_legacy;
     config.raw_url_fallback = draft.raw_url_fallback;

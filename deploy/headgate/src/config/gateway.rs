@@ -3,9 +3,10 @@
 //! provider, so a key of another provider is an unknown one.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use headgate_gateway::config::{Credential, Limits, ProviderName};
+use headgate_gateway::config::{Credential, Limits, Network, ProviderName, TlsConfig};
 use headgate_schemas::{System, Timestamp};
 
 use super::address;
@@ -25,6 +26,10 @@ pub(crate) struct GatewayDraft {
     pub(crate) public_url: Option<String>,
     /// Its limits.
     pub(crate) limits: Limits,
+    /// Whose word about strangers is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Its certificate.
+    pub(crate) tls: Option<TlsConfig>,
     /// Where the largest record stands.
     pub(crate) record_bytes_at: At,
     /// How long a stop may take.
@@ -58,6 +63,10 @@ pub(crate) struct EndpointDraft {
     pub(crate) organization_at: At,
     /// What a call is checked with.
     pub(crate) credential: Option<Credential>,
+    /// Salesforce: the authority of the client certificates it asks for.
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// Where that stands.
+    pub(crate) client_ca_at: At,
     /// When the second live secret ends.
     pub(crate) second_secret_expires: Option<Timestamp>,
     /// HubSpot: the old signatures too.
@@ -112,7 +121,6 @@ pub(crate) const fn system_of(provider: ProviderName) -> System {
 /// Reads `[gateway]`.
 pub(crate) fn gateway(mut section: Section<'_>) -> GatewayDraft {
     const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-    section.not_yet(&["tls", "spool", "trusted_proxies"]);
     let listen = listen(&mut section, LISTEN);
     let had_url = section.has("public_url");
     let public_url = url(&mut section, "public_url").or_else(|| address::url_of(listen));
@@ -123,11 +131,13 @@ pub(crate) fn gateway(mut section: Section<'_>) -> GatewayDraft {
             "write the URL as the providers call it, like \"https://hooks.example.com\"",
         );
     }
+    let trusted_proxies = trusted_proxies(&mut section);
+    let tls = tls(section.section("tls"));
     if public_url.as_deref().is_some_and(address::in_clear) && had_url {
         section.warn(
             "public_url",
             "webhooks to it travel in clear",
-            "put a proxy with TLS before the gateway and use its https:// URL",
+            "add [gateway.tls], or put a proxy with TLS before the gateway, and use the https:// URL",
         );
     }
     let limits_section = section.section("limits");
@@ -136,7 +146,43 @@ pub(crate) fn gateway(mut section: Section<'_>) -> GatewayDraft {
     let grace = section.duration("grace", Duration::from_secs(1)).unwrap_or(Duration::from_secs(25));
     let listen_at = section.at("listen");
     section.finish();
-    GatewayDraft { listen, listen_at, public_url, limits, record_bytes_at, grace }
+    GatewayDraft { listen, listen_at, public_url, limits, trusted_proxies, tls, record_bytes_at, grace }
+}
+
+/// Reads `trusted_proxies`; without it the loopback.
+fn trusted_proxies(section: &mut Section<'_>) -> Vec<Network> {
+    const KEY: &str = "trusted_proxies";
+    let Some(texts) = section.texts(KEY) else { return Network::LOOPBACK.to_vec() };
+    let mut networks = Vec::with_capacity(texts.len());
+    for text in texts {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(_) => {
+                let problem = format!("\"{text}\" is no address and no network");
+                section.fault(KEY, problem, "write addresses or networks, like [\"127.0.0.0/8\", \"10.1.2.3\"]");
+            }
+        }
+    }
+    networks
+}
+
+/// Reads `[gateway.tls]`. `None` when there is none, or after a fault.
+fn tls(mut section: Section<'_>) -> Option<TlsConfig> {
+    if !section.is_present() {
+        return None;
+    }
+    let file = |section: &mut Section<'_>, key: &'static str, what: &str| {
+        let path = section.path(key);
+        if path.is_none() && !section.has(key) {
+            section.fault(key, "it is missing", format!("name the PEM file of the {what}"));
+        }
+        path
+    };
+    let cert_file = file(&mut section, "cert_file", "certificate chain");
+    let key_file = file(&mut section, "key_file", "private key");
+    let reload = section.duration("reload", Duration::from_secs(1)).unwrap_or(Duration::from_secs(10));
+    section.finish();
+    Some(TlsConfig { cert_file: cert_file?, key_file: key_file?, reload })
 }
 
 /// Reads `listen` of a section.
@@ -162,6 +208,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     let mut limits = Limits::default();
     let (l, s) = (&mut limits, &mut section);
     set(&mut l.connections, s.size("connections", 1));
+    set(&mut l.connections_per_address, s.size("connections_per_address", 1));
     set(&mut l.inflight_bytes, s.size("inflight_bytes", 1 << 20));
     set(&mut l.body_bytes, s.size("body_bytes", 1 << 10));
     set(&mut l.header_timeout, s.duration("header_timeout", MS));
@@ -177,6 +224,10 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.order_records, s.size("order_records", 1));
     set(&mut l.record_bytes, s.size("record_bytes", 1 << 10));
     set(&mut l.endpoint_rate, s.number("endpoint_rate", 1));
+    set(&mut l.failure_rate, s.number("failure_rate", 1));
+    set(&mut l.failing_peers, s.number("failing_peers", 1));
+    set(&mut l.h2_streams, s.number("h2_streams", 1));
+    set(&mut l.h2_resets, s.size("h2_resets", 1));
     section.finish();
     limits
 }
@@ -195,6 +246,7 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
     let origins = if provider == Some(ProviderName::Cloudevents) { s.texts("allowed_origins") } else { None };
     let allowed_origins = origins.unwrap_or_default();
     let second_secret_expires = expiry(s);
+    let client_ca_file = if provider == Some(ProviderName::Salesforce) { s.path("client_ca_file") } else { None };
     let organization = if provider == Some(ProviderName::Salesforce) { s.text("organization") } else { None };
     let draft = EndpointDraft {
         name,
@@ -209,6 +261,8 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
         organization,
         organization_at: s.at("organization"),
         credential,
+        client_ca_file,
+        client_ca_at: s.at("client_ca_file"),
         second_secret_expires,
         allow_legacy,
         raw_url_fallback,

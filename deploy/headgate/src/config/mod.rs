@@ -131,7 +131,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     cross::listeners(reader, &gateway, &admin);
     cross::sizes(reader, &gateway, stream.as_ref());
     let fed: Vec<_> = endpoints.iter().filter_map(cross::feeds).collect();
-    let endpoints = cross::endpoints(reader, &index, endpoints);
+    let endpoints = cross::endpoints(reader, &index, endpoints, gateway.tls.is_some());
     cross::one_way(reader, &connections, &fed);
     cross::links(reader, &index, &links);
 
@@ -143,6 +143,8 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
             public_url: gateway.public_url,
             endpoints,
             limits: gateway.limits,
+            trusted_proxies: gateway.trusted_proxies,
+            tls: gateway.tls,
         },
         admin,
         stream: stream?,

@@ -165,7 +165,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.gateway.public_url.as_deref(), Some("http://127.0.0.1:8080"));
     assert_eq!(config.grace, Duration::from_secs(25));
-    assert_eq!(config.gateway.limits.connections, 10_000);
+    assert_eq!(config.gateway.limits.connections, 16_000);
     assert_eq!(config.relay.limits.calls_per_connection, 4);
     assert!(config.warnings.is_empty());
 }
@@ -361,8 +361,8 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     ),
     (
         "listen = \"127.0.0.1:8080\"\n",
-        "listen = \"127.0.0.1:8080\"\ntls = {}\n",
-        "gateway.tls | \"tls\" is not available in this version | remove the key",
+        "listen = \"127.0.0.1:8080\"\ntls = { cert_file = \"c.pem\" }\n",
+        "gateway.tls.key_file | it is missing | name the PEM file of the private key",
     ),
     (
         "listen = \"127.0.0.1:8080\"\npublic_url = \"http://127.0.0.1:8080\"",
@@ -602,6 +602,34 @@ fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration(
     let config = parse(&text, folder.path(), &env(&[])).unwrap();
     let Auth::Bearer(token) = &config.relay.connections[0].auth;
     assert_eq!(token.expose_secret(), "pat-file");
+}
+
+#[test]
+fn the_certificate_and_the_proxies_are_read() {
+    const HEAD: &str = "public_url = \"http://127.0.0.1:8080\"";
+    let tls = "[gateway.tls]\ncert_file = \"certs/server.pem\"\nkey_file = \"/k.pem\"\n";
+    let text = with(HEAD, &format!("public_url = \"https://h.example\"\ntrusted_proxies = [\"10.0.0.0/8\"]\n{tls}"));
+    let config = read(&text, &[]).gateway;
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.cert_file, Path::new("/etc/headgate/certs/server.pem"));
+    assert_eq!((tls.key_file.as_path(), tls.reload), (Path::new("/k.pem"), Duration::from_secs(10)));
+    let default = read(EXAMPLE, &[]).gateway;
+    assert!(default.tls.is_none() && default.trusted_proxies.len() == 2);
+
+    let client = "organization = \"00D5g000000ABCDEA4\"\nclient_ca_file = \"ca.pem\"";
+    let found = faults(&with("organization = \"00D5g000000ABCDEA4\"", client), &[]);
+    assert!(found.len() == 1 && found[0].contains("client_ca_file | client certificates need TLS"), "{found:?}");
+    let whole = text.replace("organization = \"00D5g000000ABCDEA4\"", client);
+    let file = read(&whole, &[]).gateway.endpoints.remove(1).client_ca_file;
+    assert_eq!(file.as_deref(), Some(Path::new("/etc/headgate/ca.pem")));
+    for (from, to, fault) in [
+        ("10.0.0.0/8", "10.0.0.0/80", "gateway.trusted_proxies | \"10.0.0.0/80\" is no address and no network"),
+        ("key_file = \"/k.pem\"\n", "", "gateway.tls.key_file | it is missing | name the PEM file of the private key"),
+    ] {
+        let found = faults(&text.replace(from, to), &[]);
+        assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+    }
 }
 
 fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
