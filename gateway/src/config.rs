@@ -12,6 +12,7 @@ use headgate_schemas::{System, Timestamp};
 use secrecy::SecretString;
 
 pub use crate::peer::{InvalidNetwork, Network};
+pub use crate::spool::SpoolConfig;
 
 /// Everything the gateway is told. Every limit of the process stands here.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct GatewayConfig {
     /// Proxies whose word about who is behind them is believed, for counting strangers only. They are exempt from the
     /// limits per address. By default the loopback: a proxy or a tunnel of this machine carries everybody.
     pub trusted_proxies: Vec<Network>,
+    /// Where accepted changes wait while the stream is away; without it they are refused then.
+    pub spool: Option<SpoolConfig>,
     /// The certificate to show; without it connections are in clear.
     pub tls: Option<TlsConfig>,
 }
@@ -41,6 +44,7 @@ impl GatewayConfig {
             endpoints,
             limits: Limits::default(),
             trusted_proxies: Network::LOOPBACK.to_vec(),
+            spool: None,
             tls: None,
         }
     }

@@ -3,6 +3,11 @@
 //! It must not know HTTP or providers: keys are integers. The surprising thing: a change is entered as published only
 //! after the stream acknowledged it. Until then it stands in a second map, and a repeat that arrives meanwhile shares
 //! its [`Fate`]: both are answered alike. Forgetting is harmless, since readers of the stream drop repeats by id.
+//!
+//! This is the protection against replays as well. The time window bounds how long a signed call can be repeated; inside
+//! it the repeat holds the same changes with the same ids, finds them here, and gets the first answer again. After a
+//! failed first attempt it finds nothing and is tried afresh. A store of signatures would add a second truth and no
+//! safety: what a call does is decided by its changes, and those are known by id for longer than any signature lives.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -146,6 +151,13 @@ impl Dedup {
         drop(open);
         for reservation in published {
             reservation.state.send_replace(State::Published);
+        }
+    }
+
+    /// Enters a change that was published before the start.
+    pub(crate) fn remember(&self, key: Key, ttl: Duration) {
+        if !self.kept.contains_key(&key) {
+            self.kept.insert(key, ttl);
         }
     }
 

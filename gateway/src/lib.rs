@@ -24,9 +24,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::Sink;
+use headgate_schemas::stream::{Sink, Source, StreamError};
 use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
 use rustls::RootCertStore;
@@ -40,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::provider::Endpoint;
 use crate::publish::Publisher;
 use crate::rejected::Rejected;
+use crate::spool::{Spool, SpoolConfig};
 use crate::tls::{ClientAuthority, Tls};
 use crate::unrouted::UnroutedEvents;
 
@@ -56,14 +58,17 @@ mod rejected;
 mod route;
 mod server;
 mod signature;
+mod spool;
 mod status;
 mod step;
 mod tls;
 mod unrouted;
 pub mod vectors;
+mod warm;
 
 pub use rejected::{Expected, RejectedCall};
 pub use signature::KeyError;
+pub use spool::Remaining;
 pub use status::{EndpointStatus, SecretStatus};
 pub use step::STEPS;
 pub use tls::TlsError;
@@ -98,6 +103,9 @@ pub enum StartError {
     /// A certificate, a key or an authority cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The spool cannot be opened.
+    #[error("spool: {0}")]
+    Spool(#[source] StreamError),
     /// An endpoint asks for client certificates and connections are in clear.
     #[error("endpoint {endpoint} asks for client certificates; give the gateway a certificate of its own")]
     NeedsTls {
@@ -120,6 +128,7 @@ pub struct Gateway {
     local_addr: SocketAddr,
     intake: Arc<Intake>,
     tls: Option<Arc<Tls>>,
+    spool: Option<Arc<Spool>>,
     shutdown: Shutdown,
 }
 
@@ -172,6 +181,32 @@ impl Gateway {
         self.tls.as_ref().map_or(Ok(false), |tls| tls.reload())
     }
 
+    /// Reads the last minutes of `history`, which is the stream it publishes to, in the background: what was published
+    /// before this start is recognised again.
+    pub fn remember(&self, history: Box<dyn Source>) {
+        let Intake { dedup, metrics, limits, .. } = &*self.intake;
+        let (dedup, metrics) = (Arc::clone(dedup), metrics.clone());
+        let warm = warm::warm(dedup, history, limits.dedup_keys, time::now(), metrics, self.shutdown.clone());
+        self.shutdown.spawn("dedup-warm-up", warm);
+    }
+
+    /// Accepted changes that are not in the stream yet; they stand in the spool.
+    pub fn spooled_changes(&self) -> u64 {
+        self.spool.as_ref().map_or(0, |spool| spool.remaining())
+    }
+
+    /// Waits until the spool is empty, at most for `patience`, and closes it. Called when every task of the gateway has
+    /// ended and before the stream is closed. Without a spool there is nothing to wait for.
+    ///
+    /// # Errors
+    /// How many accepted changes remain in the spool for the next start.
+    pub async fn finish(&self, patience: Duration) -> Result<(), Remaining> {
+        match &self.spool {
+            Some(spool) => spool.finish(patience).await,
+            None => Ok(()),
+        }
+    }
+
     /// Accounts whose events came to an endpoint and whom no connection has, the one heard of last first.
     pub fn unrouted(&self) -> Vec<UnroutedAccount> {
         self.intake.unrouted.list(time::now())
@@ -194,7 +229,7 @@ pub async fn start(
     metrics: &mut Registry,
     shutdown: &Shutdown,
 ) -> Result<Gateway, StartError> {
-    let GatewayConfig { listen, public_url, endpoints, limits, trusted_proxies, tls } = config;
+    let GatewayConfig { listen, public_url, endpoints, limits, trusted_proxies, spool, tls } = config;
     let mut authorities = RootCertStore::empty();
     let endpoints = doors(endpoints, limits.endpoint_rate, tls.is_some(), &mut authorities)?;
     let tls = tls.map(|tls| Tls::load(tls, authorities)).transpose()?.map(Arc::new);
@@ -206,6 +241,7 @@ pub async fn start(
     let public_url = public_url.trim_end_matches('/').to_owned();
 
     let metrics = Metrics::register(metrics);
+    let (sink, spool) = spooled(sink, spool, &metrics, shutdown)?;
     let dedup = Dedup::new(limits.dedup_keys);
     let publisher = Publisher::new(sink, Arc::clone(&dedup), &limits, metrics.clone(), shutdown.clone());
     let publisher = Arc::new(publisher);
@@ -229,7 +265,21 @@ pub async fn start(
         shutdown.spawn("certificate", Arc::clone(tls).watch(intake.metrics.clone(), shutdown.clone()));
     }
     shutdown.spawn("accept", server::accept(listener, Arc::clone(&intake), tls.clone(), shutdown.clone()));
-    Ok(Gateway { local_addr, intake, tls, shutdown: shutdown.clone() })
+    Ok(Gateway { local_addr, intake, tls, spool, shutdown: shutdown.clone() })
+}
+
+type Sinks = (Arc<dyn Sink>, Option<Arc<Spool>>);
+
+/// The stream's sink, behind the spool if there is one.
+fn spooled(
+    stream: Arc<dyn Sink>,
+    config: Option<SpoolConfig>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<Sinks, StartError> {
+    let Some(config) = config else { return Ok((stream, None)) };
+    let spool = Spool::open(config, stream, metrics.clone(), shutdown.grace()).map_err(StartError::Spool)?;
+    Ok((Arc::clone(&spool) as Arc<dyn Sink>, Some(spool)))
 }
 
 type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;

@@ -87,6 +87,10 @@ pub(crate) struct Metrics {
     pub produce_seconds: Histogram,
     pub produce_errors: Family<Why, Counter>,
     pub tls_reloads: Family<Reloaded, Counter>,
+    pub spooled: Counter,
+    pub spool_changes: Gauge,
+    pub spool_bytes: Gauge,
+    pub dedup_warmed: Counter,
 }
 
 impl Metrics {
@@ -109,6 +113,10 @@ impl Metrics {
             produce_seconds: seconds(),
             produce_errors: Family::default(),
             tls_reloads: Family::default(),
+            spooled: Counter::default(),
+            spool_changes: Gauge::default(),
+            spool_bytes: Gauge::default(),
+            dedup_warmed: Counter::default(),
         };
         m.register_requests(registry);
         m.register_pipeline(registry);
@@ -130,6 +138,10 @@ impl Metrics {
         r.register("gw_events_ignored", "Events acknowledged without effect", self.ignored.clone());
         r.register("gw_dedup", "Changes by what deduplication found", self.dedup.clone());
         r.register("gw_dedup_keys", "Published changes remembered", self.dedup_keys.clone());
+        r.register("gw_dedup_warmed", "Published changes remembered from before the start", self.dedup_warmed.clone());
+        r.register("gw_spooled", "Changes that went to the spool", self.spooled.clone());
+        r.register("gw_spool_changes", "Accepted changes that are not in the stream yet", self.spool_changes.clone());
+        r.register("gw_spool_bytes", "Bytes of the spool on disk", self.spool_bytes.clone());
         r.register("gw_order_held_events", "Changes waiting for stragglers", self.order_held.clone());
         r.register("gw_order_wait_seconds", "Time a held change waited", self.order_wait_seconds.clone());
         r.register("gw_order_late", "Changes published after a newer one of their record", self.order_late.clone());

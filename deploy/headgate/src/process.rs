@@ -3,7 +3,9 @@
 //! comes when all of them work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use headgate_gateway::Gateway;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::embedded::Embedded;
 use headgate_schemas::stream::{Sink, Source};
@@ -20,6 +22,7 @@ pub(crate) struct Running {
     pub(crate) gateway: std::net::SocketAddr,
     /// Address of the admin API.
     pub(crate) admin: std::net::SocketAddr,
+    gateway_parts: Gateway,
     stream: Arc<Embedded>,
 }
 
@@ -29,11 +32,15 @@ impl Running {
         format!("ready gateway=http://{} admin=http://{}", self.gateway, self.admin)
     }
 
-    /// Writes what the stream still holds in memory and closes its files. Call it when every task has ended. False
-    /// when that failed.
-    pub(crate) async fn close(self) -> bool {
+    /// Brings what the spool holds to the stream, at most for `patience`, writes what the stream still holds in memory
+    /// and closes its files. Call it when every task has ended. False when that failed, or something remains.
+    pub(crate) async fn close(self, patience: Duration) -> bool {
+        let finished = self.gateway_parts.finish(patience).await;
+        if let Err(remaining) = finished {
+            tracing::error!("{remaining}");
+        }
         // Joining the log's threads blocks.
-        tokio::task::spawn_blocking(move || self.stream.close()).await.is_ok()
+        tokio::task::spawn_blocking(move || self.stream.close()).await.is_ok() && finished.is_ok()
     }
 }
 
@@ -55,13 +62,14 @@ pub(crate) async fn start(config: Config, shutdown: &Shutdown) -> Result<Running
         .await
         .map_err(|error| Failure::failed(format!("gateway: {}", with_causes(&error))))?;
 
+    gateway.remember(Box::new(stream.source()));
     let (gateway_addr, reader) = (gateway.local_addr(), stream.clone());
     let open = Arc::new(move || Ok(Box::new(reader.source()) as Box<dyn Source>));
     let api = headgate_relay::admin::router(relay.clone(), open, shutdown.clone())
         .merge(admin_gateway::router(gateway.clone()));
-    let signs = Signs::new(registry, gateway, relay.handle, stream.clone());
+    let signs = Signs::new(registry, gateway.clone(), relay.handle, stream.clone());
     let admin = admin::serve(config.admin.listen, api, signs, shutdown).await?;
-    Ok(Running { gateway: gateway_addr, admin, stream })
+    Ok(Running { gateway: gateway_addr, admin, gateway_parts: gateway, stream })
 }
 
 /// An error with its causes, in one line.

@@ -377,6 +377,15 @@ impl Source for MemorySource {
         });
         Ok(bounds.collect())
     }
+
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
+        let state = self.shared.state.lock();
+        let first = state.log.partition_point(|delivered| delivered.record.at < at);
+        let first = state.log.get(first).map_or(state.end, |delivered| delivered.offset);
+        let positions =
+            (0..).zip(&state.starts).map(|(partition, start)| Position { partition, offset: first.max(*start) });
+        Ok(positions.collect())
+    }
 }
 
 #[cfg(test)]

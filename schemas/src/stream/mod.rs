@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::contract::Record;
+use crate::time::Timestamp;
 
 mod assignment;
 #[cfg(feature = "embedded")]
@@ -120,6 +121,13 @@ pub trait Source: Send {
     /// # Errors
     /// When the engine cannot be asked.
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError>;
+
+    /// Positions from which every record is read whose timestamp is `at` or later, as far as the order of the records
+    /// is that of their timestamps. Short enough to be called from async code.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError>;
 }
 
 /// What a source's [`bounds`](Source::bounds) are: start and end of each partition.

@@ -226,6 +226,21 @@ async fn dropping_next_loses_nothing<E: Engine>() {
     assert_eq!(numbers(&read(&mut source, 1, 5).await), [3]);
 }
 
+async fn a_time_finds_its_place<E: Engine>() {
+    let engine = E::new();
+    append(&engine, &["a", "b", "c", "d", "e"], 0).await;
+    append(&engine, &["a", "b", "c", "d", "e"], 5).await;
+    let mut source = engine.source();
+    for (from, expected) in [(0, 0..10), (3, 3..10), (9, 9..10)] {
+        let positions = source.since(record("x", from).at).unwrap();
+        source.assign(&positions).unwrap();
+        let count = expected.len();
+        assert_eq!(numbers(&read(&mut source, count, 4).await), expected.collect::<Vec<_>>());
+    }
+    let positions = source.since(record("x", 10).at).unwrap();
+    assert_eq!(positions, from_now(&source.bounds().unwrap()));
+}
+
 async fn a_waiting_reader_wakes_when_something_is_appended<E: Engine>() {
     let engine = E::new();
     let mut source = engine.source();
@@ -307,6 +322,7 @@ macro_rules! suite {
             readers_do_not_disturb_each_other
             only_what_is_assigned_is_read
             a_position_outside_the_log_is_refused
+            a_time_finds_its_place
             dropping_next_loses_nothing
             a_waiting_reader_wakes_when_something_is_appended
             the_log_has_the_order_of_the_calls

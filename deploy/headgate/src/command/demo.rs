@@ -59,7 +59,7 @@ pub(super) async fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         signals.next().await;
     }
     let drained = drain(&shutdown).await;
-    let closed = running.close().await;
+    let closed = running.close(Duration::ZERO).await;
     Ok(if verdict.is_clean() && drained && closed { Exit::Ok } else { Exit::Failed })
 }
 

@@ -2,6 +2,7 @@
 //! stands in `process`.
 
 use std::io::{Write as _, stdout};
+use std::time::Instant;
 
 use headgate_schemas::shutdown::Shutdown;
 
@@ -31,6 +32,7 @@ pub(super) async fn run(args: &ServeArgs, env: &Env) -> Result<Exit, Failure> {
     stdout().flush()?;
     tracing::info!("{ready}");
     signals.next().await;
+    let stopped = Instant::now();
     tracing::info!(grace_s = shutdown.grace().as_secs(), "stopping: finishing what is open");
     let drained = tokio::select! {
         drained = drain(&shutdown) => drained,
@@ -39,7 +41,7 @@ pub(super) async fn run(args: &ServeArgs, env: &Env) -> Result<Exit, Failure> {
             false
         }
     };
-    let closed = parts.close().await;
+    let closed = parts.close(shutdown.grace().saturating_sub(stopped.elapsed())).await;
     Ok(if drained && closed { Exit::Ok } else { Exit::Failed })
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use headgate_gateway::config::{Credential, Limits, Network, ProviderName, TlsConfig};
+use headgate_gateway::config::{Credential, Limits, Network, ProviderName, SpoolConfig, TlsConfig};
 use headgate_schemas::{System, Timestamp};
 
 use super::address;
@@ -28,6 +28,8 @@ pub(crate) struct GatewayDraft {
     pub(crate) limits: Limits,
     /// Whose word about strangers is believed.
     pub(crate) trusted_proxies: Vec<Network>,
+    /// Where changes wait while the stream is away.
+    pub(crate) spool: Option<SpoolConfig>,
     /// Its certificate.
     pub(crate) tls: Option<TlsConfig>,
     /// Where the largest record stands.
@@ -144,9 +146,10 @@ pub(crate) fn gateway(mut section: Section<'_>) -> GatewayDraft {
     let record_bytes_at = limits_section.at("record_bytes");
     let limits = limits(limits_section);
     let grace = section.duration("grace", Duration::from_secs(1)).unwrap_or(Duration::from_secs(25));
+    let spool = spool(section.section("spool"), limits.append_deadline);
     let listen_at = section.at("listen");
     section.finish();
-    GatewayDraft { listen, listen_at, public_url, limits, trusted_proxies, tls, record_bytes_at, grace }
+    GatewayDraft { listen, listen_at, public_url, limits, trusted_proxies, spool, tls, record_bytes_at, grace }
 }
 
 /// Reads `trusted_proxies`; without it the loopback.
@@ -164,6 +167,32 @@ fn trusted_proxies(section: &mut Section<'_>) -> Vec<Network> {
         }
     }
     networks
+}
+
+/// Reads `[gateway.spool]`. A spool promises that what it took survives, so its volume must be declared to.
+fn spool(mut section: Section<'_>, append_deadline: Duration) -> Option<SpoolConfig> {
+    if !section.is_present() {
+        return None;
+    }
+    if section.boolean("persistent") != Some(true) {
+        section.fault(
+            "persistent",
+            "a spool is only safe on a volume that outlives this process and this machine's next start",
+            "put path on such a volume and write persistent = true, or remove [gateway.spool]",
+        );
+    }
+    let path = section.path("path").unwrap_or_else(|| section.reader.base.join("data/spool"));
+    let bytes = section.number("bytes", 4 << 20).unwrap_or(1 << 30);
+    let deadline = section.duration("deadline", Duration::from_millis(10)).unwrap_or(Duration::from_secs(1));
+    if deadline >= append_deadline {
+        section.fault(
+            "deadline",
+            "it leaves no time for the spool before the whole append must be answered",
+            "make it shorter than gateway.limits.append_deadline",
+        );
+    }
+    section.finish();
+    Some(SpoolConfig { path, bytes, deadline })
 }
 
 /// Reads `[gateway.tls]`. `None` when there is none, or after a fault.

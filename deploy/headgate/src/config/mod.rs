@@ -144,6 +144,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
             endpoints,
             limits: gateway.limits,
             trusted_proxies: gateway.trusted_proxies,
+            spool: gateway.spool,
             tls: gateway.tls,
         },
         admin,

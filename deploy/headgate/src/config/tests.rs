@@ -632,6 +632,24 @@ fn the_certificate_and_the_proxies_are_read() {
     }
 }
 
+#[test]
+fn a_spool_needs_a_volume_that_is_declared_persistent() {
+    const HEAD: &str = "public_url = \"http://127.0.0.1:8080\"\n";
+    let spool = |keys: &str| with(HEAD, &format!("{HEAD}[gateway.spool]\n{keys}\n"));
+    let config = read(&spool("persistent = true"), &[]).gateway.spool.unwrap();
+    assert_eq!(config.path, Path::new("/etc/headgate/data/spool"));
+    assert_eq!((config.bytes, config.deadline), (1 << 30, Duration::from_secs(1)));
+    assert!(read(EXAMPLE, &[]).gateway.spool.is_none());
+    for (keys, fault) in [
+        ("path = \"s\"", "gateway.spool.persistent | a spool is only safe on a volume that outlives this process"),
+        ("persistent = false", "gateway.spool.persistent | a spool is only safe"),
+        ("persistent = true\ndeadline = \"2s\"", "gateway.spool.deadline | it leaves no time for the spool"),
+    ] {
+        let found = faults(&spool(keys), &[]);
+        assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+    }
+}
+
 fn owner(tenant: &str, connection: &str, account: &str) -> Owner {
     Owner { tenant: tenant.to_owned(), connection: connection.to_owned(), account: account.to_owned(), app_id: None }
 }

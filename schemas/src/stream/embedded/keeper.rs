@@ -5,6 +5,7 @@
 //! disk for everybody. Which one is due is a pure function; the thread brings the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,10 @@ const DELETE_PAUSE: Duration = Duration::from_millis(150);
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Whether the oldest segment is to go. The last one is being written and always stays.
-fn oldest_is_due(segments: &[Segment], retention: Retention, now: Timestamp) -> bool {
-    let [oldest, _, ..] = segments else { return false };
+fn oldest_is_due(segments: &[Segment], retention: Retention, released: u64, now: Timestamp) -> bool {
+    let [oldest, next, ..] = segments else { return false };
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    now.since(oldest.written) > retention.age || bytes > retention.bytes
+    now.since(oldest.written) > retention.age || bytes > retention.bytes || next.first <= released
 }
 
 pub(super) struct Keeper {
@@ -56,7 +57,8 @@ impl Keeper {
     fn work(&mut self) -> Duration {
         self.checkpoint();
         let pause = self.last_delete.map_or(Duration::ZERO, |at| DELETE_PAUSE.saturating_sub(at.elapsed()));
-        let due = oldest_is_due(&self.shared.segments.read(), self.shared.retention, time::now());
+        let released = self.shared.released.load(Ordering::Relaxed);
+        let due = oldest_is_due(&self.shared.segments.read(), self.shared.retention, released, time::now());
         match (due, pause.is_zero()) {
             (true, true) => {
                 self.delete_oldest();
@@ -112,20 +114,28 @@ mod tests {
     #[test]
     fn a_segment_goes_when_it_was_written_too_long_ago() {
         let retention = Retention { age: Duration::from_secs(60), bytes: 1_000 };
-        assert!(!oldest_is_due(&segments(&[10, 20]), retention, Timestamp::from_secs(70)));
-        assert!(oldest_is_due(&segments(&[10, 20]), retention, Timestamp::from_secs(71)));
+        assert!(!oldest_is_due(&segments(&[10, 20]), retention, 0, Timestamp::from_secs(70)));
+        assert!(oldest_is_due(&segments(&[10, 20]), retention, 0, Timestamp::from_secs(71)));
     }
 
     #[test]
     fn a_segment_goes_when_the_log_is_too_large() {
         let retention = Retention { age: Duration::from_secs(60), bytes: 299 };
-        assert!(!oldest_is_due(&segments(&[10, 20]), retention, Timestamp::from_secs(20)));
-        assert!(oldest_is_due(&segments(&[10, 20, 20]), retention, Timestamp::from_secs(20)));
+        assert!(!oldest_is_due(&segments(&[10, 20]), retention, 0, Timestamp::from_secs(20)));
+        assert!(oldest_is_due(&segments(&[10, 20, 20]), retention, 0, Timestamp::from_secs(20)));
+    }
+
+    #[test]
+    fn a_segment_goes_when_nobody_needs_it_any_more() {
+        let retention = Retention { age: Duration::MAX, bytes: u64::MAX };
+        // The second segment begins at offset 1.
+        assert!(!oldest_is_due(&segments(&[10, 20]), retention, 0, Timestamp::from_secs(20)));
+        assert!(oldest_is_due(&segments(&[10, 20]), retention, 1, Timestamp::from_secs(20)));
     }
 
     #[test]
     fn the_segment_being_written_stays_whatever_its_age_and_size() {
         let retention = Retention { age: Duration::ZERO, bytes: 0 };
-        assert!(!oldest_is_due(&segments(&[0]), retention, Timestamp::from_secs(9_999)));
+        assert!(!oldest_is_due(&segments(&[0]), retention, 9, Timestamp::from_secs(9_999)));
     }
 }

@@ -28,6 +28,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -159,6 +160,8 @@ struct Shared {
     segments: RwLock<Vec<Segment>>,
     tail: watch::Sender<Tail>,
     figures: Mutex<Figures>,
+    /// Nobody needs what lies before it.
+    released: AtomicU64,
 }
 
 impl Shared {
@@ -236,6 +239,7 @@ impl Embedded {
             segments: RwLock::new(opened.segments),
             tail: watch::Sender::new(Tail { end: opened.content.end, closed: false }),
             figures: Mutex::default(),
+            released: AtomicU64::new(0),
         });
         let (closed, closing) = sync_channel(KEEPER_BACKLOG);
         let writer = Writer::new(Arc::clone(&shared), closed, active, opened.active, opened.content);
@@ -261,6 +265,12 @@ impl Embedded {
             }
         }
         drop(lock);
+    }
+
+    /// Tells that nobody needs the records before `offset` any more: closed segments that hold no others are deleted,
+    /// whatever their age. For logs with one reader.
+    pub fn release(&self, offset: u64) {
+        self.shared.released.fetch_max(offset, Ordering::Relaxed);
     }
 
     /// What the log is doing.

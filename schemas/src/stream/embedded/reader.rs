@@ -16,6 +16,7 @@ use super::segment::{self, Page};
 use super::{Shared, Tail};
 use crate::stream::assignment::Assignment;
 use crate::stream::{Delivered, Next, Position, Source, StreamError, Topic};
+use crate::time::Timestamp;
 
 /// A reader of an embedded log.
 pub struct EmbeddedSource {
@@ -127,6 +128,23 @@ impl Source for EmbeddedSource {
             .zip(starts.iter())
             .map(|(partition, start)| (Position { partition, offset: *start }, Position { partition, offset: end }));
         Ok(bounds.collect())
+    }
+
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
+        let end = self.tail.borrow().end;
+        let segments = self.shared.segments.read().clone();
+        let after = segments.partition_point(|segment| segment.written < at);
+        let first = match segments.get(after) {
+            None => end,
+            Some(segment) => {
+                let until = segments.get(after + 1).map_or(end, |next| next.first);
+                segment::since(&segment::open_reader(&segment.path)?, &segment.path, segment.first..until, at)?
+            }
+        };
+        let starts = self.shared.starts();
+        let positions =
+            (0..).zip(starts.iter()).map(|(partition, start)| Position { partition, offset: first.max(*start) });
+        Ok(positions.collect())
     }
 }
 

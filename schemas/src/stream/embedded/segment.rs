@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::{headers, step};
 use crate::contract::{self, Record};
@@ -260,6 +260,29 @@ pub(super) fn page(
         page.next = range.end;
     }
     Ok(page)
+}
+
+/// The first offset inside `range` from which records are of `at` or later: a handful of look-ups by offset.
+pub(super) fn since(
+    connection: &Connection,
+    path: &Path,
+    range: Range<u64>,
+    at: Timestamp,
+) -> Result<u64, StreamError> {
+    let failed = |e: rusqlite::Error| fault(path, &e);
+    let mut statement =
+        connection.prepare_cached("SELECT at FROM record WHERE off >= ?1 ORDER BY off LIMIT 1").map_err(failed)?;
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found: Option<i64> = statement.query_row([middle], |row| row.get(0)).optional().map_err(failed)?;
+        if found.is_some_and(|micros| micros < at.micros()) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }
 
 fn record(row: &Row<'_>, path: &Path) -> Result<Record, StreamError> {
