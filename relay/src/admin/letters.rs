@@ -89,7 +89,7 @@ async fn fetch(admin: &Admin, only: Option<i64>, open: bool) -> Result<Vec<Lette
     Ok(rows.into_iter().map(|(doc, letter)| view(admin, doc.as_deref(), letter)).collect())
 }
 
-fn view(admin: &Admin, doc: Option<&[u8]>, letter: ListedLetter) -> Letter {
+pub(super) fn view(admin: &Admin, doc: Option<&[u8]>, letter: ListedLetter) -> Letter {
     let names = admin.names();
     let name = |n: u32| names.get(&n).cloned().unwrap_or_else(|| "-".to_owned());
     let entity = doc.and_then(|d| cache::decode(letter.entity, d).ok());

@@ -7,15 +7,21 @@ use axum::http::StatusCode;
 use headgate_schemas::{System, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
+use super::conflicts::DecisionView;
 use super::history::OutcomeView;
+use super::letters::{self, Letter};
 use super::{Admin, Problem};
 use crate::cache;
 use crate::conflict::By;
-use crate::entity::{Cell, Entity, Field, Member, MemberState, WriteState};
-use crate::store::{EntityId, OutcomeRow, member_key};
+use crate::entity::{Cell, Entity, Field, Member, MemberState, Question, WriteState};
+use crate::store::{EntityId, ListedDecision, ListedLetter, OutcomeRow, Reader, StoreError, member_key};
 
 /// Outcomes shown with a record.
 const OUTCOMES: usize = 50;
+/// Decisions shown with a record.
+const DECISIONS: u32 = 50;
+/// Dead letters shown with a record.
+const LETTERS: u32 = 20;
 /// Records in one page.
 const PAGE_MOST: u32 = 1_000;
 
@@ -65,7 +71,45 @@ pub(crate) struct Record {
     created_at: Timestamp,
     fields: Vec<FieldView>,
     work: Vec<WorkView>,
+    /// What a person is to decide.
+    questions: Vec<QuestionView>,
+    /// What was decided, the latest first.
+    decisions: Vec<DecisionView>,
+    /// What a CRM refused, the latest first.
+    deadletters: Vec<Letter>,
     outcomes: Vec<OutcomeView>,
+}
+
+/// A question; `conflict show ID` has what there is to choose from.
+#[derive(Debug, Serialize)]
+struct QuestionView {
+    conflict: i64,
+    kind: &'static str,
+    subject: String,
+    since: Timestamp,
+}
+
+/// What the store tells of a record.
+struct Told {
+    id: EntityId,
+    doc: Vec<u8>,
+    outcomes: Vec<OutcomeRow>,
+    decisions: Vec<ListedDecision>,
+    letters: Vec<ListedLetter>,
+}
+
+impl Told {
+    fn read(reader: &Reader, id: EntityId) -> Result<Option<Self>, StoreError> {
+        let Some(doc) = reader.document(id)? else { return Ok(None) };
+        let newest = cache::decode(id, &doc)?.outcome;
+        let mut letters = Vec::new();
+        for letter in reader.letters_of(id, LETTERS)? {
+            letters.extend(reader.letters(Some(letter), false, 1)?);
+        }
+        let outcomes = reader.outcomes(id, newest, OUTCOMES)?;
+        let decisions = reader.decisions(Some(id), i64::MAX, DECISIONS)?;
+        Ok(Some(Self { id, doc, outcomes, decisions, letters }))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +135,9 @@ struct CellView {
     kept: bool,
     /// The CRM refused the value in force.
     refused: bool,
+    /// Why it does not simply show the value in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
     writes: Vec<WriteView>,
 }
 
@@ -141,20 +188,21 @@ pub(crate) async fn show(
         .read(move |reader| {
             for connection in connections {
                 if let Some(entity) = reader.member(&member_key(connection, &object, &id))? {
-                    let Some(doc) = reader.document(entity)? else { continue };
-                    let newest = cache::decode(entity, &doc)?.outcome;
-                    return Ok(Some((entity, doc, reader.outcomes(entity, newest, OUTCOMES)?)));
+                    return Told::read(reader, entity);
                 }
             }
             Ok(None)
         })
         .await?;
-    let Some((id, doc, outcomes)) = found else {
+    let Some(told) = found else {
         let detail = format!("{what} is not known: no change of it has come, or its type is not linked");
         return Err(Problem::new(StatusCode::NOT_FOUND, "record_unknown", detail));
     };
-    let entity = decode(id, &doc)?;
-    Ok(Json(Names(admin.names()).record(id, &entity, &outcomes)))
+    let entity = decode(told.id, &told.doc)?;
+    let mut record = Names(admin.names()).record(told.id, &entity, &told.outcomes);
+    record.decisions = told.decisions.iter().map(|decision| admin.decision(decision)).collect();
+    record.deadletters = told.letters.into_iter().map(|letter| letters::view(&admin, None, letter)).collect();
+    Ok(Json(record))
 }
 
 fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, Problem> {
@@ -166,6 +214,29 @@ fn decode(id: EntityId, doc: &[u8]) -> Result<Entity, Problem> {
             format!("entity {id} cannot be decoded; see the log"),
         )
     })
+}
+
+/// Why a CRM does not simply show the value in force, for a person.
+fn why(field: &Field, cell: &Cell) -> Option<&'static str> {
+    let any = |wanted: fn(&WriteState) -> bool| cell.ledger.iter().any(|w| wanted(&w.state));
+    match cell.rev == field.rev {
+        true if cell.kept => Some("kept in its own form"),
+        true => None,
+        false if field.held.is_some() => Some("held, a person is to decide"),
+        false if cell.refused == field.rev => Some("refused, see the dead letters"),
+        false if any(|state| *state == WriteState::Open) => Some("a write is under way"),
+        false if any(|state| matches!(state, WriteState::Unknown(_))) => Some("a write had no answer, it is read back"),
+        false => Some("behind"),
+    }
+}
+
+fn question(question: &Question) -> QuestionView {
+    QuestionView {
+        conflict: question.id,
+        kind: question.about.kind(),
+        subject: question.about.subject().to_owned(),
+        since: Timestamp::from_micros(question.since),
+    }
 }
 
 /// Names of connections by number.
@@ -228,7 +299,7 @@ impl Names {
                 revision: field.rev,
                 held: field.held.is_some(),
                 members: std::iter::zip(&entity.members, &field.cells)
-                    .filter_map(|(m, cell)| Some(self.cell(m.connection, field.rev, cell.as_ref()?)))
+                    .filter_map(|(m, cell)| Some(self.cell(m.connection, field, cell.as_ref()?)))
                     .collect(),
             })
             .collect();
@@ -243,11 +314,15 @@ impl Names {
             created_at: Timestamp::from_micros(entity.created),
             fields,
             work: work.collect(),
+            questions: entity.questions.iter().map(question).collect(),
+            decisions: Vec::new(),
+            deadletters: Vec::new(),
             outcomes: outcomes.iter().map(|row| OutcomeView::new(row, self)).collect(),
         }
     }
 
-    fn cell(&self, connection: u32, rev: i32, cell: &Cell) -> CellView {
+    fn cell(&self, connection: u32, field: &Field, cell: &Cell) -> CellView {
+        let rev = field.rev;
         let writes = cell.ledger.iter().rev().take(10).map(|w| WriteView {
             intent: w.intent,
             state: match w.state {
@@ -265,6 +340,7 @@ impl Names {
             ours: cell.mine,
             kept: cell.kept,
             refused: cell.refused == rev,
+            why: why(field, cell),
             writes: writes.collect(),
         }
     }

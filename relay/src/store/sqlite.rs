@@ -38,6 +38,7 @@ CREATE TABLE dead_letter(id INTEGER PRIMARY KEY, entity INTEGER NOT NULL, target
   code TEXT NOT NULL, message BLOB NOT NULL, fields TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
   closed INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX dead_letter_open ON dead_letter(state, id);
+CREATE INDEX dead_letter_of ON dead_letter(entity, id);
 CREATE TABLE audit(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
   subject TEXT NOT NULL, before BLOB, after BLOB);
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -514,6 +515,16 @@ impl Reader {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Numbers of the dead letters of an entity, newest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn letters_of(&self, entity: EntityId, limit: u32) -> Result<Vec<i64>, StoreError> {
+        let mut statement =
+            self.db.prepare_cached("SELECT id FROM dead_letter WHERE entity=?1 ORDER BY id DESC LIMIT ?2")?;
+        Ok(statement.query_map(params![entity, limit], |r| r.get(0))?.collect::<Result<_, _>>()?)
     }
 
     /// Counters as of the last commit.

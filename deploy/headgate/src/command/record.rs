@@ -14,7 +14,7 @@ use crate::output;
 /// The columns of a list, in reading order; those of the members come before the last.
 const LIST: [&str; 5] = ["entity", "tenant", "object", "state", "open"];
 /// What matters of one record and of the lists in it, in reading order; then what each connection shows of a field.
-const SHOW: [&str; 16] = [
+const SHOW: [&str; 20] = [
     "entity",
     "tenant",
     "object",
@@ -31,6 +31,10 @@ const SHOW: [&str; 16] = [
     "outcome",
     "at",
     "took_ms",
+    "conflict",
+    "kind",
+    "subject",
+    "since",
 ];
 /// The columns of refused calls, in reading order.
 const REJECTED: [&str; 10] =
@@ -150,14 +154,8 @@ fn readable(mut record: Value) -> (Vec<String>, Value) {
 
 /// What a connection shows of a field, and a word where that is not simply the value in force.
 fn sight(cell: &Map<String, Value>) -> Value {
-    let is = |name: &str| cell.get(name).and_then(Value::as_bool) == Some(true);
     let shown = cell.get("shown").cloned().unwrap_or_default();
-    let word = match (is("refused"), is("current"), is("kept")) {
-        (true, _, _) => "refused",
-        (false, false, _) => "behind",
-        (false, true, true) => "kept",
-        (false, true, false) => return shown,
-    };
+    let Some(word) = cell.get("why").and_then(Value::as_str) else { return shown };
     match shown {
         Value::Null => format!("({word})").into(),
         Value::String(text) => format!("{text} ({word})").into(),
@@ -183,11 +181,12 @@ mod tests {
     fn a_field_shows_what_each_connection_shows() {
         let cells = json!([
             {"connection": "a", "shown": "x", "current": true, "kept": false, "refused": false},
-            {"connection": "b", "shown": "y", "current": false, "kept": false, "refused": false},
-            {"connection": "c", "shown": null, "current": false, "kept": false, "refused": true},
+            {"connection": "b", "shown": "y", "current": false, "why": "behind"},
+            {"connection": "c", "shown": null, "current": false, "why": "refused, see the dead letters"},
         ]);
         let (connections, record) = readable(json!({"fields": [{"name": "city", "value": "x", "members": cells}]}));
-        let field = json!({"name": "city", "value": "x", "a": "x", "b": "y (behind)", "c": "(refused)"});
+        let field =
+            json!({"name": "city", "value": "x", "a": "x", "b": "y (behind)", "c": "(refused, see the dead letters)"});
         assert_eq!((connections, record), (["a", "b", "c"].map(str::to_owned).to_vec(), json!({"fields": [field]})));
     }
 }
