@@ -160,7 +160,7 @@ impl Run {
             (None, _) => Value::Null,
         };
         let values = read.fields.iter().map(|name| (name.clone(), value(name))).collect();
-        ReadItem::Found(Found { id: id.to_owned(), version, values })
+        ReadItem::Found(Found { external_id: None, id: id.to_owned(), version, values })
     }
 
     fn written(&mut self, write: &WriteCall) -> Vec<Written> {
