@@ -738,7 +738,7 @@ fn every_provider_has_its_own_credential() {
         ("native", "crm", "hub-signature-256", SECRET.to_owned(), secrets.clone()),
         ("pipedrive", "4410", "t-v1", SECRET.to_owned(), secrets.clone()),
         ("native", "crm", "cloudevents", format!("allowed_origins = [\"a.example\"]\n{SECRET}"), secrets),
-        ("salesforce", "00D5g000000ABCE", "salesforce", "client_ca_file = \"ca.pem\"".to_owned(), "None".to_owned()),
+        ("salesforce", "00D5g000000ABCE", "salesforce", String::new(), "None".to_owned()),
     ] {
         let config = read(&with_endpoint(system, account, provider, &keys), &[]);
         let endpoint = config.gateway.endpoints.last().unwrap();
