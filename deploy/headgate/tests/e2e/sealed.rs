@@ -50,11 +50,22 @@ async fn no_secret_and_no_value_is_printed_logged_or_measured() {
     .await;
 
     let metrics = stage.sender.read(&format!("{}/metrics", stage.admin)).await.unwrap();
+    let rejected = stage.sender.read(&format!("{}/v1/rejected", stage.admin)).await.unwrap();
+    assert!(rejected.contains("signature_mismatch") && rejected.contains("malformed"), "{rejected}");
+    let endpoints = stage.sender.read(&format!("{}/v1/endpoints", stage.admin)).await.unwrap();
+    assert!(endpoints.contains("last_used_at"), "{endpoints}");
     let (code, printed) = stage.terminate();
     assert_eq!(code, Some(0));
     let log = stage.log();
     assert!(log.contains("\"level\":\"debug\""), "the log is that of a person looking for a fault");
-    for (what, text) in [("log", &log), ("metrics", &metrics), ("output", &printed)] {
+    let texts = [
+        ("log", &log),
+        ("metrics", &metrics),
+        ("output", &printed),
+        ("refused calls", &rejected),
+        ("endpoints", &endpoints),
+    ];
+    for (what, text) in texts {
         let folded = text.to_lowercase();
         let found = folded.lines().find(|line| line.contains(&mark));
         assert_eq!(found, None, "a value in the {what}");
