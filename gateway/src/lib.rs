@@ -47,6 +47,7 @@ use crate::unrouted::UnroutedEvents;
 
 pub mod config;
 mod dedup;
+pub mod foreign;
 mod intake;
 mod limit;
 mod metrics;
