@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_relay::config::{
-    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, SetUp, StoreConfig,
+    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
 };
 use headgate_relay::engine::{Call, Engine, Input, Parts, Reply, ReplyResult, Request};
 use headgate_relay::metrics::Metrics;
@@ -147,6 +147,7 @@ impl Run {
         let now = Timestamp::from_micros(self.now);
         let result = match &call.request {
             Request::Read(read) => ReplyResult::Read(Ok(answered(read.ids.iter().map(|id| self.record(read, id))))),
+            Request::Find(find) => ReplyResult::Find(Ok(answered(find.values.iter().map(|_| Vec::new())))),
             Request::Write(write) => ReplyResult::Write(Ok(answered(self.written(write).into_iter().map(Ok)))),
         };
         Reply { sent: now, answered: now, result }
@@ -236,6 +237,7 @@ fn config(path: std::path::PathBuf, key_file: std::path::PathBuf) -> RelayConfig
             primary: "sf".to_owned(),
             guard: Guard::Read,
             policy: PolicyConfig::default(),
+            records: RecordsConfig::default(),
         }],
         limits: Limits { calls_per_connection: 8, ..Limits::default() },
     }

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::books::Place;
 use crate::engine::Engine;
 use crate::entity::fold::Folded;
-use crate::entity::{Asked, Author, Came, Entity, Event, NO_FLOOR, Outcome, Seen};
+use crate::entity::{Asked, Author, Came, Entity, Event, Life, MemberState, NO_FLOOR, Outcome, Seen};
 use crate::mapping::{Decoded, Link};
-use crate::store::{Counter, DeadLetter, EntityId, OutcomeRow, StoreError, change_key, member_key};
+use crate::store::{Counter, DeadLetter, EntityId, OutcomeRow, StoreError, change_key, member_key, tombstone_key};
 
 /// A change whose time is so far ahead of its arrival is not believed.
 const FUTURE: i64 = 300_000_000;
@@ -71,12 +71,23 @@ impl Engine {
                 return Ok(());
             }
         };
-        let native = change.object.id.as_deref().unwrap_or_default();
-        let id = self.entity_of(change, source, link, native, now)?;
-        self.fold_event(id, source, event, &targets, now)?;
+        let named = change.object.id.as_deref().unwrap_or_default();
+        let native = change.merge.as_ref().map_or(named, |merge| merge.into.as_str());
+        let Some(id) = self.entity_of(change, source, link, native, now)? else {
+            self.close_all(change.id, 0, &targets, Outcome::Skipped, came, now);
+            return Ok(());
+        };
+        if change.kind == ChangeKind::Purged {
+            self.with(id, now, |e, _, _| e.member_of(source).map(|m| e.members[m].purge = e.life != Life::Erased))?;
+        }
+        if self.concerns(id, source, native, now)? {
+            self.fold_event(id, source, event, &targets, now)?;
+        } else {
+            self.close_all(change.id, id, &targets, Outcome::Skipped, came, now);
+        }
         if let Some(merge) = &change.merge {
             for gone in merge.from.iter().filter(|gone| *gone != native) {
-                self.look_again(source, change, gone, now)?;
+                self.hear_of_merge(source, change, gone, native, now)?;
             }
         }
         Ok(())
@@ -99,22 +110,43 @@ impl Engine {
         link: usize,
         native: &str,
         now: Timestamp,
-    ) -> Result<EntityId, StoreError> {
+    ) -> Result<Option<EntityId>, StoreError> {
         let key = member_key(source, change.object.kind.as_str(), native);
-        if let Some(id) = self.tick.members.get(&key).copied() {
-            return Ok(id);
+        if let Some(id) = self.owner(&key)? {
+            return Ok(Some(self.follow(id, 0)?.0));
         }
-        if let Some(id) = self.store.member(&key)? {
-            return Ok(id);
+        if self.store.is_erased(&tombstone_key(&self.salt, &key))? {
+            return Ok(None);
         }
         let id = self.next_entity;
         self.next_entity += 1;
         let uuid = self.new_uuid(now);
         let entity = Entity::heard(uuid, &change.tenant, change.object.kind.clone(), source, native, now.micros());
         self.cache.insert(id, entity, link);
-        self.tick.members.insert(key, id);
-        self.tick.unit.members.push((key, id));
-        Ok(id)
+        self.own(key, id);
+        Ok(Some(id))
+    }
+
+    /// Whether an event of record `native` is news of the entity it belongs to: not where the record was set aside, gave
+    /// its place to another one, or was erased.
+    fn concerns(&mut self, id: EntityId, source: u32, native: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let concerns = self.with(id, now, |e, cx, _| {
+            let m = e.member_of(source).filter(|_| !e.is_over() && e.life != Life::Erasing)?;
+            if e.members[m].native.as_deref() == Some(native) {
+                return Some(true);
+            }
+            let aside = e.detached.iter().any(|d| d.connection == source && *d.native == *native);
+            let member = &mut e.members[m];
+            if aside || member.has_record() || member.create.is_some() {
+                return Some(false);
+            }
+            // A record that was there before, and is heard of again: a read tells what it is now.
+            member.native = Some(native.into());
+            member.state = MemberState::Gone;
+            member.need_read(cx.now);
+            Some(true)
+        })?;
+        Ok(concerns.flatten().unwrap_or(false))
     }
 
     fn new_uuid(&mut self, now: Timestamp) -> Uuid {
@@ -158,16 +190,25 @@ impl Engine {
         }
     }
 
-    /// A record that was merged away, if we know it: a read decides what it is now.
-    fn look_again(&mut self, source: u32, change: &Change, native: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// A record that was merged away, if we know it: the event names the survivor, a read decides. One that was set
+    /// aside is done with: nothing was ever written to it.
+    fn hear_of_merge(
+        &mut self,
+        source: u32,
+        change: &Change,
+        native: &str,
+        into: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let key = member_key(source, change.object.kind.as_str(), native);
-        let known = match self.tick.members.get(&key).copied() {
-            Some(id) => Some(id),
-            None => self.store.member(&key)?,
-        };
-        if let Some(id) = known {
+        if let Some(id) = self.owner(&key)? {
+            let (id, _) = self.follow(id, 0)?;
             self.with(id, now, |entity, cx, _| {
-                if let Some(m) = entity.member_of(source) {
+                entity.detached.retain(|d| d.connection != source || *d.native != *native);
+                entity.end_surplus(source, native);
+                let Some(m) = entity.member_of(source) else { return };
+                if entity.members[m].native.as_deref() == Some(native) {
+                    entity.members[m].into = Some(into.into());
                     entity.members[m].need_read(cx.now);
                 }
             })?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use headgate_schemas::{ObjectType, System};
 use secrecy::SecretString;
 
+pub use crate::entity::record::DeletePolicy;
+
 /// Everything the relay is told.
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
@@ -145,6 +147,27 @@ pub struct LinkConfig {
     pub guard: Guard,
     /// Who wins a conflict.
     pub policy: PolicyConfig,
+    /// How records come and go.
+    pub records: RecordsConfig,
+}
+
+/// How a link treats records that come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsConfig {
+    /// What a delete does elsewhere.
+    pub delete: DeletePolicy,
+    /// How long a record must be missing before it counts as deleted.
+    pub grace: Duration,
+    /// Most entities of the link that may go within an hour before a person is asked.
+    pub brake_count: usize,
+    /// The same as a share of the link's entities, of 100; ten may always go.
+    pub brake_percent: u8,
+}
+
+impl Default for RecordsConfig {
+    fn default() -> Self {
+        Self { delete: DeletePolicy::Nothing, grace: Duration::from_secs(60), brake_count: 50, brake_percent: 5 }
+    }
 }
 
 /// How an edit that nobody reported yet is guarded against before a write.

@@ -386,6 +386,12 @@ async fn ask(target: &dyn Target, request: &Request) -> ReplyResult {
             pass(step::AFTER_WRITE);
             ReplyResult::Write(answer)
         }
+        Request::Find(find) => {
+            pass(step::BEFORE_READ);
+            let answer = target.find(find).await;
+            pass(step::AFTER_READ);
+            ReplyResult::Find(answer)
+        }
     }
 }
 

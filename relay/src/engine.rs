@@ -18,6 +18,7 @@ use headgate_schemas::{ObjectType, Timestamp, Value};
 use crate::books::{Account, Books, Place, Share, Sum};
 use crate::cache::Cache;
 use crate::config::{Guard, Limits, RelayConfig};
+use crate::departure::Brake;
 use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
 use crate::entity::question::Unsuitable;
 use crate::entity::{Entity, Member, Timing};
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::recount::Recount;
 use crate::step;
 use crate::store::{Before, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
-use crate::target::{Answered, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written};
+use crate::target::{Answered, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written};
 use crate::vault::Vault;
 use crate::work::{Pair, Work};
 
@@ -100,6 +101,16 @@ pub enum Choice {
     Member(String),
     /// What is in force.
     Kept,
+    /// These are one: the entities of a [`crate::entity::About::Match`].
+    Link,
+    /// These are not one.
+    Separate,
+    /// This record, by its id in the CRM.
+    Record(String),
+    /// The others go, too; the brake lets go.
+    Delete,
+    /// The others stay; the linked record stays.
+    Keep,
     /// A value that the person gives: canonical, as text or in its type.
     Value(Value),
 }
@@ -110,6 +121,11 @@ impl std::fmt::Display for Choice {
         match self {
             Self::Member(name) => write!(f, "member {name}"),
             Self::Kept => f.write_str("the value in force"),
+            Self::Link => f.write_str("link"),
+            Self::Separate => f.write_str("separate"),
+            Self::Record(id) => write!(f, "record {id}"),
+            Self::Delete => f.write_str("delete"),
+            Self::Keep => f.write_str("keep"),
             Self::Value(_) => f.write_str("another value"),
         }
     }
@@ -157,6 +173,15 @@ pub enum ResolveError {
         /// The name.
         name: String,
     },
+    /// The choice is not one of those that this question has.
+    #[error("this question is answered with: {choices}")]
+    Unfit {
+        /// Those it has.
+        choices: &'static str,
+    },
+    /// A call for the record is under way.
+    #[error("a call for this record is under way; answer again in a moment")]
+    Busy,
     /// The choice does not fit.
     #[error(transparent)]
     Unsuitable(#[from] Unsuitable),
@@ -185,6 +210,8 @@ pub enum Request {
     Read(ReadCall),
     /// Records to write.
     Write(WriteCall),
+    /// Records to look for by what only one person or company has.
+    Find(FindCall),
 }
 
 /// The answer to a call. The driver answers every call by its deadline, with [`crate::target::Disposition::Unknown`]
@@ -206,6 +233,8 @@ pub enum ReplyResult {
     Read(Result<Answered<ReadItem>, TargetError>),
     /// To a write.
     Write(Result<Answered<Result<Written, TargetError>>, TargetError>),
+    /// To a search.
+    Find(Result<Answered<Vec<String>>, TargetError>),
 }
 
 /// A call under way.
@@ -229,10 +258,14 @@ pub(crate) enum Step {
     Read,
     /// Read by external id.
     Lookup,
+    /// Look for a record that stands there without our id.
+    Find,
     /// Make the record.
     Create,
     /// Change the record.
     Update,
+    /// Take the record away.
+    Delete,
 }
 
 /// The relay's logic over a store.
@@ -251,6 +284,12 @@ pub struct Engine {
     pub(crate) cache: Cache,
     pub(crate) work: Work,
     pub(crate) flights: HashMap<CallId, Flight>,
+    /// Entities that are to become part of another one.
+    pub(crate) joins: BTreeMap<EntityId, EntityId>,
+    /// What goes, by link.
+    pub(crate) brakes: HashMap<String, Brake>,
+    /// Makes the hashes of who was erased impossible to guess.
+    pub(crate) salt: Key,
     pub(crate) next_call: CallId,
     pub(crate) next_entity: EntityId,
     pub(crate) next_question: i64,
@@ -274,7 +313,10 @@ pub(crate) struct Tick {
     pub(crate) touched: Vec<EntityId>,
     pub(crate) work: HashSet<WorkKey>,
     pub(crate) members: HashMap<Key, EntityId>,
-    pub(crate) claims: HashMap<Key, EntityId>,
+    /// Who holds a claim by now; nobody where it was given up.
+    pub(crate) claims: BTreeMap<Key, Option<EntityId>>,
+    /// Weaker keys of entities that came or went.
+    pub(crate) hints: BTreeMap<(Key, EntityId), bool>,
     pub(crate) changes: HashSet<Key>,
     /// Open deliveries that came or went, by entity and link.
     pub(crate) open: Vec<(EntityId, u32, Share, i64)>,
@@ -363,6 +405,9 @@ impl Engine {
             cache: Cache::new(config.limits.cached_entities),
             work: Work::default(),
             flights: HashMap::new(),
+            joins: BTreeMap::new(),
+            brakes: HashMap::new(),
+            salt: start.salt,
             next_call: 1,
             next_entity: start.next_entity,
             next_question: start.next_question,
@@ -378,6 +423,7 @@ impl Engine {
             numbers,
         };
         engine.note_start(&format!("{config:?}"), now);
+        engine.recover_brakes(&start.goings, &start.sizes);
         engine.recover(&start.work, now)?;
         Ok(engine)
     }
@@ -400,6 +446,7 @@ impl Engine {
         if !input.records.is_empty() {
             pass(step::FOLDED);
         }
+        self.join_free(now)?;
         self.review(now)?;
         self.send(now)?;
         if !self.tick.calls.is_empty() {
@@ -539,13 +586,15 @@ impl Engine {
     pub fn expire(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let before = |age| now.micros() - micros(age);
         let limits = &self.limits;
-        self.store.expire(Before {
+        let lives = self.store.expire_lives(now.micros())?;
+        let rows = self.store.expire(Before {
             changes: before(limits.change_ids),
             outcomes: before(limits.outcomes),
             decisions: before(limits.decisions),
             letters: before(limits.dead_letters),
             audit: before(limits.audit),
-        })
+        })?;
+        Ok(rows || lives)
     }
 
     /// Counts what is open in a few documents more; after the last one compares it with the books. Returns what a round

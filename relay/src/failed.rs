@@ -52,7 +52,9 @@ impl Engine {
             let key = WorkKey { target: flight.connection, entity };
             self.item_failed(key, &flight, intent, error, now)?;
         }
-        if *error.disposition() == Disposition::Unknown && matches!(flight.step, Step::Create | Step::Update) {
+        if *error.disposition() == Disposition::Unknown
+            && matches!(flight.step, Step::Create | Step::Update | Step::Delete)
+        {
             flight.given_up = true;
             self.flights.insert(id, flight);
         }
@@ -102,7 +104,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.count_retry(flight.connection, error);
-        let writes = matches!(flight.step, Step::Create | Step::Update);
+        let writes = matches!(flight.step, Step::Create | Step::Update | Step::Delete);
         match error.disposition() {
             Disposition::Retry | Disposition::Rate { .. } | Disposition::Reauthorise => {
                 let counts = *error.disposition() == Disposition::Retry;
@@ -117,7 +119,9 @@ impl Engine {
                 self.again(key, true, now);
                 Ok(())
             }
-            Disposition::Conflict if flight.step == Step::Update => self.moved(key, flight, intent, error, now),
+            Disposition::Conflict if matches!(flight.step, Step::Update | Step::Delete) => {
+                self.moved(key, flight, intent, error, now)
+            }
             Disposition::Gone if flight.step == Step::Update => {
                 // A read decides whether it is gone.
                 self.again(key, true, now);
@@ -125,7 +129,19 @@ impl Engine {
             }
             Disposition::Gone if flight.step == Step::Read => {
                 self.succeeded(key, now);
-                self.missing(key.entity, flight, now, now)
+                self.missing(key.entity, flight, None, now, now)
+            }
+            Disposition::Conflict if flight.step == Step::Create && error.existing.is_some() => {
+                self.stands_already(key, flight, intent, error, now)
+            }
+            Disposition::Conflict | Disposition::Gone | Disposition::Permanent if flight.step == Step::Find => {
+                let rounds = self.work.get(key).map_or(0, |p| p.conflicts);
+                let due = (now + Duration::from_secs(1 << rounds.min(CONFLICT_ROUNDS))).micros();
+                self.free(key, now, |pair| Pair { conflicts: pair.conflicts + 1, due, ..pair });
+                if rounds + 1 >= CONFLICT_ROUNDS {
+                    self.seek_no_more(key, flight, error, now)?;
+                }
+                Ok(())
             }
             Disposition::Conflict | Disposition::Gone | Disposition::Permanent if writes => {
                 self.reject(key, flight, intent, error, now)
@@ -171,6 +187,51 @@ impl Engine {
             if rounds < CONFLICT_ROUNDS { Duration::ZERO } else { backoff::delay(rounds - CONFLICT_ROUNDS, random) };
         self.free(key, now, |pair| Pair { conflicts: rounds + 1, due: (now + wait).micros(), ..pair });
         self.answer(key.entity, flight, intent, &Answer::Refused, now)
+    }
+
+    /// A record stands already where one was to be made: it is attached after a read. Where it belongs to somebody else
+    /// for certain, there is nothing to be done but to tell.
+    fn stands_already(
+        &mut self,
+        key: WorkKey,
+        flight: &Flight,
+        intent: u32,
+        error: &TargetError,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (id, connection) = (key.entity, flight.connection);
+        let by = self.look(id, now, |e, _| e.match_keys().into_iter().next())?.flatten();
+        let attached = match (&error.existing, by) {
+            (Some(existing), Some(by)) => self.attach_existing(id, connection, existing, &by, now)?,
+            _ => false,
+        };
+        if !attached {
+            return self.reject(key, flight, intent, error, now);
+        }
+        self.succeeded(key, now);
+        self.answer(id, flight, intent, &Answer::NotApplied, now)
+    }
+
+    /// The CRM cannot be searched: the record is made without a search. Our own id keeps that from being done twice, and
+    /// a twin can still be merged, while a record that is never made helps nobody.
+    fn seek_no_more(
+        &mut self,
+        key: WorkKey,
+        flight: &Flight,
+        error: &TargetError,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        tracing::warn!(
+            connection = flight.connection,
+            code = error.code,
+            "the CRM cannot be searched for a record; it is made without"
+        );
+        self.with(key.entity, now, |e, _, _| {
+            if let Some(m) = e.member_of(flight.connection) {
+                e.members[m].sought = true;
+            }
+        })?;
+        Ok(())
     }
 
     /// The target refused it for good: the fields it names (or all) are left at this revision, the rest goes on.

@@ -9,10 +9,9 @@ use crate::audit::Deed;
 use crate::cache;
 use crate::engine::{Command, Engine, link_of};
 use crate::entity::pending::Closed;
-use crate::entity::{Entity, MemberState, NO_REV};
-use crate::mapping::Kind;
+use crate::entity::{Entity, Life, MemberState, NO_REV};
 use crate::step;
-use crate::store::{ClosedLetter, EntityId, EntityWrite, StoreError, WorkKey, WorkRow, claim_key};
+use crate::store::{ClosedLetter, EntityId, EntityWrite, StoreError, WorkKey, WorkRow};
 use crate::work::{PARKED, Pair};
 
 impl Engine {
@@ -30,7 +29,10 @@ impl Engine {
                 .map(|m| (entity.members[m].connection, entity.next_due(m, cx)))
                 .collect::<Vec<_>>()
         })?;
+        // Until it is joined it rests; the join is what makes it due again.
+        let rests = self.is_joining(id);
         for (target, due) in needs.unwrap_or_default() {
+            let due = if rests { due.map(|_| PARKED) } else { due };
             let key = WorkKey { target, entity: id };
             let old = self.work.get(key).copied();
             if old.is_some_and(|p| p.busy.is_some()) {
@@ -41,7 +43,8 @@ impl Engine {
                     let pair = match old {
                         // A failed attempt waits out its backoff.
                         Some(pair) if pair.attempts > 0 => {
-                            Pair { due: if due == PARKED { due } else { due.max(pair.due) }, ..pair }
+                            let rested = due == PARKED || pair.due == PARKED;
+                            Pair { due: if rested { due } else { due.max(pair.due) }, ..pair }
                         }
                         Some(pair) => {
                             Pair { due, since: if pair.due == PARKED { now.micros() } else { pair.since }, ..pair }
@@ -71,10 +74,12 @@ impl Engine {
             for c in closed {
                 self.close(c.change, id, c.target, c.outcome, c.came, now);
             }
+            self.end_life(id, now)?;
             self.review_entity(id, now)?;
             self.list_questions(id, now);
             self.write_entity(id)?;
         }
+        self.write_identity();
         self.write_work(now);
         self.forget_flights(now);
         Ok(())
@@ -96,6 +101,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Claims and weaker keys, as they stand at the end of the tick.
+    fn write_identity(&mut self) {
+        for (key, holder) in std::mem::take(&mut self.tick.claims) {
+            self.tick.unit.unclaims.push(key);
+            self.tick.unit.claims.extend(holder.map(|id| (key, id)));
+        }
+        let hints = std::mem::take(&mut self.tick.hints);
+        self.tick.unit.hints.extend(hints.into_iter().map(|((key, id), on)| (key, id, on)));
+    }
+
     fn write_work(&mut self, now: Timestamp) {
         let until = self.lease(now);
         let mut changed: Vec<WorkKey> = self.tick.work.drain().collect();
@@ -106,95 +121,6 @@ impl Engine {
                 None => self.tick.unit.done.push(key),
             }
         }
-    }
-
-    /// Takes the match claims of a record that was read. Where another entity holds one and has no record in that CRM,
-    /// the record joins it.
-    pub(crate) fn claim(&mut self, id: EntityId, connection: u32, now: Timestamp) -> Result<(), StoreError> {
-        let wanted = self.look(id, now, |entity, _| entity.match_key())?.flatten();
-        let held = self.look(id, now, |entity, _| entity.claims.clone())?.unwrap_or_default();
-        if held.len() == usize::from(wanted.is_some()) && held.first() == wanted.as_ref() {
-            return Ok(());
-        }
-        if let Some(key) = wanted {
-            let holder = match self.tick.claims.get(&key).copied() {
-                Some(holder) => Some(holder),
-                None => self.store.claim(&key)?,
-            };
-            match holder {
-                Some(other) if other != id => return self.join(id, other, connection, now),
-                Some(_) => {}
-                None => {
-                    self.tick.claims.insert(key, id);
-                    self.tick.unit.claims.push((key, id));
-                }
-            }
-        }
-        self.tick.unit.unclaims.extend(held.iter().filter(|k| Some(**k) != wanted));
-        self.with(id, now, |entity, _, _| entity.claims = wanted.into_iter().collect())?;
-        Ok(())
-    }
-
-    /// Moves the only record of entity `id` into entity `other`, unless that has one in the same CRM: then the two stay
-    /// apart.
-    fn join(&mut self, id: EntityId, other: EntityId, connection: u32, now: Timestamp) -> Result<(), StoreError> {
-        let free = self.with(other, now, |entity, _, _| {
-            entity.member_of(connection).is_none_or(|m| entity.members[m].native.is_none())
-        })?;
-        let alone =
-            self.with(id, now, |entity, _, _| entity.members.iter().filter(|m| m.native.is_some()).count() == 1)?;
-        if free != Some(true) || alone != Some(true) {
-            return Ok(());
-        }
-        let Some(moved) = self
-            .with(id, now, |entity, _, _| {
-                let m = entity.member_of(connection)?;
-                let mut member = entity.members[m].clone();
-                member.state = MemberState::Heard;
-                member.asked.extend(
-                    entity
-                        .members
-                        .iter_mut()
-                        .flat_map(|t| std::mem::take(&mut t.pending))
-                        .map(|p| crate::entity::Asked { change: p.change, came: p.came }),
-                );
-                member.asked.sort_by_key(|a| a.change);
-                member.asked.dedup_by_key(|a| a.change);
-                entity.members.clear();
-                entity.fields.clear();
-                Some(member)
-            })?
-            .flatten()
-        else {
-            return Ok(());
-        };
-        let native = moved.native.clone().unwrap_or_default();
-        self.with(other, now, |entity, cx, _| {
-            let mut member = moved;
-            member.need_read(cx.now);
-            match entity.member_of(connection) {
-                Some(m) => {
-                    member.pending = std::mem::take(&mut entity.members[m].pending);
-                    entity.members[m] = member;
-                }
-                None => {
-                    entity.add_member(member);
-                }
-            }
-        })?;
-        let object = self.cache.get_mut(other).map(|l| l.entity.object.clone());
-        if let Some(object) = object {
-            let key = crate::store::member_key(connection, object.as_str(), &native);
-            self.tick.members.insert(key, other);
-            self.tick.unit.members.push((key, other));
-        }
-        let stale: Vec<WorkKey> = self.lines.keys().map(|target| WorkKey { target: *target, entity: id }).collect();
-        for key in stale {
-            if self.work.remove(key) {
-                self.tick.work.insert(key);
-            }
-        }
-        Ok(())
     }
 
     /// What an earlier process left: calls that were under way are of unknown outcome now.
@@ -208,6 +134,7 @@ impl Engine {
             if counted.insert(row.key.entity) {
                 self.count_open(row.key.entity);
             }
+            self.recover_life(row.key.entity, now)?;
             let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
             self.put_pair(row.key, pair);
             let intents =
@@ -216,6 +143,7 @@ impl Engine {
                 self.give_up_on(row.key.entity, row.key.target, intent, now)?;
             }
         }
+        self.join_free(now)?;
         self.finish(now)?;
         pass(step::RECOVERING);
         self.commit()?;
@@ -272,6 +200,7 @@ impl Engine {
         fields: &[String],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let (entity, _) = self.follow(entity, 0)?;
         self.with(entity, now, |e, _, _| {
             let Some(m) = e.member_of(target) else { return };
             for field in e.fields.iter_mut().filter(|f| fields.is_empty() || fields.iter().any(|n| **n == *f.name)) {
@@ -282,6 +211,7 @@ impl Engine {
             if e.members[m].state == MemberState::Refused {
                 e.members[m].state = MemberState::Absent;
             }
+            e.members[m].removal = None;
         })?;
         Ok(())
     }
@@ -324,10 +254,17 @@ impl Entity {
             // A read that came too early is waited for: what it shows decides what is to be written.
             MemberState::Live => self.members[m].stale == 0 && !self.dirty(m, cx).is_empty(),
             MemberState::Absent => self.wants_create(m),
-            MemberState::Heard | MemberState::Gone | MemberState::Refused => false,
+            MemberState::Heard
+            | MemberState::Missing(_)
+            | MemberState::Gone
+            | MemberState::Removed(_)
+            | MemberState::Refused => false,
         };
+        let now = now || self.wants_removal(m, cx);
         let due = if now { Some(read.map_or(cx.now, |r| r.min(cx.now))) } else { read };
-        let waits = !self.members[m].pending.is_empty() || !self.members[m].asked.is_empty();
+        // What waits for something else must be found again at the next start.
+        let rests = self.joining.is_some() || matches!(self.life, Life::Leaving(_) | Life::Erasing);
+        let waits = rests || !self.members[m].pending.is_empty() || !self.members[m].asked.is_empty();
         due.or_else(|| waits.then_some(PARKED))
     }
 
@@ -338,14 +275,5 @@ impl Entity {
         if self.members[m].state == MemberState::Refused && self.fields.iter().any(newer) {
             self.members[m].state = MemberState::Absent;
         }
-    }
-
-    /// What this entity claims: the e-mail address of a person.
-    fn match_key(&self) -> Option<[u8; 16]> {
-        if self.object.as_str() != "contact" {
-            return None;
-        }
-        let value = &self.fields[self.field_named("email")?].value;
-        (!value.is_empty()).then(|| claim_key(&self.tenant, self.object.as_str(), "email", &Kind::Email.normal(value)))
     }
 }

@@ -13,9 +13,10 @@ use crate::engine::{Choice, Engine, Resolution, ResolveError, Resolved};
 use crate::entity::decision::{Decision, Ruling};
 use crate::entity::fold::Notes;
 use crate::entity::question::{Chosen, UNNUMBERED};
+use crate::entity::record::Keep;
 use crate::entity::{About, Author, Question};
 use crate::metrics;
-use crate::store::{DecisionRow, EntityId, QuestionEnd, QuestionRow, StoreError};
+use crate::store::{DecisionRow, EntityId, QuestionEnd, QuestionRow, StoreError, WorkKey};
 
 /// Longest value that the decision log keeps; of a longer one it keeps the hash.
 const LONGEST_VALUE: usize = 4_096;
@@ -48,7 +49,24 @@ impl Engine {
         by: &str,
         now: Timestamp,
     ) -> Result<Result<Resolved, ResolveError>, StoreError> {
+        let (entity, _) = self.follow(entity, 0)?;
+        let about = self.look(entity, now, |e, _| e.questions.iter().find(|q| q.id == id).cloned())?.flatten();
+        let Some(question) = about else { return Ok(Err(ResolveError::Unknown { id })) };
+        if !matches!(question.about, About::Field { .. }) {
+            if edition.is_some_and(|seen| seen != question.edition) {
+                return Ok(Err(ResolveError::Moved { now: question.edition }));
+            }
+            let answered = self.answer_question(entity, &question, choice, now)?;
+            if answered.is_ok() {
+                let end = QuestionEnd { at: now.micros(), by: by.to_owned(), choice: choice.to_string() };
+                self.tick.ended.insert(id, end);
+            }
+            return Ok(answered.map(|()| Resolved { id, entity, field: question.about.subject().to_owned() }));
+        }
         let chosen = match choice {
+            Choice::Link | Choice::Separate | Choice::Record(_) | Choice::Delete | Choice::Keep => {
+                return Ok(Err(ResolveError::Unfit { choices: "a member, kept, or a value" }));
+            }
             Choice::Member(name) => match self.numbers.get(name) {
                 Some(number) => Chosen::Of(By::Member(*number)),
                 None => return Ok(Err(ResolveError::NoConnection { name: name.clone() })),
@@ -62,7 +80,7 @@ impl Engine {
             if edition.is_some_and(|seen| seen != question.edition) {
                 return Err(ResolveError::Moved { now: question.edition });
             }
-            let About::Field { name, .. } = &question.about;
+            let About::Field { name, .. } = &question.about else { return Err(ResolveError::Unknown { id }) };
             let f = e.field_named(name).ok_or(ResolveError::Unknown { id })?;
             Ok(e.choose(f, chosen, cx)?)
         })?;
@@ -75,6 +93,65 @@ impl Engine {
         let field = decision.field.to_string();
         self.log(entity, decision, Some(by), now);
         Ok(Ok(Resolved { id, entity, field }))
+    }
+
+    /// A person's answer about records.
+    fn answer_question(
+        &mut self,
+        id: EntityId,
+        question: &Question,
+        choice: &Choice,
+        now: Timestamp,
+    ) -> Result<Result<(), ResolveError>, StoreError> {
+        let unfit = |choices| Ok(Err(ResolveError::Unfit { choices }));
+        match (&question.about, choice) {
+            (About::Match { other, .. }, Choice::Link) => {
+                self.end_question(id, question, now)?;
+                self.join_into(id, *other, Keep::Policy, now)?;
+            }
+            (About::Match { other, .. }, Choice::Separate) => {
+                self.end_question(id, question, now)?;
+                self.with(id, now, |e, _, _| e.apart.push(*other))?;
+                let (other, _) = self.follow(*other, 0)?;
+                self.with(other, now, |e, _, _| e.apart.push(id))?;
+            }
+            (About::Found { connection, natives }, Choice::Record(native))
+                if natives.iter().any(|n| **n == **native) =>
+            {
+                let by = self.look(id, now, |e, _| e.match_keys().into_iter().next())?.flatten();
+                let Some(by) = by else { return unfit("separate: what was looked for no longer stands here") };
+                self.end_question(id, question, now)?;
+                self.attach_existing(id, *connection, native, &by, now)?;
+            }
+            (About::Found { .. }, Choice::Separate) => self.end_question(id, question, now)?,
+            (About::Surplus { connection, native }, Choice::Record(chosen)) if **native == **chosen => {
+                if self.work.get(WorkKey { target: *connection, entity: id }).is_some_and(|p| p.busy.is_some()) {
+                    return Ok(Err(ResolveError::Busy));
+                }
+                self.with(id, now, |e, cx, _| {
+                    e.member_of(*connection).is_some_and(|m| e.take_up(m, Some(native), cx))
+                })?;
+            }
+            (About::Surplus { .. }, Choice::Kept | Choice::Keep) => self.end_question(id, question, now)?,
+            (About::Delete { .. }, Choice::Delete | Choice::Kept | Choice::Keep) => {
+                let go = *choice == Choice::Delete;
+                self.with(id, now, |e, cx, _| e.answer_delete(go, cx))?;
+            }
+            (About::Brake { link, .. }, Choice::Delete | Choice::Kept | Choice::Keep) => {
+                self.release(link, *choice == Choice::Delete, now)?;
+            }
+            (About::Match { .. }, _) => return unfit("link or separate"),
+            (About::Found { .. }, _) => return unfit("the id of one of the records, or separate"),
+            (About::Surplus { .. }, _) => return unfit("keep, or the id of the record that was set aside"),
+            (About::Delete { .. } | About::Brake { .. }, _) => return unfit("delete or keep"),
+            (About::Field { .. }, _) => return unfit("a member, kept, or a value"),
+        }
+        Ok(Ok(()))
+    }
+
+    fn end_question(&mut self, id: EntityId, question: &Question, now: Timestamp) -> Result<(), StoreError> {
+        self.with(id, now, |e, _, _| e.questions.retain(|q| q.id != question.id))?;
+        Ok(())
     }
 
     /// What happened on the way, into the metrics and the log.

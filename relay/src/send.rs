@@ -8,12 +8,12 @@ use headgate_schemas::{ObjectType, Timestamp};
 
 use crate::config::Guard;
 use crate::engine::{Call, CallId, Engine, Flight, Request, Step, micros};
-use crate::entity::fold::Context;
+use crate::entity::fold::{Context, Rule};
 use crate::entity::write::Intent;
-use crate::entity::{Entity, MemberState};
+use crate::entity::{Entity, Life, MemberState};
 use crate::line::{Line, Room};
-use crate::store::{EntityId, StoreError, WorkKey};
-use crate::target::{By, CreateItem, ReadCall, UpdateItem, WriteCall, WriteItems};
+use crate::store::{EntityId, StoreError, WorkKey, external_key};
+use crate::target::{By, CreateItem, DeleteItem, FindCall, NativeName, ReadCall, UpdateItem, WriteCall, WriteItems};
 use crate::work::Pair;
 
 /// While a call of a connection is open, further pairs gather so long before the next call goes out half full.
@@ -80,6 +80,9 @@ impl Engine {
             return Ok(());
         };
         let step = if matches!(state, MemberState::Absent | MemberState::Refused) { Step::Lookup } else { Step::Read };
+        if self.is_joining(entity) {
+            return self.review_entity(entity, now);
+        }
         self.open_call(connection, &object, step, &[entity], now)?;
         Ok(())
     }
@@ -99,6 +102,10 @@ impl Engine {
         for entity in due {
             let key = WorkKey { target: connection, entity };
             let Some(pair) = self.work.get(key).copied() else { continue };
+            if self.is_joining(entity) {
+                self.review_entity(entity, now)?;
+                continue;
+            }
             let step = self.look(entity, now, |e, cx| {
                 let m = e.member_of(connection)?;
                 e.next_step(m, cx).map(|step| (e.object.clone(), step))
@@ -116,8 +123,8 @@ impl Engine {
                 continue;
             }
             let limit = match step {
-                Step::Read | Step::Lookup => pack.read,
-                Step::Create | Step::Update => pack.write,
+                Step::Read | Step::Lookup | Step::Find => pack.read,
+                Step::Create | Step::Update | Step::Delete => pack.write,
             };
             let group = groups.entry((object, step)).or_insert_with(|| Group {
                 since: pair.since,
@@ -145,6 +152,8 @@ impl Engine {
             Step::Read | Step::Lookup => self.read_request(connection, object, step, entities, now)?,
             Step::Create => self.create_request(connection, object, entities, now)?,
             Step::Update => self.update_request(connection, object, entities, now)?,
+            Step::Find => self.find_request(connection, object, entities, now)?,
+            Step::Delete => self.delete_request(connection, object, entities, now)?,
         };
         if pairs.is_empty() {
             return Ok(false);
@@ -180,7 +189,9 @@ impl Engine {
                 let m = e.member_of(connection)?;
                 let id = match step {
                     Step::Lookup => e.uuid.to_string(),
-                    Step::Read | Step::Create | Step::Update => e.members[m].native.as_deref()?.to_owned(),
+                    Step::Read | Step::Create | Step::Update | Step::Find | Step::Delete => {
+                        e.members[m].native.as_deref()?.to_owned()
+                    }
                 };
                 Some((id, cx.link.member(connection).map(|m| m.read_fields.clone())))
             })?;
@@ -205,13 +216,18 @@ impl Engine {
         let (mut items, mut pairs) = (Vec::with_capacity(entities.len()), Vec::with_capacity(entities.len()));
         for entity in entities {
             let item = self.with(*entity, now, |e, cx, _| {
-                let m = e.member_of(connection).filter(|m| e.wants_create(*m))?;
+                let m = e.member_of(connection)?;
+                // Without that rule a record that is known is made again, to show in tests what that does.
+                if !e.wants_create(m) && (cx.rules.has(Rule::NativeId) || e.members[m].state != MemberState::Live) {
+                    return None;
+                }
                 let intent = e.intend_create(m, cx);
                 let mut values = e.encode_intent(&intent, connection, cx);
                 values.retain(|_, v| !v.is_empty());
                 Some((CreateItem { external_id: e.uuid, trace: trace(e, &intent), values }, intent.number))
             })?;
             if let Some((item, intent)) = item.flatten() {
+                self.own(external_key(item.external_id), *entity);
                 items.push(item);
                 pairs.push((*entity, intent));
             }
@@ -250,6 +266,54 @@ impl Engine {
         Ok((Request::Write(WriteCall { object: object.clone(), items: WriteItems::Update(items) }), pairs))
     }
 
+    fn find_request(
+        &mut self,
+        connection: u32,
+        object: &ObjectType,
+        entities: &[EntityId],
+        now: Timestamp,
+    ) -> Result<(Request, Vec<(EntityId, u32)>), StoreError> {
+        let (mut values, mut pairs) = (Vec::with_capacity(entities.len()), Vec::with_capacity(entities.len()));
+        let mut field = None;
+        for entity in entities {
+            let sought = self.look(*entity, now, |e, cx| e.sought(e.member_of(connection)?, cx))?.flatten();
+            // Two that look for the same thing do so one after the other.
+            if let Some((name, value)) = sought.filter(|(_, value)| !values.contains(value)) {
+                values.push(value);
+                pairs.push((*entity, 0));
+                field = Some(name);
+            }
+        }
+        let field = field.unwrap_or_else(|| "".into());
+        Ok((Request::Find(FindCall { object: object.clone(), field, values }), pairs))
+    }
+
+    fn delete_request(
+        &mut self,
+        connection: u32,
+        object: &ObjectType,
+        entities: &[EntityId],
+        now: Timestamp,
+    ) -> Result<(Request, Vec<(EntityId, u32)>), StoreError> {
+        let (mut items, mut pairs) = (Vec::with_capacity(entities.len()), Vec::with_capacity(entities.len()));
+        for entity in entities {
+            let unless_changed = self.tick.versions.remove(&WorkKey { target: connection, entity: *entity });
+            let item = self.with(*entity, now, |e, cx, _| {
+                let m = e.member_of(connection).filter(|m| e.wants_removal(*m, cx))?;
+                let id = e.members[m].native.as_deref()?.to_owned();
+                let intent = e.intend_removal(m);
+                let erase = e.life == Life::Erasing;
+                let unless_changed = unless_changed.filter(|_| !erase);
+                Some((DeleteItem { id, trace: format!("{}-{intent}", e.uuid), unless_changed, erase }, intent))
+            })?;
+            if let Some((item, intent)) = item.flatten() {
+                items.push(item);
+                pairs.push((*entity, intent));
+            }
+        }
+        Ok((Request::Write(WriteCall { object: object.clone(), items: WriteItems::Delete(items) }), pairs))
+    }
+
     /// When a line wants a tick.
     pub(crate) fn line_due(&self, line: &Line, now: Timestamp) -> Option<Timestamp> {
         let next = self.work.next_due(line.number)?;
@@ -283,16 +347,39 @@ impl Entity {
     pub(crate) fn next_step(&mut self, m: usize, cx: &Context<'_>) -> Option<Step> {
         let read_due = self.members[m].next_read().is_some_and(|t| t <= cx.now);
         let state = self.members[m].state;
+        if self.members[m].look_due(cx.now) {
+            return Some(Step::Lookup);
+        }
+        if self.life == Life::Erasing {
+            return self.wants_removal(m, cx).then_some(Step::Delete);
+        }
         match state {
-            MemberState::Heard | MemberState::Gone => read_due.then_some(Step::Read),
+            MemberState::Heard | MemberState::Missing(_) | MemberState::Gone | MemberState::Removed(_) => {
+                read_due.then_some(Step::Read)
+            }
             MemberState::Refused => read_due.then_some(Step::Lookup),
-            MemberState::Absent if self.wants_create(m) && !read_due => Some(Step::Create),
+            MemberState::Absent if self.wants_create(m) && !read_due => {
+                Some(if self.sought(m, cx).is_some() { Step::Find } else { Step::Create })
+            }
             MemberState::Absent => read_due.then_some(Step::Lookup),
-            MemberState::Live if read_due => Some(Step::Read),
+            MemberState::Live if read_due || self.wants_removal(m, cx) => Some(Step::Read),
             MemberState::Live if self.members[m].stale > 0 || self.dirty(m, cx).is_empty() => None,
+            MemberState::Live if !cx.rules.has(Rule::NativeId) => Some(Step::Create),
             MemberState::Live if cx.link.guard == Guard::None => Some(Step::Update),
             MemberState::Live => Some(Step::Read),
         }
+    }
+
+    /// What is to be looked for before member `m` is made: field and value there.
+    fn sought(&self, m: usize, cx: &Context<'_>) -> Option<(NativeName, String)> {
+        let member = &self.members[m];
+        let open = !member.sought && member.state == MemberState::Absent && cx.rules.has(Rule::Claim);
+        let connection = member.connection;
+        let find = cx.link.member(connection).filter(|_| open)?.find?;
+        let plan = cx.link.field(find);
+        let value = &self.fields[self.field_named(find)?].value;
+        let value = plan.project(connection, value, self.created, cx.timing)?.to_plain().trim().to_owned();
+        Some((plan.native_name(connection)?.clone(), value)).filter(|(_, value)| !value.is_empty())
     }
 
     fn encode_intent(&self, intent: &Intent, connection: u32, cx: &Context<'_>) -> crate::target::NativeValues {

@@ -4,12 +4,16 @@ use headgate_schemas::{Span, Timestamp};
 
 use crate::config::Guard;
 use crate::engine::{CallId, Engine, Flight, Reply, ReplyResult, Step};
-use crate::entity::fold::{Context, Learned};
+use crate::entity::fold::{Context, Folded, Learned, Notes, Rule};
 use crate::entity::join::ReadValues;
+use crate::entity::question::{About, Question};
+use crate::entity::record::{Alive, Keep};
 use crate::entity::write::{Answer, ReadOutcome, Refolded};
-use crate::entity::{Asked, Came, Entity, Member, MemberState, Outcome};
+use crate::entity::{Asked, Came, Entity, MemberState, Outcome};
 use crate::metrics;
 use crate::store::{EntityId, StoreError, WorkKey, member_key};
+use uuid::Uuid;
+
 use crate::target::{Answered, Disposition, Found, ReadItem, TargetError, Version, Written};
 
 impl Engine {
@@ -31,9 +35,15 @@ impl Engine {
                 self.time_write(&flight, reply.sent, reply.answered);
                 self.settle_write(&flight, answered.items, now)
             }
-            ReplyResult::Read(Ok(_)) => self.settle_failed(id, flight, &short_answer(Disposition::Retry), now),
+            ReplyResult::Find(Ok(answered)) if answered.items.len() == flight.pairs.len() => {
+                self.answered(&flight, &answered, reply.sent, reply.answered, now);
+                self.settle_find(&flight, answered.items, now)
+            }
+            ReplyResult::Read(Ok(_)) | ReplyResult::Find(Ok(_)) => {
+                self.settle_failed(id, flight, &short_answer(Disposition::Retry), now)
+            }
             ReplyResult::Write(Ok(_)) => self.settle_failed(id, flight, &short_answer(Disposition::Unknown), now),
-            ReplyResult::Read(Err(error)) | ReplyResult::Write(Err(error)) => {
+            ReplyResult::Read(Err(error)) | ReplyResult::Write(Err(error)) | ReplyResult::Find(Err(error)) => {
                 self.settle_failed(id, flight, &error, now)
             }
         }
@@ -68,20 +78,25 @@ impl Engine {
         sent: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut onward = Vec::new();
+        let (mut onward, mut going) = (Vec::new(), Vec::new());
         for ((entity, _), item) in flight.pairs.iter().zip(items) {
             let key = WorkKey { target: flight.connection, entity: *entity };
             match item {
                 ReadItem::Found(found) => {
                     self.succeeded(key, now);
-                    if self.found(*entity, flight, &found, sent, now)? {
+                    let onward_of = self.found(*entity, flight, &found, sent, now)?;
+                    if onward_of != Onward::Nothing {
                         self.tick.versions.insert(key, found.version);
-                        onward.push(*entity);
+                    }
+                    match onward_of {
+                        Onward::Nothing => {}
+                        Onward::Update => onward.push(*entity),
+                        Onward::Delete => going.push(*entity),
                     }
                 }
-                ReadItem::Missing { .. } => {
+                ReadItem::Missing { merged_into } => {
                     self.succeeded(key, now);
-                    self.missing(*entity, flight, sent, now)?;
+                    self.missing(*entity, flight, merged_into.as_deref(), sent, now)?;
                 }
                 ReadItem::Failed(error) => self.item_failed(key, flight, 0, &error, now)?,
             }
@@ -89,15 +104,18 @@ impl Engine {
         // Guarded by this very read: the write follows at once and the pairs are not let go in between.
         let pack = self.lines.get(&flight.connection).map_or(1, |l| l.pack.write).max(1);
         if self.draining {
-            onward.clear();
+            return Ok(());
         }
-        for chunk in onward.chunks(pack) {
-            self.open_call(flight.connection, &flight.object, Step::Update, chunk, now)?;
+        for (step, entities) in [(Step::Update, onward), (Step::Delete, going)] {
+            let free: Vec<EntityId> = entities.into_iter().filter(|id| !self.is_joining(*id)).collect();
+            for chunk in free.chunks(pack) {
+                self.open_call(flight.connection, &flight.object, step, chunk, now)?;
+            }
         }
         Ok(())
     }
 
-    /// A record that was found. True when it must be written at once.
+    /// A record that was found, and what must follow at once.
     fn found(
         &mut self,
         id: EntityId,
@@ -105,53 +123,72 @@ impl Engine {
         found: &Found,
         sent: Timestamp,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Onward, StoreError> {
         let connection = flight.connection;
-        let version = span(found.version);
-        let read = self.with(id, now, |entity, cx, notes| {
-            let m = entity.member_of(connection)?;
-            let values = read_values(found, connection, cx);
-            let attached = attach(&mut entity.members[m], flight.step, &found.id);
-            let outcome = if entity.is_unread() {
-                entity.first_read(m, values, version, cx)
-            } else if entity.members[m].state == MemberState::Heard {
-                entity.join_read(m, values, version, cx, notes)
-            } else {
-                entity.members[m].state = MemberState::Live;
-                entity.place(m, cx);
-                let cells = values.into_iter().filter_map(|(name, v)| Some((entity.field_named(&name)?, v))).collect();
-                entity.on_read(m, cells, version, sent.micros(), cx, notes)
-            };
-            let again = outcome == ReadOutcome::Again;
-            let asked = if again { Vec::new() } else { std::mem::take(&mut entity.members[m].asked) };
-            let closed = entity.settle_read_of(m, &asked, &outcome, cx);
-            let refolded = if again { Vec::new() } else { entity.refold(m, cx, notes) };
-            for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
-            }
-            let due = entity.members[m].next_read().is_some_and(|t| t <= cx.now);
-            let guards = cx.link.guard != Guard::None && flight.step == Step::Read;
-            let write = !again && !due && guards && !entity.dirty(m, cx).is_empty();
-            Some((attached, closed, refolded, write))
-        })?;
-        let Some((attached, closed, refolded, write)) = read.flatten() else { return Ok(false) };
-        if attached {
-            self.attach_key(id, connection, &found.id, flight);
+        let linked = self.look(id, now, |e, _| e.members[e.member_of(connection)?].native.clone())?.flatten();
+        if flight.step == Step::Read && linked.is_some_and(|native| *native != *found.id) {
+            self.merged(id, connection, &found.id, now)?;
+            return Ok(Onward::Nothing);
         }
-        self.close_source(id, connection, &closed, now)?;
-        self.close_refolded(id, connection, refolded, now)?;
-        self.claim(id, connection, now)?;
-        Ok(write)
+        if flight.step == Step::Lookup && !self.place_record(id, connection, &found.id, now)? {
+            self.with(id, now, |e, _, _| e.member_of(connection).map(|m| e.on_absent(m, sent.micros())))?;
+            return Ok(Onward::Nothing);
+        }
+        let external = found.external_id.as_deref().and_then(|text| text.trim().parse::<Uuid>().ok());
+        let read = self.with(id, now, |e, cx, notes| {
+            let m = e.member_of(connection)?;
+            let first = e.is_unread();
+            e.take_found(m, found, flight.step, sent.micros(), cx, notes).map(|taken| (first, taken))
+        })?;
+        let Some((first, taken)) = read.flatten() else { return Ok(Onward::Nothing) };
+        self.close_source(id, connection, &taken.closed, now)?;
+        self.close_refolded(id, connection, taken.refolded, now)?;
+        if first {
+            self.tally(id, 1, now)?;
+        }
+        self.identify(id, connection, external, first, now)?;
+        Ok(if self.is_joining(id) { Onward::Nothing } else { taken.onward })
     }
 
-    fn attach_key(&mut self, id: EntityId, connection: u32, native: &str, flight: &Flight) {
-        let key = member_key(connection, flight.object.as_str(), native);
-        self.tick.members.insert(key, id);
-        self.tick.unit.members.push((key, id));
+    /// A create or a look-up by our own id names the record. False when another record took its place meanwhile: then
+    /// it is set aside.
+    fn place_record(
+        &mut self,
+        id: EntityId,
+        connection: u32,
+        native: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let Some(object) = self.look(id, now, |e, _| e.object.clone())? else { return Ok(false) };
+        let key = member_key(connection, object.as_str(), native);
+        let owner = self.owner(&key)?;
+        let placed = self.with(id, now, |e, cx, _| {
+            let m = e.member_of(connection)?;
+            if e.members[m].native.as_deref() == Some(native) && e.members[m].has_record() {
+                return Some(true);
+            }
+            if e.members[m].has_record() {
+                e.set_aside(connection, native.into(), cx.now);
+                return Some(false);
+            }
+            let member = &mut e.members[m];
+            member.native = Some(native.into());
+            member.create = None;
+            member.state = MemberState::Live;
+            Some(true)
+        })?;
+        if owner != Some(id) {
+            self.own(key, id);
+        }
+        if let Some(other) = owner.filter(|other| *other != id) {
+            // Its event came before our answer: what was made of it joins.
+            self.join_into(other, id, Keep::Policy, now)?;
+        }
+        Ok(placed.flatten().unwrap_or(false))
     }
 
     /// Changes of a source that a read decided without anything to write.
-    fn close_source(
+    pub(crate) fn close_source(
         &mut self,
         id: EntityId,
         source: u32,
@@ -181,7 +218,6 @@ impl Engine {
         refolded: Vec<Refolded>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        use crate::entity::fold::Folded;
         if refolded.is_empty() {
             return Ok(());
         }
@@ -203,20 +239,50 @@ impl Engine {
         &mut self,
         id: EntityId,
         flight: &Flight,
+        merged_into: Option<&str>,
         sent: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let connection = flight.connection;
-        let gone = self.with(id, now, |entity, cx, _| {
+        let missed = self.with(id, now, |entity, cx, _| {
             let m = entity.member_of(connection)?;
             if flight.step == Step::Lookup {
                 entity.on_absent(m, sent.micros());
-                return Some(Vec::new());
+                return None;
             }
-            let gone = entity.on_missing(m, sent.micros(), cx);
-            Some(gone.into_iter().map(|a| (a, Outcome::Skipped)).collect())
+            Some(entity.on_missing(m, sent.micros(), merged_into, cx))
         })?;
-        self.close_source(id, connection, &gone.flatten().unwrap_or_default(), now)
+        match missed.flatten() {
+            Some(missed) => self.missed(id, connection, missed, now),
+            None => Ok(()),
+        }
+    }
+
+    /// What a search before a create found.
+    fn settle_find(&mut self, flight: &Flight, items: Vec<Vec<String>>, now: Timestamp) -> Result<(), StoreError> {
+        for ((entity, _), natives) in flight.pairs.iter().zip(items) {
+            let connection = flight.connection;
+            self.succeeded(WorkKey { target: connection, entity: *entity }, now);
+            let key = self.with(*entity, now, |e, _, _| {
+                if let Some(m) = e.member_of(connection) {
+                    e.members[m].sought = true;
+                }
+                e.match_keys().into_iter().next()
+            })?;
+            let Some(key) = key.flatten() else { continue };
+            match natives.as_slice() {
+                [] => {}
+                [native] => {
+                    self.attach_existing(*entity, connection, native, &key, now)?;
+                }
+                several => {
+                    let natives = several.iter().map(|native| native.as_str().into()).collect();
+                    let about = About::Found { connection, natives };
+                    self.with(*entity, now, |e, cx, _| e.questions.push(Question::new(about, cx.now)))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn settle_write(
@@ -247,33 +313,66 @@ impl Engine {
         written: &Written,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let (id, intent) = self.follow(id, intent)?;
         let connection = flight.connection;
-        let settled = self.with(id, now, |entity, cx, notes| {
+        if flight.step == Step::Delete {
+            let ended = self.with(id, now, |e, cx, _| Some(e.removed(e.member_of(connection)?, intent, cx.now)))?;
+            return self.skip(id, connection, ended.flatten().unwrap_or_default(), now);
+        }
+        let ours = match (&written.id, flight.step) {
+            (Some(native), Step::Create) => self.place_record(id, connection, native, now)?,
+            (Some(native), _) => self.is_linked(id, connection, native, now)?,
+            (None, _) => true,
+        };
+        let refolded = self.with(id, now, |entity, cx, notes| {
             let m = entity.member_of(connection)?;
-            let answer = answer_of(entity, written, connection, cx);
-            let attached = match (&written.id, flight.step) {
-                (Some(native), Step::Create) => attach(&mut entity.members[m], Step::Lookup, native),
-                (Some(_) | None, _) => false,
-            };
-            if flight.step == Step::Create {
-                entity.members[m].state = MemberState::Live;
-                if written.id.is_none() {
-                    // The CRM does not tell the id: look it up by ours before anything else.
-                    entity.members[m].state = MemberState::Absent;
-                    entity.members[m].need_read(cx.now);
-                }
+            let answer = if ours { answer_of(entity, written, connection, cx) } else { Answer::NotApplied };
+            if flight.step == Step::Create && written.id.is_none() {
+                // The CRM does not tell the id: look it up by ours before anything else.
+                entity.members[m].state = MemberState::Absent;
+                entity.members[m].need_read(cx.now);
+            }
+            if !ours {
+                entity.members[m].need_read(cx.now + cx.timing.second);
             }
             let refolded = entity.settle(m, intent, &answer, cx, notes);
             for (event, folded) in &refolded {
                 entity.settle_fold(m, event.change, event.came, folded, cx);
             }
-            Some((attached, refolded))
+            Some(refolded)
         })?;
-        let Some((attached, refolded)) = settled.flatten() else { return Ok(()) };
-        if let (true, Some(native)) = (attached, &written.id) {
-            self.attach_key(id, connection, native, flight);
+        self.close_refolded(id, connection, refolded.flatten().unwrap_or_default(), now)
+    }
+
+    /// Whether an answer names the record that was written. Another one is a merge that nobody told us of: both are
+    /// read, and neither is attached.
+    fn is_linked(&mut self, id: EntityId, connection: u32, native: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let member =
+            self.look(id, now, |e, _| Some((e.object.clone(), e.members[e.member_of(connection)?].native.clone())))?;
+        let Some((object, linked)) = member.flatten() else { return Ok(false) };
+        if linked.as_deref() == Some(native) {
+            return Ok(true);
         }
-        self.close_refolded(id, connection, refolded, now)
+        let key = member_key(connection, object.as_str(), native);
+        if !self.rules.has(Rule::OtherAnswer) {
+            // Shows in tests what comes of believing the answer.
+            self.own(key, id);
+            self.with(id, now, |e, _, _| {
+                if let Some(m) = e.member_of(connection) {
+                    e.members[m].native = Some(native.into());
+                }
+            })?;
+            return Ok(true);
+        }
+        if let Some(other) = self.owner(&key)? {
+            let (other, _) = self.follow(other, 0)?;
+            self.with(other, now, |e, cx, _| {
+                if let Some(m) = e.member_of(connection) {
+                    e.members[m].need_read(cx.now + cx.timing.second);
+                }
+            })?;
+        }
+        Ok(false)
     }
 
     /// An answer after the deadline: what landed is knowledge, the rest was decided without it.
@@ -291,7 +390,84 @@ impl Engine {
     }
 }
 
+/// What must follow a read at once, while nobody else has the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    Nothing,
+    Update,
+    Delete,
+}
+
+/// What became of a record that was found.
+struct TakenIn {
+    closed: Vec<(Asked, Outcome)>,
+    refolded: Vec<Refolded>,
+    onward: Onward,
+}
+
 impl Entity {
+    /// Takes in what a read of member `m` found. `None` when the answer came too early to tell.
+    fn take_found(
+        &mut self,
+        m: usize,
+        found: &Found,
+        step: Step,
+        asked_at: i64,
+        cx: &Context<'_>,
+        notes: &mut Notes,
+    ) -> Option<TakenIn> {
+        let connection = self.members[m].connection;
+        let (values, version) = (read_values(found, connection, cx), span(found.version));
+        let outcome = if self.is_unread() {
+            self.first_read(m, values, version, cx)
+        } else if self.members[m].state == MemberState::Heard {
+            self.join_read(m, values, version, cx, notes)
+        } else {
+            if self.on_alive(m, asked_at, cx) == Alive::Early {
+                return None;
+            }
+            self.place(m, cx);
+            let cells = values.into_iter().filter_map(|(name, v)| Some((self.field_named(&name)?, v))).collect();
+            self.on_read(m, cells, version, asked_at, cx, notes)
+        };
+        let again = outcome == ReadOutcome::Again;
+        let asked = if again { Vec::new() } else { std::mem::take(&mut self.members[m].asked) };
+        let closed = self.settle_read_of(m, &asked, &outcome, cx);
+        let refolded = if again { Vec::new() } else { self.refold(m, cx, notes) };
+        for (event, folded) in &refolded {
+            self.settle_fold(m, event.change, event.came, folded, cx);
+        }
+        let due = self.members[m].next_read().is_some_and(|t| t <= cx.now);
+        let onward = if again || due || step != Step::Read {
+            Onward::Nothing
+        } else if self.wants_removal(m, cx) {
+            self.part_from(m, &outcome, &refolded, cx)
+        } else if cx.link.guard != Guard::None && !self.dirty(m, cx).is_empty() {
+            Onward::Update
+        } else {
+            Onward::Nothing
+        };
+        Some(TakenIn { closed, refolded, onward })
+    }
+
+    /// A record that is to go was read: it goes, or a person is asked because it shows what nobody knew.
+    fn part_from(&mut self, m: usize, read: &ReadOutcome, refolded: &[Refolded], cx: &Context<'_>) -> Onward {
+        let of_event = |folded: &Folded| match folded {
+            Folded::Done { learned, .. } => *learned,
+            Folded::Waiting | Folded::Asked => Learned::Known,
+        };
+        let of_read = match read {
+            ReadOutcome::Folded { learned, .. } => *learned,
+            ReadOutcome::Again => Learned::Known,
+        };
+        let learned = refolded.iter().map(|(_, folded)| of_event(folded)).fold(of_read, Ord::max);
+        if self.is_against_removal(m, learned, cx) {
+            self.ask_about_delete(m, cx.now);
+            return Onward::Nothing;
+        }
+        Onward::Delete
+    }
+
     /// Changes that a read decided: those that put something in force are tracked, the others end.
     fn settle_read_of(
         &mut self,
@@ -310,17 +486,6 @@ impl Entity {
         }
         Vec::new()
     }
-}
-
-/// Gives a member its native id. True when that is news.
-fn attach(member: &mut Member, step: Step, native: &str) -> bool {
-    if step != Step::Lookup || member.native.as_deref() == Some(native) {
-        return false;
-    }
-    member.native = Some(native.into());
-    member.create = None;
-    member.state = MemberState::Live;
-    true
 }
 
 fn span(version: Version) -> Span {

@@ -260,7 +260,8 @@ fn problem(error: &ResolveError) -> Problem {
         ResolveError::Unknown { .. } => (StatusCode::NOT_FOUND, "conflict_unknown"),
         ResolveError::Ended { .. } => (StatusCode::CONFLICT, "conflict_ended"),
         ResolveError::Moved { .. } => (StatusCode::CONFLICT, "conflict_moved"),
-        ResolveError::NoConnection { .. } | ResolveError::Unsuitable(_) => {
+        ResolveError::Busy => (StatusCode::CONFLICT, "record_busy"),
+        ResolveError::NoConnection { .. } | ResolveError::Unsuitable(_) | ResolveError::Unfit { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, "choice_unsuitable")
         }
     };
@@ -359,11 +360,21 @@ impl Admin {
 fn held<'e>(entity: &'e Entity, question: &Question) -> Option<&'e Field> {
     match &question.about {
         About::Field { name, .. } => Some(&entity.fields[entity.field_named(name)?]),
+        About::Match { .. }
+        | About::Found { .. }
+        | About::Surplus { .. }
+        | About::Delete { .. }
+        | About::Brake { .. } => None,
     }
 }
 
 const fn cause(question: &Question) -> Option<&'static str> {
     match &question.about {
         About::Field { cause, .. } => Some(cause.as_str()),
+        About::Match { .. } => Some("alike"),
+        About::Found { .. } => Some("several_found"),
+        About::Surplus { .. } => Some("two_records"),
+        About::Delete { .. } => Some("deleted_elsewhere"),
+        About::Brake { .. } => Some("many_deleted"),
     }
 }

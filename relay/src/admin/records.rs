@@ -278,7 +278,9 @@ impl Names {
             MemberState::Heard => "not read yet",
             MemberState::Absent => "to be made",
             MemberState::Live => "live",
+            MemberState::Missing(_) => "missing",
             MemberState::Gone => "gone",
+            MemberState::Removed(_) => "removed by us",
             MemberState::Refused => "refused",
         };
         BriefMember { connection: self.of(member.connection), id: member.native.as_deref().map(str::to_owned), state }

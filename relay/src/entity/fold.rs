@@ -46,6 +46,20 @@ pub enum Rule {
     OwnLine,
     /// Our own writes are known when they come back.
     Ours,
+    /// A match claim is taken before a record is made.
+    Claim,
+    /// A record that is not found counts as deleted only after the grace.
+    Grace,
+    /// A record known to have existed is written by its native id; it is never made again by a write.
+    NativeId,
+    /// A record to be deleted is read first, and stays if it shows an edit that nobody knew.
+    Unseen,
+    /// A create of ours that lands in a deleted entity is taken away again.
+    LateCreate,
+    /// An answer that names another record than the one written attaches neither.
+    OtherAnswer,
+    /// A delete of a record that did not hold the newest values asks.
+    InformedDelete,
 }
 
 /// Which rules are on.
@@ -183,7 +197,7 @@ impl Entity {
                 member.waiting.push(event);
                 return Folded::Waiting;
             }
-            MemberState::Gone => {
+            MemberState::Missing(_) | MemberState::Gone | MemberState::Removed(_) => {
                 self.members[m].need_read(cx.now);
                 return Folded::Asked;
             }

@@ -99,7 +99,7 @@ impl Entity {
     }
 
     /// Both sides hold a value, and not the same one.
-    fn meet(&mut self, f: usize, m: usize, edit: Candidate, cx: &Context<'_>, notes: &mut Notes) -> Learned {
+    pub(super) fn meet(&mut self, f: usize, m: usize, edit: Candidate, cx: &Context<'_>, notes: &mut Notes) -> Learned {
         if self.fields[f].held.is_some() {
             self.replace_candidate(f, edit);
             return Learned::Held;
@@ -118,7 +118,7 @@ impl Entity {
         }
     }
 
-    fn field_or_new(&mut self, name: &str, stamp: Span, by: By) -> usize {
+    pub(super) fn field_or_new(&mut self, name: &str, stamp: Span, by: By) -> usize {
         self.field_named(name).unwrap_or_else(|| {
             self.fields.push(Field::first(name, Value::Null, stamp, by, self.members.len()));
             self.fields.len() - 1

@@ -10,14 +10,20 @@
 //! | [`mod@write`] | what is dirty, intents, answers, give-ups |
 //! | [`pending`] | which outcome each change has at each target |
 //! | [`join`] | first contact: a record becomes a member, two records become one entity |
+//! | [`absorb`] | two entities become one |
+//! | [`matching`] | what makes two records one person or company |
+//! | [`record`] | missing, gone, restored, taken away, erased |
 //! | [`question`] | what a person is to decide, and what a choice does |
 //! | [`decision`] | what was decided, by which rule, for the log |
 
+pub mod absorb;
 pub mod decision;
 pub mod fold;
 pub mod join;
+pub mod matching;
 pub mod pending;
 pub mod question;
+pub mod record;
 pub mod write;
 
 use headgate_schemas::{ChangeId, ObjectType, Span, Value};
@@ -25,8 +31,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::conflict::By;
+use crate::store::EntityId;
 pub use pending::{Outcome, Pending};
 pub use question::{About, Candidate, Cause, Question};
+use record::Removal;
+pub use record::{Detached, Joining, Life};
 
 /// The revision of a cell that stands for no revision of the entity.
 pub const NO_REV: i32 = -1;
@@ -55,6 +64,18 @@ pub struct Entity {
     pub outcome: i64,
     /// Match claims it holds.
     pub claims: Vec<[u8; 16]>,
+    /// Weaker keys under which it can be found.
+    pub hints: Vec<[u8; 16]>,
+    /// Where it stands in its life.
+    pub life: Life,
+    /// A join that waits for calls under way.
+    pub joining: Option<Joining>,
+    /// Entities that a person said are not the same.
+    pub apart: Vec<EntityId>,
+    /// Further records of it in a CRM that has one already.
+    pub detached: Vec<Detached>,
+    /// Records that were erased, while others are still to be.
+    pub erased: Vec<Detached>,
     /// What a person is to decide.
     pub questions: Vec<Question>,
     /// The record in each CRM.
@@ -86,6 +107,16 @@ pub struct Member {
     pub pending: Vec<Pending>,
     /// An unsettled create: its rows stand in the cells of the ledger like any other write's.
     pub create: Option<Create>,
+    /// Further look-ups by our own id, when a create of ours may still land beside the record that took its place.
+    pub looks: Vec<i64>,
+    /// It was looked for by what only one person has, before a record was to be made.
+    pub sought: bool,
+    /// The record that an event says it was merged into; a read decides.
+    pub into: Option<Box<str>>,
+    /// An event says that it was erased for privacy; a read decides. Afterwards: nothing of it is left to erase.
+    pub purge: bool,
+    /// An unsettled delete of ours.
+    pub removal: Option<Removal>,
 }
 
 /// Whether the record is there.
@@ -97,8 +128,12 @@ pub enum MemberState {
     Absent,
     /// There.
     Live,
-    /// Not found by the last read. Nothing is written to it.
+    /// Not found since then, by our clock; a read after the grace decides. Nothing is written to it.
+    Missing(i64),
+    /// Deleted by somebody. It is not made again.
     Gone,
+    /// Taken away by us, then, by our clock. Made again if the entity lives again.
+    Removed(i64),
     /// The CRM refused to make it; see the dead letter. A newer revision tries again.
     Refused,
 }
@@ -301,6 +336,12 @@ impl Entity {
             intents: 0,
             outcome: 0,
             claims: Vec::new(),
+            hints: Vec::new(),
+            life: Life::Live,
+            joining: None,
+            apart: Vec::new(),
+            detached: Vec::new(),
+            erased: Vec::new(),
             questions: Vec::new(),
             members: vec![Member::new(connection, Some(native), MemberState::Heard)],
             fields: Vec::new(),
@@ -356,6 +397,11 @@ impl Member {
             asked: Vec::new(),
             pending: Vec::new(),
             create: None,
+            looks: Vec::new(),
+            sought: false,
+            into: None,
+            purge: false,
+            removal: None,
         }
     }
 
@@ -373,7 +419,12 @@ impl Member {
 
     /// When the next read is due.
     pub fn next_read(&self) -> Option<i64> {
-        self.reads.iter().min().copied()
+        self.reads.iter().chain(&self.looks).min().copied()
+    }
+
+    /// A look-up by our own id is due, although the record is known.
+    pub fn look_due(&self, now: i64) -> bool {
+        self.looks.iter().any(|at| *at <= now)
     }
 }
 

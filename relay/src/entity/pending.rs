@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fold::{Context, Learned};
 use super::question::REPLACED;
-use super::{Came, Entity, Member, MemberState};
+use super::{Came, Entity, Life, Member, MemberState};
 use crate::books::Share;
 use crate::conflict::By;
 use crate::mapping::Link;
@@ -155,10 +155,17 @@ impl Entity {
     fn part(&self, f: usize, rev: i32, source: u32, m: usize, cx: &Context<'_>) -> Part {
         let member = &self.members[m];
         let Some(field) = self.fields.get(f) else { return Part::Ended(Outcome::Skipped) };
+        if matches!(self.life, Life::Left | Life::Erasing | Life::Erased) {
+            return Part::Ended(Outcome::Skipped);
+        }
         match member.state {
-            MemberState::Gone => return Part::Ended(Outcome::Skipped),
+            MemberState::Gone | MemberState::Removed(_) => return Part::Ended(Outcome::Skipped),
             MemberState::Refused => return Part::Ended(Outcome::Rejected),
-            MemberState::Heard | MemberState::Absent | MemberState::Live => {}
+            MemberState::Heard | MemberState::Absent | MemberState::Live | MemberState::Missing(_) => {}
+        }
+        if member.state == MemberState::Absent && !self.members.iter().any(Member::has_record) {
+            // There is nothing any more that it could be made from.
+            return Part::Ended(Outcome::Skipped);
         }
         if rev == REPLACED {
             return Part::Ended(Outcome::Superseded);

@@ -11,6 +11,7 @@ use super::decision::{Decision, Ground, Ruling, Side};
 use super::fold::Context;
 use super::{Author, Entity};
 use crate::conflict::By;
+use crate::store::EntityId;
 
 /// The number of a question that was not committed yet.
 pub const UNNUMBERED: i64 = 0;
@@ -41,6 +42,49 @@ pub enum About {
         /// Why nobody but a person may say.
         cause: Cause,
     },
+    /// Whether this entity and another one are one person or company. Nothing is made elsewhere until then.
+    Match {
+        /// The other one.
+        other: EntityId,
+        /// By what they are alike: `email`, `phone`, …
+        by: Box<str>,
+        /// How sure it is, of 100.
+        confidence: u8,
+    },
+    /// Which of the records that stand in a CRM without our id is this entity's, if any. None is made there until then.
+    Found {
+        /// The connection.
+        connection: u32,
+        /// Their ids there.
+        natives: Vec<Box<str>>,
+    },
+    /// Which of two records in one CRM stays linked.
+    Surplus {
+        /// The connection.
+        connection: u32,
+        /// The one that was set aside.
+        native: Box<str>,
+    },
+    /// Whether the other records go, because one was deleted that did not hold the newest values, or because the others
+    /// show edits that nobody knew.
+    Delete {
+        /// The connection whose record was deleted.
+        connection: u32,
+    },
+    /// Whether a link's records may go, because unusually many of them were deleted within an hour.
+    Brake {
+        /// The link.
+        link: Box<str>,
+        /// How many.
+        going: u32,
+    },
+}
+
+impl Question {
+    /// A question that has no number yet.
+    pub const fn new(about: About, now: i64) -> Self {
+        Self { id: UNNUMBERED, since: now, edition: 1, about }
+    }
 }
 
 impl About {
@@ -48,13 +92,22 @@ impl About {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Field { .. } => "field",
+            Self::Match { .. } | Self::Found { .. } => "match",
+            Self::Surplus { .. } => "surplus",
+            Self::Delete { .. } => "delete",
+            Self::Brake { .. } => "brake",
         }
     }
 
-    /// What exactly it asks: the field.
+    /// What exactly it asks: the field, the key, the record, the link. Never a value.
     pub fn subject(&self) -> &str {
         match self {
             Self::Field { name, .. } => name,
+            Self::Match { by, .. } => by,
+            Self::Found { natives, .. } => natives.first().map_or("", |native| native),
+            Self::Surplus { native, .. } => native,
+            Self::Delete { .. } => "",
+            Self::Brake { link, .. } => link,
         }
     }
 }
@@ -149,6 +202,11 @@ impl Entity {
         for part in self.parts_of(f).filter(|(source, _)| By::Member(*source) == by).map(|(_, part)| part) {
             *part = REPLACED;
         }
+    }
+
+    /// Whether a person is asked which record this entity's is elsewhere.
+    pub fn asks_about_match(&self) -> bool {
+        self.questions.iter().any(|q| matches!(q.about, About::Match { .. } | About::Found { .. }))
     }
 
     /// The question about field `f`.

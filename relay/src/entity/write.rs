@@ -4,7 +4,8 @@ use headgate_schemas::{Span, Value};
 
 use super::decision::{Ground, Ruling};
 use super::fold::{Context, Folded, Learned, Notes, Rule, Sight};
-use super::{Asked, Author, Cell, Create, Entity, Event, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
+use super::record::RemovalState;
+use super::{Author, Cell, Create, Entity, Event, Life, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
 
 /// Reads that came too early or too old are repeated so often, then left to the reconciler.
 const READ_RETRIES: u8 = 6;
@@ -44,9 +45,6 @@ pub enum Answer {
 /// An event that had waited and what became of it.
 pub type Refolded = (Event, Folded);
 
-/// Further looks, 1, 2 and 4 seconds apart, before a record that is not found counts as gone.
-const MISSING_LOOKS: u8 = 3;
-
 /// What a read came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
@@ -64,7 +62,7 @@ pub enum ReadOutcome {
 impl Entity {
     /// The fields of member `m` that must be written. A cell that shows the projection by chance counts as written now.
     pub fn dirty(&mut self, m: usize, cx: &Context<'_>) -> Vec<usize> {
-        if self.members[m].state != MemberState::Live {
+        if self.members[m].state != MemberState::Live || self.is_going() {
             return Vec::new();
         }
         let connection = self.members[m].connection;
@@ -95,7 +93,9 @@ impl Entity {
     /// Whether member `m` is to be made.
     pub fn wants_create(&self, m: usize) -> bool {
         let member = &self.members[m];
-        !self.is_unread() && member.state == MemberState::Absent && member.create.is_none()
+        let source = self.members.iter().any(|other| other.state == MemberState::Live);
+        let free = self.life == Life::Live && source && !self.asks_about_match();
+        !self.is_unread() && free && member.state == MemberState::Absent && member.create.is_none()
     }
 
     /// A write of member `m` is open.
@@ -222,6 +222,7 @@ impl Entity {
                 notes.decisions.extend(self.shown_row(m, f, (Ground::TargetKept, Ruling::Kept), cx));
             }
         }
+        self.settle_removal(m, intent, answer, cx.now);
         let member = &mut self.members[m];
         member.reads.extend(rereads);
         if *answer == Answer::Refused {
@@ -265,6 +266,10 @@ impl Entity {
             create.unknown_until = Some(until);
             any = true;
         }
+        if let Some(removal) = member.removal.as_mut().filter(|r| r.intent == intent && r.state == RemovalState::Open) {
+            removal.state = RemovalState::Unknown(until);
+            any = true;
+        }
         if !any {
             return Vec::new();
         }
@@ -279,6 +284,7 @@ impl Entity {
         if let Some(create) = self.members[m].create.as_ref().filter(|c| c.unknown_until.is_none()) {
             open.push(create.intent);
         }
+        open.extend(self.members[m].removal.filter(|r| r.state == RemovalState::Open).map(|r| r.intent));
         open.sort_unstable();
         open.dedup();
         open
@@ -330,6 +336,7 @@ impl Entity {
         self.forget_absent(m, asked_at);
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
+        member.looks.retain(|t| *t > asked_at);
         if (stale || patient.is_some()) && member.stale < READ_RETRIES {
             member.stale += 1;
             let later = if stale { cx.timing.second << member.stale } else { 0 };
@@ -347,28 +354,9 @@ impl Entity {
         self.forget_absent(m, asked_at);
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
+        member.looks.retain(|t| *t > asked_at);
         member.stale = 0;
         member.create = None;
-    }
-
-    /// A read by native id found nothing. The record may be so new that the answering replica has not heard of it, so
-    /// it is looked for again; then it counts as gone, and the changes that waited for it are returned.
-    pub fn on_missing(&mut self, m: usize, asked_at: i64, cx: &Context<'_>) -> Vec<Asked> {
-        self.forget_absent(m, asked_at);
-        let member = &mut self.members[m];
-        member.reads.retain(|t| *t > asked_at);
-        if member.stale < MISSING_LOOKS {
-            member.need_read(cx.now + (cx.timing.second << member.stale));
-            member.stale += 1;
-            return Vec::new();
-        }
-        member.stale = 0;
-        member.floor = NO_FLOOR;
-        member.state = MemberState::Gone;
-        let waiting = std::mem::take(&mut member.waiting).into_iter().map(|e| Asked { change: e.change, came: e.came });
-        let mut gone = std::mem::take(&mut member.asked);
-        gone.extend(waiting);
-        gone
     }
 
     /// Unknown writes that can no longer land, as of a read made at `asked_at`, did not.
@@ -381,39 +369,5 @@ impl Entity {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use headgate_schemas::{ChangeId, ObjectType};
-    use uuid::Uuid;
-
-    use super::super::fold::{Peer, Rules};
-    use super::super::{Came, Timing};
-    use super::*;
-    use crate::config::Guard;
-    use crate::mapping::Link;
-
-    #[test]
-    fn a_record_is_looked_for_four_times_before_it_is_gone() {
-        let link = Link::new("l", "t", ObjectType::CONTACT, Guard::Read, vec![(1, false), (2, true)], Vec::new());
-        let peers = |_| Peer::default();
-        let mut entity = Entity::heard(Uuid::nil(), "t", ObjectType::CONTACT, 1, "7001", 0);
-        let change = ChangeId::from_bytes([1; 16]);
-        entity.members[0].asked.push(Asked { change, came: Came { received: 0, accepted: 0 } });
-        let second = Timing::MICROS.second;
-        let mut now = 0;
-        for wait in [1, 2, 4] {
-            let cx = Context { link: &link, peers: &peers, now, timing: Timing::MICROS, rules: Rules::ALL };
-            assert!(entity.on_missing(0, now, &cx).is_empty(), "not given up after a wait of {wait} s yet");
-            assert_eq!(entity.members[0].reads, [now + wait * second]);
-            assert_eq!(entity.members[0].state, MemberState::Heard);
-            now += wait * second;
-        }
-        let cx = Context { link: &link, peers: &peers, now, timing: Timing::MICROS, rules: Rules::ALL };
-        assert_eq!(entity.on_missing(0, now, &cx).len(), 1, "its change ends");
-        assert_eq!(entity.members[0].state, MemberState::Gone);
-        assert!(entity.members[0].reads.is_empty());
     }
 }

@@ -11,6 +11,7 @@ use super::kind::{Form, Kind};
 use super::plan::{FieldMap, FieldPlan, Link, Required, Table};
 use crate::config::{self, ConnectionConfig, LinkConfig};
 use crate::conflict::Policy;
+use crate::entity::matching::unique_field;
 
 /// One line of a default map.
 struct Line {
@@ -161,8 +162,15 @@ pub fn compile(
                 .with_kinds(kinds(&link.object, l.neutral))
         })
         .collect();
-    let members = members.iter().map(|c| (id(&c.name), writable(c.system))).collect();
-    Link::new(&link.name, &link.tenant, link.object.clone(), link.guard, members, fields)
+    let numbers = members.iter().map(|c| (id(&c.name), writable(c.system))).collect();
+    let mut compiled = Link::new(&link.name, &link.tenant, link.object.clone(), link.guard, numbers, fields);
+    compiled.records = link.records.into();
+    if let Some(find) = unique_field(link.object.as_str()) {
+        for member in members.iter().filter(|member| !refuses_twins(member.system, &link.object)) {
+            compiled.seek(id(&member.name), find);
+        }
+    }
+    compiled
 }
 
 /// The policy of a field: consent is never negotiable; then what the link says of the field, of all, and the table.
@@ -179,6 +187,12 @@ fn policy(link: &LinkConfig, field: &str, id: &dyn Fn(&str) -> u32) -> Policy {
     }
     let own = link.policy.fields.iter().find(|(name, _)| name == field).map(|(_, p)| p);
     own.or(link.policy.default.as_ref()).map_or_else(|| by_table(&link.object, field), of)
+}
+
+/// A second record with the same unique key is refused there, naming the first: nothing need be looked for. ("HubSpot
+/// API: contacts": the e-mail address is unique; the domain of a company is not.)
+fn refuses_twins(system: System, object: &ObjectType) -> bool {
+    system == System::Hubspot && *object == ObjectType::CONTACT
 }
 
 /// Consent is decided by the most restrictive side, whatever a link says.

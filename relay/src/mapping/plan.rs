@@ -9,6 +9,7 @@ use super::kind::{Form, Kind};
 use crate::config::Guard;
 use crate::conflict::{By, Policy};
 use crate::entity::Timing;
+use crate::entity::record::RecordRules;
 use crate::target::{NativeName, NativeValues};
 
 /// One object of one tenant, kept equal among its members.
@@ -22,6 +23,8 @@ pub struct Link {
     pub object: ObjectType,
     /// How an edit that nobody reported yet is guarded against.
     pub guard: Guard,
+    /// How records come and go.
+    pub records: RecordRules,
     /// The connections, by rank.
     pub members: Vec<LinkMember>,
     fields: Vec<FieldPlan>,
@@ -36,8 +39,10 @@ pub struct LinkMember {
     pub connection: u32,
     /// This version writes to it.
     pub writable: bool,
-    /// What a read of it asks for.
+    /// What a read of it asks for: the mapped fields.
     pub read_fields: Arc<[NativeName]>,
+    /// What only one person or company has, by neutral name, where records are looked for before one is made.
+    pub find: Option<&'static str>,
 }
 
 /// One neutral field, or a group that is decided as one.
@@ -118,6 +123,7 @@ impl Link {
                 connection,
                 writable,
                 read_fields: read_fields(&fields, connection),
+                find: None,
             })
             .collect();
         Self {
@@ -125,10 +131,18 @@ impl Link {
             tenant: tenant.to_owned(),
             object,
             guard,
+            records: RecordRules::default(),
             members,
             by_name: fields.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect(),
             fields,
             unmapped: FieldPlan::new("", Kind::Text, Policy::LastWrite, Vec::new()),
+        }
+    }
+
+    /// What only one person or company has, by neutral name, is looked for before a record is made in a connection.
+    pub fn seek(&mut self, connection: u32, find: &'static str) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.connection == connection) {
+            member.find = Some(find);
         }
     }
 
@@ -220,6 +234,21 @@ impl FieldPlan {
 
     fn map(&self, connection: u32) -> Option<&FieldMap> {
         self.maps.iter().find(|m| m.connection == connection && m.is_held())
+    }
+
+    /// It may not be empty there.
+    pub fn is_required(&self, connection: u32) -> bool {
+        self.map(connection).is_some_and(|m| m.required.is_some())
+    }
+
+    /// The name of the field there, where it is one field.
+    pub fn native_name(&self, connection: u32) -> Option<&NativeName> {
+        self.map(connection).and_then(|m| m.parts.first())
+    }
+
+    /// Two canonical values are the same under the normal form.
+    pub fn same_canonical(&self, a: &Value, b: &Value) -> bool {
+        self.kind.same(a, b)
     }
 
     /// The connection holds this field.

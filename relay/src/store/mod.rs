@@ -2,6 +2,7 @@
 //! that as one transaction per tick; only then are calls made. Only this folder holds SQL.
 
 mod asked;
+mod lives;
 mod outcomes;
 mod sqlite;
 
@@ -91,6 +92,16 @@ pub fn member_key(connection: u32, object: &str, native: &str) -> Key {
 /// Names a person or company by something that only one of them has.
 pub fn claim_key(tenant: &str, object: &str, kind: &str, normalised: &str) -> Key {
     hash(&[b"claim", tenant.as_bytes(), object.as_bytes(), kind.as_bytes(), normalised.as_bytes()])
+}
+
+/// Names an entity by our own id of it, as it stands in the CRMs.
+pub fn external_key(uuid: uuid::Uuid) -> Key {
+    hash(&[b"external", uuid.as_bytes()])
+}
+
+/// Names a record that was erased, in a way that nobody can guess.
+pub fn tombstone_key(salt: &Key, member: &Key) -> Key {
+    hash(&[b"tombstone", salt, member])
 }
 
 /// Names a change of a tenant: six bytes of the provider's time in milliseconds, so that neighbours in time are
@@ -316,10 +327,24 @@ pub struct Unit {
     pub entities: Vec<EntityWrite>,
     /// Records that are members of an entity.
     pub members: Vec<(Key, EntityId)>,
+    /// Records that are members of nothing any more.
+    pub unmembers: Vec<Key>,
+    /// Claims given up, before others are taken.
+    pub unclaims: Vec<Key>,
     /// Claims taken.
     pub claims: Vec<(Key, EntityId)>,
-    /// Claims given up.
-    pub unclaims: Vec<Key>,
+    /// Weaker keys that entities got (true) or lost.
+    pub hints: Vec<(Key, EntityId, bool)>,
+    /// Hashes of records that were erased, with our time.
+    pub tombstones: Vec<(Key, i64)>,
+    /// Entities of which nothing is to be left but their number.
+    pub forgotten: Vec<EntityId>,
+    /// Entities of a link that are to go, with our time.
+    pub goings: Vec<(String, i64)>,
+    /// Links whose goings a person has looked at.
+    pub released: Vec<String>,
+    /// Added to the number of entities of a link.
+    pub sizes: Vec<(String, i64)>,
     /// Changes taken, with our time.
     pub changes: Vec<(Key, i64)>,
     /// Work to do.
@@ -366,6 +391,13 @@ impl Unit {
             && self.members.is_empty()
             && self.claims.is_empty()
             && self.unclaims.is_empty()
+            && self.unmembers.is_empty()
+            && self.hints.is_empty()
+            && self.tombstones.is_empty()
+            && self.forgotten.is_empty()
+            && self.goings.is_empty()
+            && self.released.is_empty()
+            && self.sizes.is_empty()
             && self.changes.is_empty()
             && self.work.is_empty()
             && self.done.is_empty()
@@ -417,6 +449,12 @@ pub struct Start {
     pub next_letter: i64,
     /// The number after the last question.
     pub next_question: i64,
+    /// What went within the last hour and longer, by link, oldest first.
+    pub goings: Vec<(String, i64)>,
+    /// Entities by link.
+    pub sizes: Vec<(String, i64)>,
+    /// Random, the same for ever.
+    pub salt: Key,
 }
 
 /// The relay's durable state. Synchronous: the engine runs on a thread of its own.
@@ -450,6 +488,18 @@ pub trait Store: Send {
     /// # Errors
     /// When the database fails.
     fn claim(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError>;
+
+    /// Entities that have a weaker key, at most so many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError>;
+
+    /// Whether a record was erased.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError>;
 
     /// Whether a change was taken before.
     ///
@@ -487,4 +537,11 @@ pub trait Store: Send {
     /// # Errors
     /// When the database fails.
     fn expire(&mut self, before: Before) -> Result<bool, StoreError>;
+
+    /// Forgets goings of more than two hours ago and hashes of what was erased more than 90 days ago; a bounded number
+    /// per call. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn expire_lives(&mut self, now: i64) -> Result<bool, StoreError>;
 }

@@ -14,13 +14,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
     AuditRow, Before, Committed, Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit,
-    WorkKey, WorkRow, asked, outcomes,
+    WorkKey, WorkRow, asked, lives, outcomes,
 };
 use crate::books::{Place, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);
@@ -97,7 +97,7 @@ impl Sqlite {
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
             0 => {
-                let parts = [SCHEMA, asked::SCHEMA, outcomes::SCHEMA].concat();
+                let parts = [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA].concat();
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }
             VERSION => {}
@@ -119,6 +119,13 @@ impl Sqlite {
         Ok(())
     }
 
+    /// Made once, at the first start.
+    fn salt(&self) -> Result<Key, StoreError> {
+        let made = "INSERT OR IGNORE INTO meta(key,value) VALUES('salt',hex(randomblob(16)))";
+        self.db.execute(made, [])?;
+        Ok(self.db.query_row("SELECT unhex(value) FROM meta WHERE key='salt'", [], |r| r.get(0))?)
+    }
+
     fn one(&self, sql: &str, key: &Key) -> Result<Option<EntityId>, StoreError> {
         Ok(self.db.prepare_cached(sql)?.query_row([key.as_slice()], |r| r.get(0)).optional()?)
     }
@@ -128,6 +135,7 @@ impl Sqlite {
         self.write_identity(unit)?;
         self.write_work(unit)?;
         asked::write(&self.db, unit)?;
+        lives::write(&self.db, unit)?;
         let committed = outcomes::write(&self.db, &unit.outcomes)?;
         self.write_sums(unit, &committed)?;
         self.write_letters(unit)?;
@@ -212,6 +220,10 @@ impl Sqlite {
         for (key, entity) in &unit.claims {
             claim.execute(params![key.as_slice(), entity])?;
         }
+        let mut unmember = self.db.prepare_cached("DELETE FROM member WHERE key=?1")?;
+        for key in &unit.unmembers {
+            unmember.execute([key.as_slice()])?;
+        }
         let mut change = self.db.prepare_cached("INSERT INTO change(id,at) VALUES(?1,?2)")?;
         for (key, at) in &unit.changes {
             change.execute(params![key.as_slice(), at])?;
@@ -268,7 +280,21 @@ impl Store for Sqlite {
         let next_letter = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM dead_letter", [], |r| r.get(0))?;
         let next_question = asked::next_question(&self.db)?;
         let sums = sums(&self.db)?;
-        Ok(Start { positions, work, epoch, next_entity, counters, sums, next_letter, next_question })
+        let (goings, sizes) = lives::standing(&self.db)?;
+        let salt = self.salt()?;
+        Ok(Start {
+            positions,
+            work,
+            epoch,
+            next_entity,
+            counters,
+            sums,
+            next_letter,
+            next_question,
+            goings,
+            sizes,
+            salt,
+        })
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
@@ -294,6 +320,14 @@ impl Store for Sqlite {
         self.one("SELECT entity FROM claim WHERE key=?1", key)
     }
 
+    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
+        lives::hints(&self.db, key, most)
+    }
+
+    fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {
+        lives::is_erased(&self.db, tombstone)
+    }
+
     fn known(&mut self, change: &Key) -> Result<bool, StoreError> {
         Ok(self.one("SELECT at FROM change WHERE id=?1", change)?.is_some())
     }
@@ -311,6 +345,10 @@ impl Store for Sqlite {
 
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         documents(&self.db, after, limit)
+    }
+
+    fn expire_lives(&mut self, now: i64) -> Result<bool, StoreError> {
+        lives::expire(&self.db, now)
     }
 
     fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use headgate_relay::books::{Account, Place};
 use headgate_relay::config::{
-    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RelayConfig, SetUp, StoreConfig,
+    Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
 };
 use headgate_relay::engine::{
     self, Call, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, ResolveError, Resolved,
@@ -25,12 +25,12 @@ use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Sys
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// When the test begins.
-const START: i64 = 1_800_000_000_000_000;
+pub(crate) const START: i64 = 1_800_000_000_000_000;
 
 /// A CRM that says what it can carry and is never called: the test answers.
-struct Silent {
-    writable: bool,
-    conditional: bool,
+pub(crate) struct Silent {
+    pub(crate) writable: bool,
+    pub(crate) conditional: bool,
 }
 
 impl Target for Silent {
@@ -281,6 +281,12 @@ impl Bench {
         self.read_reply(call, found(call, id, version, values))
     }
 
+    /// No record holds what was looked for.
+    pub(crate) fn nobody(&mut self, call: &Call) -> Calls<'_> {
+        let answered = Answered { items: vec![Vec::new()], date: None, quota: Vec::new() };
+        self.reply(call, ReplyResult::Find(Ok(answered)))
+    }
+
     pub(crate) fn missing(&mut self, call: &Call) -> Calls<'_> {
         self.read_reply(call, ReadItem::Missing { merged_into: None })
     }
@@ -376,7 +382,7 @@ fn found(call: &Call, id: &str, version: Version, values: &[(&str, &str)]) -> Re
     ReadItem::Found(Found { id: id.to_owned(), external_id: None, version, values })
 }
 
-fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
+pub(crate) fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
     let connection = |name: &str, system, field: &str| ConnectionConfig {
         name: name.to_owned(),
         tenant: "acme".to_owned(),
@@ -406,6 +412,7 @@ fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
             primary: "sf".to_owned(),
             guard: Guard::Read,
             policy: PolicyConfig::default(),
+            records: RecordsConfig::default(),
         }],
         limits: Limits::default(),
     }

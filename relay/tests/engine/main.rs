@@ -5,6 +5,8 @@
 
 mod bench;
 mod conflicts;
+mod records;
+mod town;
 
 use headgate_relay::books::Place;
 use headgate_relay::engine::Request;
@@ -21,7 +23,10 @@ fn a_creation_is_read_and_made_under_our_own_id() {
     let Request::Read(call) = &read.request else { panic!("{read:?}") };
     assert_eq!((call.by, call.ids.as_slice()), (By::NativeId, ["7001".to_owned()].as_slice()));
 
-    let create = bench.found(&read, "7001", 0, &[("email", "ana@example.com"), ("firstname", "Ana")]).one();
+    let find = bench.found(&read, "7001", 0, &[("email", "ana@example.com"), ("firstname", "Ana")]).one();
+    let Request::Find(call) = &find.request else { panic!("{find:?}") };
+    assert_eq!((&*call.field, call.values.as_slice()), ("Email", ["ana@example.com".to_owned()].as_slice()));
+    let create = bench.nobody(&find).one();
     let Request::Write(call) = &create.request else { panic!("{create:?}") };
     let WriteItems::Create(items) = &call.items else { panic!("{call:?}") };
     let values: Vec<_> = items[0].values.iter().map(|(k, v)| format!("{k}={}", v.to_plain())).collect();

@@ -74,6 +74,14 @@ impl Store for Disk {
         self.0.lock().sqlite.claim(key)
     }
 
+    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
+        self.0.lock().sqlite.hints(key, most)
+    }
+
+    fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {
+        self.0.lock().sqlite.is_erased(tombstone)
+    }
+
     fn known(&mut self, change: &Key) -> Result<bool, StoreError> {
         self.0.lock().sqlite.known(change)
     }
@@ -98,6 +106,10 @@ impl Store for Disk {
         let committed = state.sqlite.commit(unit)?;
         state.committed.push(unit.clone());
         Ok(committed)
+    }
+
+    fn expire_lives(&mut self, now: i64) -> Result<bool, StoreError> {
+        self.0.lock().sqlite.expire_lives(now)
     }
 
     fn expire(&mut self, before: Before) -> Result<bool, StoreError> {

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use headgate_relay::config::{Guard, LinkConfig, Policy, PolicyConfig};
+use headgate_relay::config::{DeletePolicy, Guard, LinkConfig, Policy, PolicyConfig, RecordsConfig};
 use headgate_relay::mapping::{is_consent, known_fields};
 use headgate_schemas::ObjectType;
 
 use super::fault::At;
 use super::file::Value;
-use super::reader::{Choice, Section};
+use super::reader::{Choice, Section, set};
 use super::suggest::advice;
 
 /// Objects a link can keep equal in this version.
@@ -38,6 +38,12 @@ enum PolicyName {
     FieldPriority,
     Manual,
 }
+
+const DELETES: [(&str, Choice<DeletePolicy>); 3] = [
+    ("nothing", Choice::Built(DeletePolicy::Nothing)),
+    ("clear", Choice::Built(DeletePolicy::Clear)),
+    ("delete", Choice::Built(DeletePolicy::Delete)),
+];
 
 /// A linkable object.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +80,8 @@ pub(crate) struct LinkDraft {
     pub(crate) guard: Guard,
     /// Who wins a conflict.
     pub(crate) policy: PolicyConfig,
+    /// How records come and go.
+    pub(crate) records: RecordsConfig,
 }
 
 /// Reads one `[[link]]`.
@@ -91,10 +99,9 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
     );
     only(s, "mapping", &["default"], &[]);
     only(s, "initial", &["fill_empty"], &["primary", "newest", "hold"]);
-    only(s, "delete", &["nothing"], &["clear", "delete"]);
+    let records = records(s);
     only(s, "mode", &["live"], &["shadow"]);
     s.not_yet(&["percent"]);
-    without_effect(s);
     let draft = LinkDraft {
         name_at: s.at("name"),
         object_at: s.at("object"),
@@ -108,6 +115,7 @@ pub(crate) fn link(mut section: Section<'_>) -> LinkDraft {
         primary,
         guard: guard.unwrap_or(Guard::Read),
         policy,
+        records,
     };
     section.finish();
     draft
@@ -149,19 +157,21 @@ fn only(section: &mut Section<'_>, key: &'static str, built: &[&str], later: &[&
     section.choice(key, &choices);
 }
 
-/// Keys that are right and do nothing yet.
-fn without_effect(section: &mut Section<'_>) {
-    if section.has("initial") {
-        section.warn(
-            "initial",
-            "there is no first pass over existing records yet: one that stands in both systems gets a second record in \
-             the target when it changes",
-            "link records that stand in one system only",
-        );
+/// How records come and go: what a delete does elsewhere, after how long, and how many may go at once.
+fn records(section: &mut Section<'_>) -> RecordsConfig {
+    let mut records = RecordsConfig::default();
+    set(&mut records.delete, section.choice("delete", &DELETES));
+    set(&mut records.grace, section.duration("delete_grace", Duration::ZERO));
+    let mut brake = section.section("delete_brake");
+    set(&mut records.brake_count, brake.size("count", 1));
+    if let Some(percent) = brake.number::<u8>("percent", 1) {
+        if percent > 100 {
+            brake.fault("percent", format!("{percent} is more than all"), "use a number from 1 to 100");
+        }
+        records.brake_percent = percent;
     }
-    if section.duration("delete_grace", Duration::ZERO).is_some() {
-        section.warn("delete_grace", "it has no effect while delete is \"nothing\"", "remove the key");
-    }
+    brake.finish();
+    records
 }
 
 fn policy(mut section: Section<'_>, object: Option<&ObjectType>, members: &[String]) -> PolicyConfig {
@@ -260,6 +270,7 @@ impl LinkDraft {
             primary: self.primary?,
             guard: self.guard,
             policy: self.policy,
+            records: self.records,
         })
     }
 }

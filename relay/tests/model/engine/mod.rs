@@ -290,6 +290,7 @@ impl Played {
                 world.write(member, &values, precondition, token);
                 world.wake(world.now + DEADLINE, Timer::Deadline(token).token());
             }
+            Request::Find(find) => panic!("the one record stands everywhere already, and yet: {find:?}"),
         }
     }
 
@@ -297,7 +298,7 @@ impl Played {
     fn ask(&mut self, world: &mut World) {
         let Some(entity) = self.account.entity() else { return };
         for question in &entity.questions {
-            let About::Field { name, cause } = &question.about;
+            let About::Field { name, cause } = &question.about else { continue };
             if *cause == Cause::Policy && self.asked.insert(question.id) {
                 let field = real::fields(self.scenario).into_iter().find(|field| real::name(*field) == &**name);
                 field.into_iter().for_each(|field| world.ask_person(field));

@@ -118,7 +118,10 @@ impl Account {
 
     /// Whether some entity has this record.
     pub fn holds(&self, id: RecordId) -> bool {
-        self.entities.values().flat_map(|entity| &entity.members).filter_map(record).any(|held| held == id)
+        let set_aside =
+            |entity: &Entity| entity.detached.iter().any(|d| wire::record(wire::crm(d.connection), &d.native) == id);
+        let has = |entity: &Entity| entity.members.iter().filter_map(record).any(|held| held == id);
+        self.entities.values().any(|entity| has(entity) || set_aside(entity))
     }
 
     /// Whether a person was ever asked.

@@ -245,6 +245,7 @@ impl Played {
         let (result, told) = match request {
             Request::Read(call) => wire::read(world, crm, &call),
             Request::Write(call) => (wire::write(world, crm, &call), Vec::new()),
+            Request::Find(call) => (wire::find(world, crm, &call), Vec::new()),
         };
         if fate == Fate::Answered {
             let delay = world.span(&[50, SEC]);
@@ -268,6 +269,7 @@ impl Played {
         let lost = match open.request {
             Request::Read(_) => ReplyResult::Read(Err(wire::lost())),
             Request::Write(_) => ReplyResult::Write(Err(wire::lost())),
+            Request::Find(_) => ReplyResult::Find(Err(wire::lost())),
         };
         self.reply(world, flight, lost, Vec::new());
     }

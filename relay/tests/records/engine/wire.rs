@@ -9,6 +9,7 @@ use std::time::Duration;
 use headgate_relay::config::{Auth, ConnectionConfig, Guard, Limits, RelayConfig, SetUp, StoreConfig};
 use headgate_relay::conflict::Policy;
 use headgate_relay::engine::ReplyResult;
+use headgate_relay::entity::record::{DeletePolicy, RecordRules};
 use headgate_relay::mapping::{FieldMap, FieldPlan, Form, Kind, Link};
 use headgate_relay::target::{
     Answered, By, Calling, CreateItem, DeleteItem, Disposition, FieldInfo, FindCall, Found, NativeValues, Pack,
@@ -107,7 +108,9 @@ pub fn link() -> Link {
     };
     let plan = |name, kind| FieldPlan::new(name, kind, Policy::LastWrite, (0..CRMS).map(map(name)).collect());
     let plans = vec![plan("email", Kind::Email), plan("phone", Kind::Text)];
-    Link::new("people", TENANT, ObjectType::CONTACT, Guard::Read, members, plans)
+    let mut link = Link::new("people", TENANT, ObjectType::CONTACT, Guard::Read, members, plans);
+    link.records = RecordRules { delete: DeletePolicy::Delete, ..RecordRules::default() };
+    link
 }
 
 /// A CRM as far as the engine asks it anything by itself; calls go through the world.
@@ -211,11 +214,21 @@ fn external(text: &str) -> u128 {
     }
 }
 
+/// Carries out a search by address.
+pub fn find(world: &World, crm: usize, call: &FindCall) -> ReplyResult {
+    let holders = |address: &String| {
+        let rows = world.shelves[crm].alive();
+        rows.filter(|(_, row)| row.email.as_deref() == Some(&name(address))).map(|(id, _)| native(id)).collect()
+    };
+    ReplyResult::Find(Ok(answered(call.values.iter().map(holders).collect())))
+}
+
 fn found(id: RecordId, row: &Row) -> Found {
     let mut values = NativeValues::new();
     values.insert("email".into(), row.email.as_deref().map_or(Value::Null, |email| Value::text(address(email))));
     values.insert("phone".into(), Value::text(row.phone.to_string()));
-    Found { id: native(id), external_id: None, version: version(row.at), values }
+    let external_id = row.external.map(|id| Uuid::from_u128(id).to_string());
+    Found { id: native(id), external_id, version: version(row.at), values }
 }
 
 fn missing(row: &Row) -> ReadItem {
