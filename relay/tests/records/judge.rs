@@ -53,10 +53,10 @@ pub struct Verdict {
     pub trace: String,
 }
 
-/// Plays a relay in a world until it rests, or has not after so many steps of the agenda.
-pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> Verdict {
+/// Plays a relay in a world until it rests, or has not after so many steps of the agenda. Says when that was, too.
+pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> (Verdict, i64) {
     let end = if world.run(relay, steps) { judge(&world, relay) } else { End::Loop };
-    Verdict { end, trace: world.trace().to_owned() }
+    (Verdict { end, trace: world.trace().to_owned() }, world.now)
 }
 
 fn judge(world: &World, relay: &dyn Relay) -> End {
@@ -66,7 +66,9 @@ fn judge(world: &World, relay: &dyn Relay) -> End {
     for shelf in 0..world.shelves.len() {
         worst = worst.max(judge_shelf(world, relay, shelf, asked));
     }
-    if !world.blind.is_empty() {
+    // Whoever decided has seen the edit.
+    let decided = people.iter().any(|person| person.decided);
+    if !world.blind.is_empty() || (!world.newer.is_empty() && !decided) {
         worst = worst.max(End::Blind);
     }
     if world.scenario.merges() && !world.deleted.is_empty() {
@@ -103,6 +105,8 @@ fn judge_person(world: &World, person: &Standing) -> End {
     let alive: BTreeSet<bool> = person.members.iter().map(row).map(|row| row.alive).collect();
     if phones.len() > 1 {
         End::Differ
+    } else if person.decided {
+        End::Asked
     } else if alive.len() > 1 {
         End::Half
     } else if alive.contains(&true) && person.members.len() < world.shelves.len() {

@@ -47,7 +47,7 @@ fn play_reference(scenario: &'static Scenario, seed: u64, rules: Rules, traced: 
     let mut world = World::new(scenario, seed, traced);
     let mut relay = Machine::new(&mut world, rules);
     world.plan();
-    play(world, &mut relay, STEPS)
+    play(world, &mut relay, STEPS).0
 }
 
 /// What no rule can fix, and how much of it is expected in 10,000 runs: at most so many.

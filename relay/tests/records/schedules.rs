@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use headgate_relay::entity::fold::Rule;
+
 use crate::engine::{Played, Setting};
 use crate::judge::{End, Verdict, play};
 use crate::scenario::{ALL, Scenario};
@@ -12,13 +14,26 @@ use crate::world::World;
 use crate::{number_from_env, residual, scenario};
 
 /// Seeds per scenario where the environment names no other number.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 100;
 /// More steps than any run takes that ends; the engine looks for work more often than the reference does.
 const STEPS: usize = 20_000;
-/// Scenarios whose ends the engine answers for so far; in the others only the books are judged.
-const JUDGED: &[&str] = &[];
 /// How often the process dies, per tick, where it does.
 const DEATHS: f64 = 0.2;
+
+/// Where the engine is known to fall short: only the books are judged there. A create of ours that lands late, after
+/// another one took its place and the person was deleted, brings the person back; and after a person said that a deleted
+/// record's others stay, a restore can leave them different.
+const OPEN: &[(&str, &str)] = &[
+    ("runs", "create_delete"),
+    ("dies", "create_delete"),
+    ("answered", "create_delete"),
+    ("answered", "delete_restore"),
+    ("answered", "twins_crash"),
+];
+/// A process that dies.
+const DYING: Setting = Setting { deaths: DEATHS, without: None, answers: false };
+/// People who answer, and a process that dies now and then.
+const ANSWERED: Setting = Setting { deaths: DEATHS / 4.0, without: None, answers: true };
 
 struct Run {
     verdict: Verdict,
@@ -35,8 +50,14 @@ fn run(scenario: &'static Scenario, seed: u64, setting: Setting, traced: bool) -
     assert!(world.settle_in(&mut played, STEPS), "scenario {}, seed {seed}: no rest at first", scenario.name);
     played.begin(setting);
     world.plan();
-    let verdict = play(world, &mut played, STEPS);
-    Run { verdict, fault: played.fault(), lives: played.lives() }
+    let (verdict, now) = play(world, &mut played, STEPS);
+    Run { verdict, fault: played.fault(now), lives: played.lives() }
+}
+
+/// What no rule can fix is expected: the moment between the read and the delete is longer where calls take a second.
+fn is_expected(name: &str, end: End) -> bool {
+    let moment = name == "delete_edit" && end == End::Blind;
+    end.is_good() || moment || residual(name).is_some_and(|(residual, _)| residual == end)
 }
 
 fn check(name: &str, module: &str, setting: Setting) {
@@ -46,8 +67,7 @@ fn check(name: &str, module: &str, setting: Setting) {
     let mut ends: BTreeMap<End, u64> = BTreeMap::new();
     for seed in single.map_or(0..many, |seed| seed..seed + 1) {
         let Run { verdict: Verdict { end, trace }, fault, .. } = run(scenario, seed, setting, single.is_some());
-        let good = end.is_good() || residual(name).is_some_and(|(residual, _)| residual == end);
-        let expected = good || !JUDGED.contains(&name);
+        let expected = is_expected(name, end) || OPEN.contains(&(module, name));
         assert!(
             expected && fault.is_none(),
             "scenario {name}, seed {seed}: ended {end:?}, {fault:?}; replay with\n  HEADGATE_MODEL_SEED={seed} cargo \
@@ -62,9 +82,10 @@ macro_rules! schedules {
         mod runs { $(#[test] fn $name() { super::check(stringify!($name), "runs", super::Setting::default()); })* }
         mod dies {
             $(#[test] fn $name() {
-                super::check(stringify!($name), "dies", super::Setting { deaths: super::DEATHS });
+                super::check(stringify!($name), "dies", super::DYING);
             })*
         }
+        mod answered { $(#[test] fn $name() { super::check(stringify!($name), "answered", super::ANSWERED); })* }
     };
 }
 
@@ -75,8 +96,7 @@ schedules! {
 
 #[test]
 fn processes_do_die() {
-    let setting = Setting { deaths: DEATHS };
-    let lives: u64 = (0..20).map(|seed| run(scenario("twins"), seed, setting, false).lives).sum();
+    let lives: u64 = (0..20).map(|seed| run(scenario("twins"), seed, DYING, false).lives).sum();
     assert!(lives > 40, "the process died {lives} times in 20 runs");
 }
 
@@ -84,8 +104,32 @@ fn processes_do_die() {
 fn a_seed_reproduces_a_run_to_the_byte() {
     for scenario in ALL {
         for seed in 0..3 {
-            let trace = |seed| run(scenario, seed, Setting { deaths: DEATHS }, true).verdict.trace;
+            let trace = |seed| run(scenario, seed, DYING, true).verdict.trace;
             assert_eq!(trace(seed), trace(seed), "scenario {}, seed {seed}: two runs differ", scenario.name);
         }
+    }
+}
+
+/// Some seed ends badly when the engine goes without a rule, and the same seed ends well with it.
+fn is_caught(rule: Rule, name: &str) {
+    let good = |seed, without| {
+        let Run { verdict, fault, .. } = run(scenario(name), seed, Setting { without, ..Setting::default() }, false);
+        verdict.end.is_good() && fault.is_none()
+    };
+    let caught = (0..500).any(|seed| !good(seed, Some(rule)) && good(seed, None));
+    assert!(caught, "{name} without {rule:?} ended well wherever it does with it");
+}
+
+#[test]
+fn an_engine_without_a_rule_is_caught() {
+    for (rule, name) in [
+        (Rule::Claim, "twins"),
+        (Rule::Grace, "merge_mute"),
+        (Rule::NativeId, "delete_restore"),
+        (Rule::Unseen, "delete_edit_strict"),
+        (Rule::OtherAnswer, "merge"),
+        (Rule::InformedDelete, "delete_edit"),
+    ] {
+        is_caught(rule, name);
     }
 }

@@ -41,6 +41,8 @@ pub struct Standing {
     pub members: Vec<RecordId>,
     /// Whether somebody must decide something about it.
     pub asks: bool,
+    /// Whether somebody has decided something: then it may be gone in one place only.
+    pub decided: bool,
 }
 
 /// A delivered event.
@@ -54,6 +56,15 @@ pub struct Hint {
     pub kind: Kind,
     /// When, by the CRM's clock.
     pub at: i64,
+}
+
+/// What a write sets; the rest stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// The mapped field.
+    pub phone: Option<u32>,
+    /// The key.
+    pub email: Option<String>,
 }
 
 /// How a write call ends.
@@ -86,8 +97,10 @@ pub struct World {
     pub shelves: Vec<Shelf>,
     /// Records that the relay deleted.
     pub deleted: Vec<RecordId>,
-    /// Those of them that held an edit which the relay had not been shown, or which came after the delete it carried.
+    /// Those of them that held an edit which the relay had not been shown.
     pub blind: Vec<RecordId>,
+    /// Those of them that held an edit which came after the delete that was carried over.
+    pub newer: Vec<RecordId>,
     /// The newest version of each record that an answer has told.
     told: BTreeMap<RecordId, i64>,
     agenda: BTreeMap<(i64, u64), Job>,
@@ -107,6 +120,7 @@ impl World {
             shelves: (0..CRMS).map(|crm| Shelf::new(crm, scenario.unique)).collect(),
             deleted: Vec::new(),
             blind: Vec::new(),
+            newer: Vec::new(),
             told: BTreeMap::new(),
             agenda: BTreeMap::new(),
             minted: 0,
@@ -252,8 +266,7 @@ impl World {
     ) -> Result<RecordId, RecordId> {
         let shelf = &mut self.shelves[crm];
         if let Some(id) = shelf.of_external(external) {
-            self.write(id, phone);
-            return Ok(id);
+            return Ok(self.write(id, &Update { phone: Some(phone), email: None }));
         }
         if let Some(other) = email.and_then(|email| shelf.clash(email)) {
             return Err(other);
@@ -267,15 +280,18 @@ impl World {
     }
 
     /// Updates a record by its native id, or the one it was merged into; `None` when nothing is there.
-    pub fn update(&mut self, id: RecordId, phone: u32) -> Option<RecordId> {
+    pub fn update(&mut self, id: RecordId, change: &Update) -> Option<RecordId> {
         let stands = self.shelves[id.crm].follow(id);
         let there = self.shelves[id.crm].row(stands).alive;
-        there.then(|| self.write(stands, phone))
+        there.then(|| self.write(stands, change))
     }
 
-    fn write(&mut self, id: RecordId, phone: u32) -> RecordId {
-        self.shelves[id.crm].touch(id, self.now, Hand::Us, |row| row.phone = phone);
-        self.say(format_args!("crm{} wrote {phone} to {id}", id.crm));
+    fn write(&mut self, id: RecordId, change: &Update) -> RecordId {
+        self.shelves[id.crm].touch(id, self.now, Hand::Us, |row| {
+            row.phone = change.phone.unwrap_or(row.phone);
+            row.email = change.email.clone().or_else(|| row.email.take());
+        });
+        self.say(format_args!("crm{} wrote {change:?} to {id}", id.crm));
         self.emit(id, Kind::Updated);
         id
     }
@@ -297,8 +313,10 @@ impl World {
         }
         let unseen = self.told.get(&id).is_none_or(|&told| row.at > told);
         let newer = self.user_deleted(row.email.as_deref()).is_some_and(|gone_at| row.at > gone_at);
-        if row.hand == Hand::User && (unseen || newer) {
+        if row.hand == Hand::User && unseen {
             self.blind.push(id);
+        } else if row.hand == Hand::User && newer {
+            self.newer.push(id);
         }
         self.deleted.push(id);
         self.shelves[id.crm].touch(id, self.now, Hand::Us, |row| row.alive = false);

@@ -3,17 +3,18 @@
 //!
 //! It counts what was published and what was committed and believes no counter of the product.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use headgate_relay::engine::Engine;
-use headgate_relay::entity::{Entity, Member};
+use headgate_relay::engine::{Choice, Command, Engine, Resolution, ResolveError, Resolved};
+use headgate_relay::entity::{About, Entity, Member};
 use headgate_relay::mapping::Link;
 use headgate_relay::store::{EntityId, Key, Unit};
 use headgate_schemas::ChangeId;
+use tokio::sync::oneshot;
 
 use super::wire;
 use crate::shelf::RecordId;
-use crate::world::Standing;
+use crate::world::{Standing, World};
 
 /// What a run must add up to.
 pub struct Account {
@@ -26,12 +27,20 @@ pub struct Account {
     /// Every entity as of the last commit.
     entities: BTreeMap<EntityId, Entity>,
     asked: bool,
+    /// Questions that somebody was told of.
+    told: BTreeSet<i64>,
+    /// Answers that were not taken yet.
+    choices: Vec<(i64, Choice)>,
+    /// Somebody has answered something.
+    decided: bool,
     fault: Option<String>,
 }
 
-impl Account {
-    /// Nothing was published yet.
-    pub fn new() -> Self {
+/// What became of the answers that were given with a tick, in their order.
+pub type Answered = Vec<(i64, oneshot::Receiver<Result<Resolved, ResolveError>>)>;
+
+impl Default for Account {
+    fn default() -> Self {
         Self {
             link: wire::link(),
             accepted: BTreeMap::new(),
@@ -39,13 +48,67 @@ impl Account {
             claims: BTreeMap::new(),
             entities: BTreeMap::new(),
             asked: false,
+            told: BTreeSet::new(),
+            choices: Vec::new(),
+            decided: false,
             fault: None,
         }
     }
+}
 
+impl Account {
     /// The first fault.
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// Questions that nobody was told of yet.
+    pub fn new_questions(&mut self) -> Vec<i64> {
+        let open = self.entities.values().flat_map(|entity| &entity.questions).map(|question| question.id);
+        let new: Vec<_> = open.filter(|id| !self.told.contains(id)).collect();
+        self.told.extend(&new);
+        new
+    }
+
+    /// Somebody answers a question, if it is still open: in one of the ways that it has, drawn at random.
+    pub fn choose(&mut self, id: i64, world: &mut World) {
+        let asked =
+            |entity: &Entity| entity.questions.iter().find(|q| q.id == id).map(|q| (q.about.clone(), entity.clone()));
+        let Some((about, entity)) = self.entities.values().find_map(asked) else { return };
+        let choice = match about {
+            About::Field { name, .. } => wire::candidate(&entity, &name, world),
+            About::Match { .. } => [Choice::Link, Choice::Separate][world.below(2)].clone(),
+            About::Found { natives, .. } => match natives.get(world.below(natives.len() + 1)) {
+                Some(native) => Choice::Record(native.to_string()),
+                None => Choice::Separate,
+            },
+            About::Surplus { native, .. } => [Choice::Record(native.to_string()), Choice::Keep][world.below(2)].clone(),
+            About::Delete { .. } | About::Brake { .. } => [Choice::Delete, Choice::Keep][world.below(2)].clone(),
+        };
+        world.say(format_args!("person: {choice} about question {id}"));
+        self.choices.push((id, choice));
+        self.decided = true;
+    }
+
+    /// The answers that wait, as commands.
+    pub fn answers(&self) -> (Vec<Command>, Answered) {
+        let command = |(id, choice): &(i64, Choice)| {
+            let (done, told) = oneshot::channel();
+            let (id, choice, by) = (*id, choice.clone(), "a person".to_owned());
+            (Command::Resolve(Resolution { id, edition: None, choice, by, done }), (id, told))
+        };
+        self.choices.iter().map(command).unzip()
+    }
+
+    /// What a tick that was committed made of them. Only a call under way is a reason to answer again.
+    pub fn answered(&mut self, answered: Answered) {
+        for (id, mut told) in answered {
+            match told.try_recv() {
+                Ok(Err(ResolveError::Busy)) => {}
+                Ok(Ok(_) | Err(ResolveError::Ended { .. })) => self.choices.retain(|(waiting, _)| *waiting != id),
+                other => self.expect(false, || format!("an answer to question {id} was not taken: {other:?}")),
+            }
+        }
     }
 
     /// A change entered the stream.
@@ -111,7 +174,7 @@ impl Account {
         let records = |entity: &Entity| entity.members.iter().filter_map(record).collect();
         self.entities
             .values()
-            .map(|entity| Standing { members: records(entity), asks: asks(entity) })
+            .map(|entity| Standing { members: records(entity), asks: asks(entity), decided: self.decided })
             .filter(|standing: &Standing| !standing.members.is_empty())
             .collect()
     }

@@ -20,15 +20,16 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use headgate_relay::config::RelayConfig;
 use headgate_relay::engine::{Call, CallId, Engine, Input, Parts, Reply, ReplyResult, Request};
+use headgate_relay::entity::fold::Rule;
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::StoreError;
 use headgate_relay::target::Target;
 use headgate_schemas::contract;
 use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
-use headgate_schemas::stream::{Position, Sink as _, Source as _};
+use headgate_schemas::stream::{Delivered, Position, Sink as _, Source as _};
 use prometheus_client::registry::Registry;
 
-use crate::scenario::SEC;
+use crate::scenario::{MIN, SEC};
 use crate::shelf::RecordId;
 use crate::world::{DEADLINE, Fate, Hint, Relay, Standing, World};
 use account::Account;
@@ -48,6 +49,21 @@ const SOON: &[i64] = &[20, 20, SEC];
 pub struct Setting {
     /// How often the process dies, per tick.
     pub deaths: f64,
+    /// The rule that the engine goes without.
+    pub without: Option<Rule>,
+    /// People answer what they are asked.
+    pub answers: bool,
+}
+
+/// An engine over the state, with its place in the stream and the answers that wait for it.
+struct Worker {
+    engine: Engine,
+    source: MemorySource,
+    /// Answers to calls of other lives are not for it.
+    life: u64,
+    inbox: Vec<(CallId, Reply)>,
+    /// Versions that the replies in the inbox tell.
+    telling: Vec<(RecordId, i64)>,
 }
 
 /// What the machine is to do at a moment it asked for.
@@ -60,6 +76,8 @@ enum Task {
     Answer(u64, ReplyResult, Vec<(RecordId, i64)>),
     /// No answer came.
     Deadline(u64),
+    /// Somebody looks at a question.
+    Person(i64),
 }
 
 /// A call under way.
@@ -81,17 +99,13 @@ pub struct Played {
     metrics: Metrics,
     disk: Disk,
     stream: Memory,
-    source: MemorySource,
-    engine: Engine,
+    worker: Worker,
     setting: Setting,
-    life: u64,
+    lives: u64,
     tasks: BTreeMap<u64, Task>,
     flights: BTreeMap<u64, Flight>,
     /// Tasks and flights are numbered together.
     next: u64,
-    inbox: Vec<(CallId, Reply)>,
-    /// Versions that the replies in the inbox tell.
-    telling: Vec<(RecordId, i64)>,
     tick_at: Option<i64>,
     account: Account,
 }
@@ -109,53 +123,57 @@ impl Played {
         let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
         let disk = Disk::new()?;
         let engine = open(&config, &targets, &metrics, &disk, &stream, 0)?;
-        let source = stream.source();
-        let mut played = Self {
+        let worker = Worker::new(engine, &stream, 0);
+        Ok(Self {
             config,
             targets,
             metrics,
             disk,
             stream,
-            source,
-            engine,
+            worker,
             setting: Setting::default(),
-            life: 0,
+            lives: 0,
             tasks: BTreeMap::new(),
             flights: BTreeMap::new(),
             next: 0,
-            inbox: Vec::new(),
-            telling: Vec::new(),
             tick_at: None,
-            account: Account::new(),
-        };
-        played.read_on();
-        Ok(played)
+            account: Account::default(),
+        })
     }
 
     /// The calm is over.
-    pub const fn begin(&mut self, setting: Setting) {
+    pub fn begin(&mut self, setting: Setting) {
         self.setting = setting;
+        setting.without.into_iter().for_each(|rule| self.worker.engine.forgo(rule));
     }
 
-    /// What is wrong with the bookkeeping, first fault first.
-    pub fn fault(&mut self) -> Option<String> {
-        self.account.at_rest(&self.engine);
+    /// What is wrong with the bookkeeping, first fault first. It is the next process that finds what was left.
+    pub fn fault(&mut self, now: i64) -> Option<String> {
+        let next = self.hire(now);
+        self.account.after_tick(&next.engine);
+        self.account.at_rest(&next.engine);
         self.account.fault().map(str::to_owned)
     }
 
     /// How often the process died.
     pub const fn lives(&self) -> u64 {
-        self.life
+        self.lives
     }
 
-    /// Reads the stream from where the state stands.
-    fn read_on(&mut self) {
-        let known = self.engine.positions();
-        let start = |partition| Position { partition, offset: 0 };
-        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
-        let positions: Vec<_> = (0..2).map(|partition| at(partition).unwrap_or_else(|| start(partition))).collect();
-        let assigned = self.source.assign(&positions);
-        assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
+    /// Another process opens the state. Opening may die, too.
+    fn hire(&mut self, now: i64) -> Worker {
+        loop {
+            self.lives += 1;
+            let Self { config, targets, metrics, disk, stream, .. } = self;
+            match open(config, targets, metrics, disk, stream, now) {
+                Ok(mut engine) => {
+                    self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
+                    return Worker::new(engine, &self.stream, self.lives);
+                }
+                Err(StoreError::Moved { entity: 0 }) => {}
+                Err(error) => panic!("the state cannot be opened again: {error}"),
+            }
+        }
     }
 
     fn later(&mut self, world: &mut World, delay: i64, task: Task) {
@@ -179,25 +197,23 @@ impl Played {
 
     fn tick(&mut self, world: &mut World) {
         let now = wire::clock(world.now);
-        let records = match self.source.next(BATCH).now_or_never() {
-            Some(Ok(records)) => records,
-            None => Vec::new(),
-            Some(Err(error)) => panic!("the stream cannot be read: {error}"),
-        };
+        let records = self.worker.read();
         let more = records.len() == BATCH;
         if world.chance(self.setting.deaths / 3.0) {
             self.disk.fail_next();
         }
-        let replies = std::mem::take(&mut self.inbox);
-        let telling = std::mem::take(&mut self.telling);
-        let idle = replies.is_empty() && records.is_empty();
-        let Ok(calls) = self.engine.tick(now, Input { replies, records, ..Input::default() }) else {
+        let replies = std::mem::take(&mut self.worker.inbox);
+        let telling = std::mem::take(&mut self.worker.telling);
+        let (commands, answered) = self.account.answers();
+        let idle = replies.is_empty() && records.is_empty() && commands.is_empty();
+        let Ok(calls) = self.worker.engine.tick(now, Input { replies, records, commands }) else {
             return self.die(world, "instead of a commit");
         };
+        self.account.answered(answered);
         self.committed(world);
         telling.into_iter().for_each(|(id, at)| world.tell(id, at));
         let idle = idle && calls.is_empty();
-        self.account.expect(!idle || self.engine.next_tick(now).is_none_or(|at| at > now), || {
+        self.account.expect(!idle || self.worker.engine.next_tick(now).is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
         });
         if world.chance(self.setting.deaths / 3.0) {
@@ -209,20 +225,30 @@ impl Played {
         if world.chance(self.setting.deaths / 3.0) {
             return self.die(world, "with calls under way");
         }
+        self.ask(world);
         if more {
             self.schedule(world, world.now);
         }
-        if let Some(at) = self.engine.next_tick(now) {
+        if let Some(at) = self.worker.engine.next_tick(now) {
             self.schedule(world, wire::moment(at));
+        }
+    }
+
+    /// People look at what they are asked, some time later.
+    fn ask(&mut self, world: &mut World) {
+        let questions = if self.setting.answers { self.account.new_questions() } else { Vec::new() };
+        for question in questions {
+            let delay = world.span(&[MIN, 60 * MIN]);
+            self.later(world, delay, Task::Person(question));
         }
     }
 
     fn committed(&mut self, world: &mut World) {
         for unit in self.disk.committed() {
             world.say(format_args!("engine: {}", Shown(&unit)));
-            self.account.committed(&unit, &mut self.engine);
+            self.account.committed(&unit, &mut self.worker.engine);
         }
-        self.account.after_tick(&self.engine);
+        self.account.after_tick(&self.worker.engine);
     }
 
     fn make(&mut self, world: &mut World, call: Call) {
@@ -230,7 +256,7 @@ impl Played {
         let write = matches!(call.request, Request::Write(_));
         let (fate, lands) = if write { world.fate() } else { read_fate(world) };
         self.next += 1;
-        let (flight, life, sent) = (self.next, self.life, world.now);
+        let (flight, life, sent) = (self.next, self.worker.life, world.now);
         let Call { id, connection, request } = call;
         let crm = wire::crm(connection);
         self.flights.insert(flight, Flight { life, call: id, crm, request, fate, sent, replied: false });
@@ -256,11 +282,14 @@ impl Played {
     /// Gives the engine a reply to a call of this life.
     fn reply(&mut self, world: &mut World, flight: u64, result: ReplyResult, told: Vec<(RecordId, i64)>) {
         let now = world.now;
-        let Some(flight) = self.flights.get_mut(&flight).filter(|flight| flight.life == self.life) else { return };
+        let Some(flight) = self.flights.get_mut(&flight) else { return };
+        if self.worker.life != flight.life {
+            return;
+        }
         flight.replied = true;
         let reply = Reply { sent: wire::clock(flight.sent), answered: wire::clock(now), result };
-        self.inbox.push((flight.call, reply));
-        self.telling.extend(told);
+        self.worker.inbox.push((flight.call, reply));
+        self.worker.telling.extend(told);
         self.schedule_soon(world);
     }
 
@@ -274,29 +303,37 @@ impl Played {
         self.reply(world, flight, lost, Vec::new());
     }
 
-    /// The process dies and another one opens the state. Opening may die, too.
+    /// The process dies and another one opens the state.
     fn die(&mut self, world: &mut World, when: &str) {
         world.say(format_args!("engine: dies {when}"));
         if world.chance(self.setting.deaths) {
             self.disk.fail_next();
         }
-        loop {
-            self.life += 1;
-            let Self { config, targets, metrics, disk, stream, .. } = self;
-            match open(config, targets, metrics, disk, stream, world.now) {
-                Ok(engine) => {
-                    self.engine = engine;
-                    break;
-                }
-                Err(StoreError::Moved { entity: 0 }) => {}
-                Err(error) => panic!("the state cannot be opened again: {error}"),
-            }
-        }
+        self.worker = self.hire(world.now);
         self.committed(world);
-        self.inbox.clear();
-        self.telling.clear();
-        self.read_on();
         self.schedule_soon(world);
+    }
+}
+
+impl Worker {
+    /// A worker that reads the stream on from where the state stands.
+    fn new(engine: Engine, stream: &Memory, life: u64) -> Self {
+        let mut source = stream.source();
+        let known = engine.positions();
+        let start = |partition| Position { partition, offset: 0 };
+        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
+        let positions: Vec<_> = (0..2).map(|partition| at(partition).unwrap_or_else(|| start(partition))).collect();
+        let assigned = source.assign(&positions);
+        assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
+        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new() }
+    }
+
+    fn read(&mut self) -> Vec<Delivered> {
+        match self.source.next(BATCH).now_or_never() {
+            Some(Ok(records)) => records,
+            None => Vec::new(),
+            Some(Err(error)) => panic!("the stream cannot be read: {error}"),
+        }
     }
 }
 
@@ -320,6 +357,10 @@ impl Relay for Played {
             Some(Task::Land(flight)) => self.land(world, flight),
             Some(Task::Answer(flight, result, told)) => self.reply(world, flight, result, told),
             Some(Task::Deadline(flight)) => self.give_up(world, flight),
+            Some(Task::Person(question)) => {
+                self.account.choose(question, world);
+                self.schedule_soon(world);
+            }
         }
     }
 

@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use headgate_relay::config::{Auth, ConnectionConfig, Guard, Limits, RelayConfig, SetUp, StoreConfig};
-use headgate_relay::conflict::Policy;
-use headgate_relay::engine::ReplyResult;
+use headgate_relay::conflict::{By as Set, Policy};
+use headgate_relay::engine::{Choice, ReplyResult};
+use headgate_relay::entity::Entity;
 use headgate_relay::entity::record::{DeletePolicy, RecordRules};
 use headgate_relay::mapping::{FieldMap, FieldPlan, Form, Kind, Link};
 use headgate_relay::target::{
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 use crate::scenario::{CRMS, SEC};
 use crate::shelf::{Kind as Told, RecordId, Row};
-use crate::world::{Hint, LATEST, World};
+use crate::world::{Hint, LATEST, Update, World};
 
 /// The world's zero: a whole second.
 const ZERO: i64 = 1_767_225_600_000;
@@ -255,13 +256,14 @@ fn create(world: &mut World, crm: usize, item: &CreateItem) -> Result<Written, T
 }
 
 fn update(world: &mut World, crm: usize, item: &UpdateItem) -> Result<Written, TargetError> {
-    let Some(phone) = text(&item.values, "phone") else { panic!("nothing to write: {item:?}") };
+    let phone = text(&item.values, "phone").map(|phone| number(&phone));
+    let email = text(&item.values, "email").map(|email| name(&email));
     let id = record(crm, &item.id);
     if world.refuses(id, item.unless_changed.map(moment_of)) {
         return Err(moved());
     }
     let gone = || TargetError::new("gone", "no such record", Disposition::Gone);
-    world.update(id, number(&phone)).map(|id| written(world, id)).ok_or_else(gone)
+    world.update(id, &Update { phone, email }).map(|id| written(world, id)).ok_or_else(gone)
 }
 
 fn delete(world: &mut World, crm: usize, item: &DeleteItem) -> Result<Written, TargetError> {
@@ -308,6 +310,15 @@ const fn version(at: i64) -> Version {
 
 fn answered<T>(items: Vec<T>) -> Answered<T> {
     Answered { items, date: None, quota: Vec::new() }
+}
+
+/// One of the values that a held field could have.
+pub fn candidate(entity: &Entity, name: &str, world: &mut World) -> Choice {
+    let held = entity.field_named(name).and_then(|f| entity.fields[f].held.as_deref()).unwrap_or_default();
+    match held.get(world.below(held.len().max(1))).map(|candidate| candidate.by) {
+        Some(Set::Member(connection)) => Choice::Member(connection_name(crm(connection))),
+        Some(Set::Person) | None => Choice::Kept,
+    }
 }
 
 /// No answer came.

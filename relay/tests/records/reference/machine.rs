@@ -9,7 +9,7 @@ use super::state::{Life, Person, PersonId, State, external};
 use crate::rules::{Rule, Rules};
 use crate::scenario::{MIN, SEC};
 use crate::shelf::{Kind, RecordId, Row};
-use crate::world::{DEADLINE, Fate, GRACE, Hint, LATEST, Relay, Standing, World};
+use crate::world::{DEADLINE, Fate, GRACE, Hint, LATEST, Relay, Standing, Update, World};
 
 /// What the machine is to do at a moment it asked for.
 #[derive(Clone, Debug)]
@@ -124,9 +124,9 @@ impl Machine {
 
     fn land(&mut self, world: &mut World, write: Write, fate: Fate) {
         let answer = match write.record {
-            Some(id) if self.has(Rule::NativeId) => {
-                world.update(id, write.phone).map_or(Answer::Gone(id), Answer::Written)
-            }
+            Some(id) if self.has(Rule::NativeId) => world
+                .update(id, &Update { phone: Some(write.phone), email: None })
+                .map_or(Answer::Gone(id), Answer::Written),
             Some(_) | None => {
                 let made = world.upsert(write.crm, external(write.person), write.email.as_deref(), write.phone);
                 made.map_or_else(Answer::Exists, Answer::Written)

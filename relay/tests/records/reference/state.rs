@@ -124,6 +124,7 @@ impl State {
         let standing = |person: &Person| Standing {
             members: person.members.values().copied().collect(),
             asks: !person.asks.is_empty(),
+            decided: false,
         };
         self.persons.iter().filter(|person| person.into.is_none()).map(standing).collect()
     }
