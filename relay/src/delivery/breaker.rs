@@ -52,8 +52,9 @@ enum State {
         until: Timestamp,
         wait: Duration,
     },
-    /// One call is out; given up at `until`.
+    /// One call is out since `sent`; another one may go out at `until`.
     Probing {
+        sent: Timestamp,
         until: Timestamp,
         wait: Duration,
     },
@@ -115,10 +116,11 @@ impl Breaker {
 
     /// A call goes out. Where only a probe was allowed, this was it.
     pub fn on_send(&mut self, now: Timestamp) {
-        let until = now + self.call_deadline;
+        // A call that hangs must not keep the next one from finding out that all is well again.
+        let until = now + self.call_deadline.min(LONGEST_WAIT);
         self.state = match self.state {
             State::Closed => State::Closed,
-            State::Open { wait, .. } | State::Probing { wait, .. } => State::Probing { until, wait },
+            State::Open { wait, .. } | State::Probing { wait, .. } => State::Probing { sent: now, until, wait },
             State::Parked { .. } | State::ParkedProbing { .. } => State::ParkedProbing { until },
         };
     }
@@ -157,9 +159,10 @@ impl Breaker {
                 self.state = State::Open { until: now + FIRST_WAIT, wait: FIRST_WAIT };
                 true
             }
-            State::Probing { wait, .. } => {
+            State::Probing { sent, wait, .. } => {
                 let wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-                self.state = State::Open { until: now + wait, wait };
+                // Counted from when it was sent: a CRM that hangs is asked as often as one that refuses at once.
+                self.state = State::Open { until: now.max(sent + wait), wait };
                 false
             }
             State::ParkedProbing { .. } => {
@@ -277,7 +280,7 @@ mod tests {
         for wait in [2_000, 4_000, 4_000] {
             assert_eq!(breaker.allows(at(now)), Allow::Probe);
             breaker.on_send(at(now));
-            assert_eq!(breaker.allows(at(now)), Allow::No { until: at(now + 10_000) }, "one call, not two");
+            assert_eq!(breaker.allows(at(now)), Allow::No { until: at(now + 4_000) }, "one call, not two");
             assert!(!breaker.on_failure(at(now)));
             assert_eq!(breaker.allows(at(now)), Allow::No { until: at(now + wait) });
             now += wait;
@@ -292,11 +295,29 @@ mod tests {
     fn a_probe_without_an_answer_is_given_up_and_a_neutral_one_given_back() {
         let mut breaker = opened();
         breaker.on_send(at(1_000));
-        assert_eq!(breaker.allows(at(11_000)), Allow::Probe);
-        breaker.on_send(at(11_000));
-        breaker.on_neutral(at(11_500));
-        assert_eq!(breaker.allows(at(11_500)), Allow::No { until: at(12_500) });
-        assert_eq!(breaker.allows(at(12_500)), Allow::Probe);
+        assert_eq!(breaker.allows(at(5_000)), Allow::Probe);
+        breaker.on_send(at(5_000));
+        breaker.on_neutral(at(5_500));
+        assert_eq!(breaker.allows(at(5_500)), Allow::No { until: at(6_500) });
+        assert_eq!(breaker.allows(at(6_500)), Allow::Probe);
+    }
+
+    #[test]
+    fn probes_of_a_crm_that_hangs_start_at_most_four_seconds_apart() {
+        let mut breaker = Breaker::new(Duration::from_secs(2));
+        for _ in 0..10 {
+            breaker.on_failure(at(0));
+        }
+        let mut sent = 1_000;
+        for wait in [2_000, 4_000, 4_000] {
+            breaker.on_send(at(sent));
+            breaker.on_failure(at(sent + 2_000));
+            let next = sent + wait;
+            assert_eq!(breaker.allows(at(next)), Allow::Probe);
+            let soon = breaker.allows(at(next - 1));
+            assert!(wait == 2_000 || soon == Allow::No { until: at(next) }, "{soon:?}");
+            sent = next;
+        }
     }
 
     #[test]

@@ -573,11 +573,24 @@ impl Cell {
                     // A read made after a write settled cannot show an older settled one.
                     let counts = sight.seen != Seen::Read || Some(i) == newest_settled;
                     let exact = w.exact && sight.seen == Seen::Read && sight.time == w.at;
-                    (counts && sight.time.ties(w.at) && (same() || sight.author == Author::Us || exact)).then_some(w)
+                    let back = counts && sight.time.ties(w.at) && (same() || sight.author == Author::Us || exact);
+                    (back || (self.stood(w, sight) && same())).then_some(w)
                 }
                 WriteState::Open | WriteState::Absent | WriteState::Unknown(_) => None,
             }
         })
+    }
+
+    /// Whether a state that is no newer than what is known shows a settled write that stood at its time: told late, or in
+    /// the very second of the write that replaced it. Nobody has set that value again.
+    fn stood(&self, w: &Write, sight: &Sight) -> bool {
+        let at = sight.time;
+        let replaced = |by: &Write| by.state == WriteState::Settled && by.at.after(w.at) && at.after(by.at);
+        sight.seen == Seen::State
+            && !at.after(self.seen)
+            && at.after(w.at)
+            && !self.heard_at.after(w.at)
+            && !self.ledger.iter().any(replaced)
     }
 
     /// Whether a value that is not ours is an edit, or may be one (a tie).

@@ -6,6 +6,7 @@
 mod bench;
 mod conflicts;
 mod records;
+mod states;
 mod town;
 
 use headgate_relay::books::Place;

@@ -128,9 +128,10 @@ impl State {
             match row.state {
                 RowState::Unknown => same && time.hi > row.at.lo,
                 RowState::Settled => {
-                    (!read || newest == Some(position))
+                    let back = (!read || newest == Some(position))
                         && time.ties(row.at)
-                        && (same || channel.author == Some(Author::Us) || (row.exact && read && time == row.at))
+                        && (same || channel.author == Some(Author::Us) || (row.exact && read && time == row.at));
+                    back || (same && channel.kind == Kind::State && cell.stood(row, time))
                 }
                 RowState::Open | RowState::Absent => false,
             }
@@ -155,6 +156,14 @@ impl State {
 }
 
 impl Cell {
+    /// Whether a state that is no newer than what is known was told of the time when this settled write stood: late, or
+    /// in the unit of time in which the next write replaced it. Then nobody has set that value again.
+    fn stood(&self, row: &Write, time: Span) -> bool {
+        let replaced = |by: &Write| by.state == RowState::Settled && by.at.after(row.at) && time.after(by.at);
+        let known = !time.after(self.seen) && !self.heard_at.after(row.at);
+        known && time.after(row.at) && !self.ledger.iter().any(replaced)
+    }
+
     /// Moves what is known to stand there, whoever put it there.
     fn show(&mut self, value: Value, time: Span, rev: Option<u32>, own: Option<Own>, edit: bool) {
         if value != self.shown || own.is_some() || edit {
