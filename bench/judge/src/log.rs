@@ -6,10 +6,10 @@
 //! {"what":"post","at":2,"system":"hubspot","status":200,"events":[{"id":"7","fields":{"firstname":"Ada1"},"state":false}]}
 //! {"what":"change","offset":5,"system":"hubspot","id":"7","key":"…","fields":{"firstname":"Ada1"}}
 //! {"what":"write","at":3,"system":"salesforce","id":"003…","field":"FirstName","old":null,"new":"Ada1"}
-//! {"what":"crash","at":4,"where":"relay.before_write"}   {"what":"cut","at":4}       excuses for repeats
+//! {"what":"crash","at":4,"where":"relay.before_write"}   {"what":"cut","at":4,"until":5} excuse for repeats
 //! {"what":"stands","system":"salesforce","id":"003…","fields":{"FirstName":"Ada1"}}  at the end
 //! {"what":"open","system":"hubspot","id":"7","field":"firstname"}                    a question about it is open
-//! {"what":"decision","ids":["7","003…"],"field":"firstname"}                         a logged decision
+//! {"what":"decision","ids":["7","003…"],"field":"firstname","values":["Ada1","Ada2"]} a logged decision
 //! {"what":"quiet","at":9}                                                            no edit and no write after this
 //! {"what":"apart","us":5000000}                                                    edits this far apart have an order
 //! {"what":"accounting","open":0,"held":0,"difference":0}
@@ -57,6 +57,16 @@ pub(crate) struct Write {
     pub(crate) new: Option<String>,
 }
 
+/// A conflict that was decided and written down.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    /// The records it is about.
+    pub(crate) ids: Vec<String>,
+    pub(crate) field: String,
+    /// Both sides.
+    pub(crate) values: Vec<String>,
+}
+
 /// Everything a run logged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
@@ -68,11 +78,11 @@ pub(crate) struct Log {
     pub(crate) changes: Vec<Shown>,
     pub(crate) writes: Vec<Write>,
     /// Crashes and cut connections.
-    pub(crate) excuses: Vec<i64>,
+    pub(crate) excuses: Vec<(i64, i64)>,
     pub(crate) crashes: BTreeMap<String, u64>,
     pub(crate) stands: Vec<Shown>,
     pub(crate) open: Vec<Cell>,
-    pub(crate) decisions: Vec<(Vec<String>, String)>,
+    pub(crate) decisions: Vec<Decision>,
     pub(crate) quiet: Option<i64>,
     pub(crate) apart: Option<i64>,
     pub(crate) accounting: Option<(i64, i64, i64)>,
@@ -111,13 +121,17 @@ impl Log {
                 new: line.maybe("new").map(|text| canonical(&text)),
             }),
             "crash" => {
-                self.excuses.push(line.number("at")?);
+                self.excuses.push((line.number("at")?, line.number("at")?));
                 *self.crashes.entry(line.text("where")?).or_default() += 1;
             }
-            "cut" => self.excuses.push(line.number("at")?),
+            "cut" => self.excuses.push((line.number("at")?, line.number("until")?)),
             "stands" => self.stands.push(line.shown(&line.text("system")?)?),
             "open" => self.open.push(line.cell()?),
-            "decision" => self.decisions.push((line.list("ids")?, line.text("field")?)),
+            "decision" => self.decisions.push(Decision {
+                ids: line.list("ids")?,
+                field: line.text("field")?,
+                values: line.list("values")?.iter().map(|value| canonical(value)).collect(),
+            }),
             "apart" => self.apart = Some(line.number("us")?),
             "quiet" => self.quiet = Some(line.number("at")?),
             "accounting" => {
@@ -147,7 +161,7 @@ impl Log {
 
     /// Whether a crash or a cut connection lies between two times.
     pub(crate) fn excused(&self, from: i64, to: i64) -> bool {
-        self.excuses.iter().any(|at| (from..=to).contains(at))
+        self.excuses.iter().any(|(first, last)| *first <= to && from <= *last)
     }
 }
 

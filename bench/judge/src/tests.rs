@@ -114,7 +114,7 @@ fn a_value_written_over_itself_is_a_duplicate_unless_a_crash_lies_between() {
 fn an_older_value_over_a_newer_one_is_reordered() {
     let older = format!("{}\n{}", write(61, "\"Ada3\"", "\"Ada1\""), write(62, "\"Ada1\"", "\"Ada3\""));
     assert_eq!(with(&older), [("P3 reordered", 1), ("P6 looping", 1)]);
-    let cut = format!("{older}\n{{\"what\":\"cut\",\"at\":60}}");
+    let cut = format!("{older}\n{{\"what\":\"cut\",\"at\":40,\"until\":60}}");
     assert_eq!(with(&cut), [], "what was sent before may be sent once more when its answer was lost");
 }
 
@@ -176,8 +176,10 @@ fn an_edit_overwritten_unseen_needs_a_decision() {
 "#;
     let lines = format!("{}{lines}", CLEAN.replace(r#""old":"Ada2","new":"Ada3""#, r#""old":"Ada9","new":"Ada3""#));
     assert_eq!(found(&lines), [("silent", 1)]);
-    let decided = r#"{"what":"decision","ids":["7","003A"],"field":"firstname"}"#;
+    let decided = r#"{"what":"decision","ids":["7","003A"],"field":"firstname","values":["Ada9","Ada3"]}"#;
     assert_eq!(found(&format!("{lines}{decided}")), []);
+    let other = decided.replace("Ada9", "Ada1");
+    assert_eq!(found(&format!("{lines}{other}")), [("silent", 1)], "a decision about another edit");
 }
 
 #[test]

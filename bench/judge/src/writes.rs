@@ -144,7 +144,11 @@ impl Judge<'_> {
             if let Some(edit) = old.filter(|_| write.old != write.new) {
                 let here = &self.log.edits[edit];
                 let by_people = (&here.system, &here.id) == (&write.cell.0, &write.cell.1);
-                if by_people && !elsewhere.contains(&edit) {
+                // Whoever edits again takes back what he had typed before.
+                let superseded = self.log.edits[edit + 1..]
+                    .iter()
+                    .any(|later| (&later.system, &later.id, &later.field) == (&here.system, &here.id, &here.field));
+                if by_people && !superseded && !elsewhere.contains(&edit) {
                     self.overwritten(write, report);
                 }
             }
@@ -159,7 +163,11 @@ impl Judge<'_> {
         let (system, id, field) = &write.cell;
         let names: Vec<&String> =
             self.log.pair(system, field).map_or_else(Vec::new, |p| self.log.pairs[p].values().collect());
-        let decided = self.log.decisions.iter().any(|(ids, f)| ids.contains(id) && names.contains(&f));
+        let decided = self.log.decisions.iter().any(|d| {
+            d.ids.contains(id)
+                && names.contains(&&d.field)
+                && write.old.as_ref().is_some_and(|old| d.values.contains(old))
+        });
         let open = self.log.open.iter().any(|(s, i, f)| s == system && i == id && names.contains(&f));
         if !decided && !open {
             report.silent.push(format!("{system}/{id} {field}: {:?} replaced by {:?}", write.old, write.new));

@@ -125,6 +125,24 @@ fn each_crate_is_built_in_one_version_or_excused() {
 }
 
 #[test]
+fn what_ends_a_process_for_a_test_is_in_no_ordinary_build() {
+    let tree = |features: &[&str]| {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let output = Command::new(cargo)
+            .args(["tree", "-p", "headgate", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--format", "{p} {f}"])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("cargo prints text")
+    };
+    assert!(tree(&["--all-features"]).contains("failpoints"), "the name this test looks for");
+    assert!(!tree(&[]).contains("failpoints"));
+}
+
+#[test]
 fn an_expression_needs_every_and_part() {
     let allow: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0"].map(str::to_owned).into();
     assert!(allowed("MIT/Apache-2.0", &allow));

@@ -69,6 +69,11 @@ impl Chronicle {
         self.line(&json!({"what": "crash", "at": now(), "where": place}));
     }
 
+    /// Answers of a CRM may have been lost between two times.
+    pub(crate) fn cut(&self, from: i64, until: i64) {
+        self.line(&json!({"what": "cut", "at": from, "until": until}));
+    }
+
     /// Writes that a model took.
     pub(crate) fn writes(&self, system: &str, writes: &[Write]) {
         for write in writes {

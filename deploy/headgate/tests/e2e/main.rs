@@ -12,7 +12,13 @@ mod chronicle;
 mod commands;
 mod conflicts;
 mod flow;
+mod guards;
+mod interloper;
 mod kill;
+mod outages;
+#[cfg(feature = "failpoints")]
+mod policies;
+mod proxy;
 mod sealed;
 mod sender;
 mod server;

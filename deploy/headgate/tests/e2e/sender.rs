@@ -13,6 +13,7 @@ use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 
 use crate::server::SECRETS;
 
@@ -82,6 +83,14 @@ impl Sender {
 }
 
 impl Sender {
+    /// Posts JSON to the admin API and reads the answer.
+    pub(crate) async fn send(&self, url: &str, body: &Value) -> Value {
+        let request = Request::post(url).header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        let body = self.client.request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap_or_default()
+    }
+
     /// Reads lines of a page that does not end, until `take` has enough.
     pub(crate) async fn lines(&self, url: &str, mut take: impl FnMut(&str) -> bool) {
         let request = Request::get(url).body(Full::default()).unwrap();

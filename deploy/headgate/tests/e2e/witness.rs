@@ -4,26 +4,18 @@
 //! It reads bodies for the chronicle with a scanner of its own; what it forwards are the bytes as they came.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use headgate_schemas::shutdown::Shutdown;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderMap};
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::Request;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::chronicle::{Chronicle, now, short};
+use crate::proxy::{self, Answer, Forward, Serve};
 use crate::stage::FIELDS;
 
 /// Every so many posts is made a second time.
@@ -37,53 +29,29 @@ struct Inner {
     addr: SocketAddr,
     gateway: OnceLock<String>,
     chronicle: Arc<Chronicle>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    forward: Forward,
     posts: AtomicU64,
+    /// Longest time a post is held back, in milliseconds.
+    hold: AtomicU64,
+    dice: Mutex<fastrand::Rng>,
     shutdown: Shutdown,
-}
-
-/// A post as it came.
-#[derive(Clone)]
-struct Post {
-    path: String,
-    headers: HeaderMap,
-    body: Bytes,
 }
 
 impl Witness {
     /// Listens on a free port.
     pub(crate) async fn open(chronicle: &Arc<Chronicle>, shutdown: &Shutdown) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let inner = Inner {
-            addr: listener.local_addr().unwrap(),
+        let (listener, addr) = proxy::bind().await;
+        let witness = Self(Arc::new(Inner {
+            addr,
             gateway: OnceLock::new(),
             chronicle: Arc::clone(chronicle),
-            client: Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
+            forward: Forward::new(),
             posts: AtomicU64::new(0),
+            hold: AtomicU64::new(0),
+            dice: Mutex::new(fastrand::Rng::with_seed(5)),
             shutdown: shutdown.clone(),
-        };
-        let witness = Self(Arc::new(inner));
-        let serving = witness.clone();
-        shutdown.spawn("witness", async move {
-            let stop = serving.0.shutdown.clone();
-            loop {
-                let accepted = tokio::select! {
-                    () = stop.stopped() => return,
-                    accepted = listener.accept() => accepted,
-                };
-                let Ok((stream, _)) = accepted else { continue };
-                let (witness, stop) = (serving.clone(), stop.clone());
-                serving.0.shutdown.spawn("witness-connection", async move {
-                    let service = service_fn(|request| witness.clone().take(request));
-                    let connection =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                    tokio::select! {
-                        () = stop.stopped() => {}
-                        ended = connection => drop(ended),
-                    }
-                });
-            }
-        });
+        }));
+        proxy::serve(listener, witness.clone(), shutdown);
         witness
     }
 
@@ -92,59 +60,47 @@ impl Witness {
         format!("http://{}", self.0.addr)
     }
 
-    /// Tells where the gateway is; until then every post is refused.
+    /// Tells where the gateway is; until then no post is answered.
     pub(crate) fn forward_to(&self, gateway: &str) {
         self.0.gateway.get_or_init(|| gateway.to_owned());
     }
 
-    async fn take(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let (parts, body) = request.into_parts();
-        let Ok(body) = body.collect().await else { return Ok(bad_gateway()) };
-        let post = Post { path: parts.uri.path().to_owned(), headers: parts.headers, body: body.to_bytes() };
-        if self.0.posts.fetch_add(1, Ordering::Relaxed) % REPEAT_EVERY == REPEAT_EVERY - 1 {
-            let (witness, post) = (self.clone(), post.clone());
-            self.0.shutdown.spawn("witness-repeat", async move { drop(witness.forward(post).await) });
-        }
-        Ok(self.forward(post).await.unwrap_or_else(bad_gateway))
+    /// From now on holds every post back for a time up to this, so that later ones overtake it.
+    pub(crate) fn hold_back(&self, longest: Duration) {
+        self.0.hold.store(u64::try_from(longest.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     /// Forwards a post and writes it down with its answer. `None` when there was none.
-    async fn forward(&self, post: Post) -> Option<Response<Full<Bytes>>> {
+    async fn forward(&self, post: Request<Bytes>) -> Option<Answer> {
         let (system, events) = read(&post);
-        let answer = self.exchange(post).await;
+        let answer = self.0.forward.send(self.0.gateway.get()?, post).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
         self.0.chronicle.line(&json!({
             "what": "post", "at": now(), "system": system, "status": status, "events": events,
         }));
         answer
     }
+}
 
-    async fn exchange(&self, post: Post) -> Option<Response<Full<Bytes>>> {
-        let mut request = Request::post(format!("{}{}", self.0.gateway.get()?, post.path));
-        for (name, value) in post.headers.iter().filter(|(name, _)| *name != HOST) {
-            request = request.header(name, value);
+impl Serve for Witness {
+    async fn answer(self, post: Request<Bytes>) -> Option<Answer> {
+        let longest = self.0.hold.load(Ordering::Relaxed);
+        if longest > 0 {
+            let held = self.0.dice.lock().unwrap().u64(0..longest);
+            tokio::time::sleep(Duration::from_millis(held)).await;
         }
-        let request = request.body(Full::new(post.body)).unwrap();
-        let exchange = async {
-            let (parts, body) = self.0.client.request(request).await.ok()?.into_parts();
-            let mut answer = Response::new(Full::new(body.collect().await.ok()?.to_bytes()));
-            *answer.status_mut() = parts.status;
-            Some(answer)
-        };
-        tokio::time::timeout(Duration::from_secs(10), exchange).await.ok().flatten()
+        if self.0.posts.fetch_add(1, Ordering::Relaxed) % REPEAT_EVERY == REPEAT_EVERY - 1 {
+            let (witness, post) = (self.clone(), post.clone());
+            self.0.shutdown.spawn("witness-repeat", async move { drop(witness.forward(post).await) });
+        }
+        self.forward(post).await
     }
 }
 
-fn bad_gateway() -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::BAD_GATEWAY;
-    answer
-}
-
 /// The system a post came from and what it tells.
-fn read(post: &Post) -> (&'static str, Vec<Value>) {
-    let text = String::from_utf8_lossy(&post.body);
-    match post.path.split('/').nth(2) {
+fn read(post: &Request<Bytes>) -> (&'static str, Vec<Value>) {
+    let text = String::from_utf8_lossy(post.body());
+    match post.uri().path().split('/').nth(2) {
         Some("hubspot") => ("hubspot", hubspot(&text)),
         Some("salesforce") => ("salesforce", salesforce(&text)),
         other => panic!("a post to {other:?}"),

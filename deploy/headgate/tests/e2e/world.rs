@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::chronicle::{Chronicle, now};
-use crate::sender::{DEADLINE, Sender};
+use crate::interloper::Interloper;
+use crate::sender::{DEADLINE, Sender, until};
 use crate::server::{FILE, SECRETS, Server};
 use crate::stage::{FIELDS, value};
 use crate::witness::Witness;
@@ -46,6 +47,9 @@ pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) admin: String,
     pub(crate) sender: Sender,
+    /// Before HubSpot and before Salesforce, in a world that is watched.
+    pub(crate) between: Vec<Interloper>,
+    pub(crate) witness: Witness,
     server: Mutex<Option<Server>>,
     vars: Vec<(String, String)>,
     next: AtomicU64,
@@ -56,6 +60,15 @@ pub(crate) struct World {
 impl World {
     /// Starts everything. `edit` changes the documented configuration, `vars` are further variables of the environment.
     pub(crate) async fn open(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)]) -> Self {
+        Self::with(edit, vars, false).await
+    }
+
+    /// The same with somebody between the program and each CRM.
+    pub(crate) async fn watched(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)]) -> Self {
+        Self::with(edit, vars, true).await
+    }
+
+    async fn with(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)], watched: bool) -> Self {
         let shutdown = Shutdown::new(Duration::from_secs(1));
         let chronicle = Arc::new(Chronicle::new());
         let witness = Witness::open(&chronicle, &shutdown).await;
@@ -80,8 +93,15 @@ impl World {
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut vars: Vec<(String, String)> = vars.iter().map(|(name, value)| own(name, value)).collect();
         vars.push(own("HEADGATE__GATEWAY__PUBLIC_URL", &witness.url()));
-        vars.push(own("HEADGATE__CONNECTION__HUBSPOT_MAIN__BASE_URL", &hubspot.base_url()));
-        vars.push(own("HEADGATE__CONNECTION__SALESFORCE_MAIN__BASE_URL", &salesforce.base_url()));
+        let mut between = Vec::new();
+        for (name, mut base) in [("HUBSPOT_MAIN", hubspot.base_url()), ("SALESFORCE_MAIN", salesforce.base_url())] {
+            if watched {
+                let (interloper, before) = Interloper::open(base, &shutdown).await;
+                between.push(interloper);
+                base = before;
+            }
+            vars.push(own(&format!("HEADGATE__CONNECTION__{name}__BASE_URL"), &base));
+        }
         let listen = |gateway: &str, admin: &str| {
             [("GATEWAY", gateway), ("ADMIN", admin)]
                 .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.trim_start_matches("http://")))
@@ -93,7 +113,21 @@ impl World {
         let (sender, admin) = (Sender::new(&server.gateway), server.admin.clone());
         let server = Mutex::new(Some(server));
         let (next, taken) = (AtomicU64::new(0), Mutex::default());
-        Self { hubspot, salesforce, chronicle, folder, admin, sender, server, vars, next, taken, shutdown }
+        Self {
+            hubspot,
+            salesforce,
+            chronicle,
+            folder,
+            admin,
+            sender,
+            between,
+            witness,
+            server,
+            vars,
+            next,
+            taken,
+            shutdown,
+        }
     }
 
     /// Starts the program so that it dies at the nth passage of a place, and waits until it has.
@@ -233,8 +267,8 @@ impl World {
     async fn accounting(&self) -> Value {
         let text = self.read("/v1/accounting").await.unwrap_or_default();
         let sums: Value = serde_json::from_str(&text).unwrap_or_default();
-        let (open, held) = open_and_held(&sums);
-        json!({"what": "accounting", "open": open, "held": held, "difference": sums["difference"].as_i64().unwrap_or(-1)})
+        let of = |name: &str| sums[name].as_i64().unwrap_or(-1);
+        json!({"what": "accounting", "open": of("open"), "held": of("held"), "difference": of("difference")})
     }
 
     /// The judgement as it stands, with what stands in the CRMs now.
@@ -277,7 +311,57 @@ impl World {
 
     /// Open questions and logged decisions, as the API tells them.
     async fn questions(&self) -> Vec<Value> {
-        Vec::new()
+        let mut lines = Vec::new();
+        for conflict in self.pages("/v1/conflicts?limit=1000", "conflicts").await {
+            let record = conflict["records"].as_array().and_then(|records| records.first());
+            let id = record.map_or(&Value::Null, |record| &record[1]);
+            let field = hubspot_name(&conflict["field"]);
+            lines.push(json!({"what": "open", "system": "hubspot", "id": id, "field": field}));
+        }
+        let mut ids: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for record in self.pages("/v1/records?limit=1000", "records").await {
+            let members = record["members"].as_array().into_iter().flatten();
+            ids.insert(record["entity"].to_string(), members.map(|member| member["id"].clone()).collect());
+        }
+        for decision in self.pages("/v1/decisions?limit=1000", "decisions").await {
+            let values = [&decision["edit"]["value"], &decision["in_force"]["value"]];
+            lines.push(json!({
+                "what": "decision", "ids": ids.get(&decision["entity"].to_string()), "values": values,
+                "field": hubspot_name(&decision["field"]),
+            }));
+        }
+        lines
+    }
+
+    /// All pages of a list of the API.
+    async fn pages(&self, path: &str, name: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut next = String::new();
+        loop {
+            let text = self.read(&format!("{path}{next}")).await.unwrap_or_default();
+            let page: Value = serde_json::from_str(&text).unwrap_or_default();
+            all.extend(page[name].as_array().cloned().unwrap_or_default());
+            let key = if name == "decisions" { "before" } else { "after" };
+            match &page["next"] {
+                Value::Null => return all,
+                place => next = format!("&{key}={}", place.as_str().map_or_else(|| place.to_string(), str::to_owned)),
+            }
+        }
+    }
+
+    /// The numbers of the open questions, each with its candidates.
+    pub(crate) async fn conflicts(&self) -> Vec<Value> {
+        self.pages("/v1/conflicts?limit=1000", "conflicts").await
+    }
+
+    /// Waits until one side shows a value, whatever else happens.
+    pub(crate) async fn reaches(&self, person: &Person, field: usize, value: &str, system: &str) {
+        let (property, name) = FIELDS[field];
+        let shown = || match system {
+            "hubspot" => self.hubspot.record("contacts", person.hubspot)?.get(property).cloned(),
+            _ => self.salesforce.record("Contact", &person.salesforce)?[name].as_str().map(str::to_owned),
+        };
+        until(&format!("{system} shows {value}"), async || shown().as_deref() == Some(value)).await;
     }
 
     /// Ends a run: waits until all is settled, watches that nothing is written any more, reads the stream, and judges.
@@ -289,7 +373,21 @@ impl World {
         self.read_stream().await;
         let report = self.judged(&[more, &[quiet]].concat()).await;
         eprintln!("{report}");
+        self.is_sealed().await;
         report
+    }
+
+    /// Neither log nor metrics hold a secret, the key of an endpoint or anything people typed.
+    async fn is_sealed(&self) {
+        let metrics = self.read("/metrics").await.unwrap_or_default();
+        let keys = [HUBSPOT_HOOK, SALESFORCE_HOOK].map(|path| path.rsplit('/').next().unwrap());
+        let typed = ["lovelace", "engineer ", "@example.com", "+14152"];
+        for (what, text) in [("log", self.log()), ("metrics", metrics)] {
+            let text = text.to_lowercase();
+            let secrets = SECRETS.iter().map(|(_, secret)| *secret).chain(keys).chain(typed);
+            let found: Vec<&str> = secrets.filter(|secret| text.contains(&secret.to_lowercase())).collect();
+            assert_eq!(found, [] as [&str; 0], "in the {what}");
+        }
     }
 
     /// Writes down every change of the stream, up to a last one that is made for this.
@@ -316,14 +414,13 @@ impl World {
     }
 }
 
-/// Open deliveries, and how many of them wait for a person.
-fn open_and_held(sums: &Value) -> (i64, i64) {
-    match &sums["open"] {
-        Value::Object(open) => {
-            let of = |name: &str| open.get(name).and_then(Value::as_i64).unwrap_or(0);
-            (of("waiting") + of("parked") + of("held"), of("held"))
-        }
-        open => (open.as_i64().unwrap_or(-1), 0),
+/// The name in HubSpot of a field as the API names it.
+fn hubspot_name(neutral: &Value) -> &str {
+    match neutral.as_str().unwrap_or_default() {
+        "first_name" => "firstname",
+        "last_name" => "lastname",
+        "title" => "jobtitle",
+        other => other,
     }
 }
 

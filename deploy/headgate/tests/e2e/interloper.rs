@@ -1,0 +1,59 @@
+//! Stands between the program and a CRM and lets somebody act exactly when a write is about to arrive: after everything
+//! the program read, before what it writes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use headgate_schemas::shutdown::Shutdown;
+use hyper::{Method, Request};
+
+use crate::proxy::{self, Answer, Forward, Serve};
+
+type Act = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The proxy before one CRM. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Interloper {
+    base: String,
+    forward: Forward,
+    act: Arc<Mutex<Option<Act>>>,
+}
+
+impl Interloper {
+    /// Stands before the CRM at `base`; answers its own address, too.
+    pub(crate) async fn open(base: String, shutdown: &Shutdown) -> (Self, String) {
+        let (listener, addr) = proxy::bind().await;
+        let interloper = Self { base, forward: Forward::new(), act: Arc::default() };
+        proxy::serve(listener, interloper.clone(), shutdown);
+        (interloper, format!("http://{addr}"))
+    }
+
+    /// Does this before the next write goes through.
+    pub(crate) fn before_next_write(&self, act: impl Future<Output = ()> + Send + 'static) {
+        *self.act.lock().unwrap() = Some(Box::pin(act));
+    }
+
+    /// Whether what was to be done was done.
+    pub(crate) fn has_acted(&self) -> bool {
+        self.act.lock().unwrap().is_none()
+    }
+}
+
+impl Serve for Interloper {
+    async fn answer(self, request: Request<Bytes>) -> Option<Answer> {
+        if writes(&request) {
+            let act = self.act.lock().unwrap().take();
+            if let Some(act) = act {
+                act.await;
+            }
+        }
+        self.forward.send(&self.base, request).await
+    }
+}
+
+/// Whether a call changes contacts, in either CRM.
+fn writes(request: &Request<Bytes>) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::PATCH || path.ends_with("/batch/update") || path.ends_with("/batch/upsert")
+}
