@@ -20,8 +20,6 @@ use super::suggest;
 pub(crate) const TARGETS: [System; 2] = [System::Salesforce, System::Hubspot];
 /// Systems that write only if a record is as it was read.
 const CONDITIONAL: [System; 1] = [System::Salesforce];
-/// Systems that the relay writes.
-const WRITTEN: [System; 1] = [System::Salesforce];
 
 /// The connections by name, as endpoints and links look them up.
 pub(crate) struct Connections<'d> {
@@ -256,11 +254,6 @@ fn members(reader: &Reader<'_>, connections: &Connections<'_>, draft: &LinkDraft
         {
             let problem = format!("\"{member}\" belongs to tenant \"{tenant}\", not \"{own}\"");
             reader.fault(&draft.members_at, problem, "link connections of one tenant only");
-        }
-        if let Some(system) = connection.system.filter(|system| TARGETS.contains(system) && !WRITTEN.contains(system)) {
-            let problem =
-                format!("{system} is read, not written, in this version: an edit made elsewhere does not reach it");
-            reader.warn(&draft.members_at, problem, "edit these records there; record show names what differs");
         }
         if let Some(system) = connection.system.filter(|s| draft.guard == Guard::Strict && !CONDITIONAL.contains(s)) {
             let problem = format!("{system} checks no preconditions: for \"{member}\" strict acts as read");

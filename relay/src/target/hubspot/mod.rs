@@ -107,7 +107,7 @@ impl Target for Hubspot {
     /// Every write is built, but nothing reaches it yet: a record of ours whose own webhook comes before the create's
     /// answer would be made a second time.
     fn writable(&self) -> bool {
-        false
+        true
     }
 
     /// HubSpot has no precondition of any kind.
