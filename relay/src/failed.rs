@@ -37,7 +37,7 @@ impl Engine {
         error: &TargetError,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.line_failed(flight.connection, error, now);
+        self.line_failed(&flight, error, now);
         let split = matches!(error.disposition(), Disposition::Permanent | Disposition::Gone | Disposition::Conflict);
         if split && flight.pairs.len() > 1 {
             let pack = flight.pairs.len().div_ceil(2);
@@ -61,11 +61,11 @@ impl Engine {
         Ok(())
     }
 
-    fn line_failed(&mut self, connection: u32, error: &TargetError, now: Timestamp) {
-        let Some(line) = self.lines.get_mut(&connection) else { return };
+    fn line_failed(&mut self, flight: &Flight, error: &TargetError, now: Timestamp) {
+        let Some(line) = self.lines.get_mut(&flight.connection) else { return };
         match error.disposition() {
             Disposition::Retry | Disposition::Unknown => {
-                if line.on_failure(now) {
+                if line.on_failure(Timestamp::from_micros(flight.opened), now) {
                     tracing::warn!(connection = line.name, code = error.code, "the CRM fails; calls are held back");
                 }
             }

@@ -113,9 +113,9 @@ impl Line {
         self.breaker.on_success(now)
     }
 
-    /// The CRM failed, or did not answer. True when this opened the breaker.
-    pub(crate) fn on_failure(&mut self, now: Timestamp) -> bool {
-        self.breaker.on_failure(now)
+    /// The CRM failed a call made at `made`, or did not answer. True when this opened the breaker.
+    pub(crate) fn on_failure(&mut self, made: Timestamp, now: Timestamp) -> bool {
+        self.breaker.on_failure(made, now)
     }
 
     /// A limit is reached.

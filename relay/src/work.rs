@@ -71,19 +71,14 @@ impl Work {
         self.due.get(&target).and_then(|set| set.first()).map(|(due, _)| *due)
     }
 
-    /// Makes every waiting pair of a target due now, as after an outage.
+    /// Makes every pair of a target that failed due now, as after an outage. One that a call still has starts afresh too:
+    /// should that call fail late, its pair waits no longer than after a first failure.
     pub(crate) fn all_due(&mut self, target: u32, now: i64) {
-        let later: Vec<EntityId> = self
-            .due
-            .get(&target)
-            .into_iter()
-            .flat_map(|set| set.range((now, EntityId::MAX)..).map(|(_, e)| *e))
-            .filter(|e| self.pairs.get(&WorkKey { target, entity: *e }).is_some_and(|p| p.attempts > 0))
-            .collect();
-        for entity in later {
-            let key = WorkKey { target, entity };
+        let failed = |key: &WorkKey, pair: &Pair| key.target == target && pair.attempts > 0 && pair.due != PARKED;
+        let failed: Vec<WorkKey> = self.pairs.iter().filter(|(key, pair)| failed(key, pair)).map(|(k, _)| *k).collect();
+        for key in failed {
             if let Some(pair) = self.pairs.get(&key).copied() {
-                self.put(key, Pair { due: now, attempts: 0, ..pair });
+                self.put(key, Pair { due: pair.due.min(now), attempts: 0, ..pair });
             }
         }
     }
@@ -153,8 +148,15 @@ mod tests {
         let mut work = Work::default();
         work.put(key(7, 1), Pair { attempts: 3, ..Pair::due_at(500, 0) });
         work.put(key(7, 2), Pair::due_at(600, 0));
+        work.put(key(7, 3), Pair { attempts: 4, busy: Some(9), ..Pair::due_at(500, 0) });
+        work.put(key(7, 4), Pair { attempts: 2, ..Pair::due_at(PARKED, 0) });
+        work.put(key(8, 5), Pair { attempts: 2, ..Pair::due_at(500, 0) });
         work.all_due(7, 100);
         assert_eq!(work.due(7, 100).collect::<Vec<_>>(), [1]);
         assert_eq!(work.get(key(7, 1)).unwrap().attempts, 0);
+        let out = work.get(key(7, 3)).unwrap();
+        assert_eq!((out.attempts, out.busy), (0, Some(9)), "its call goes on, its failures are forgotten");
+        assert_eq!(work.get(key(7, 4)).unwrap().due, PARKED);
+        assert_eq!(work.due(8, 499).count(), 0, "another target's work waits on");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Pure: `now` is an argument and nothing is called from here. It must not know what a call does or why it failed; the
 //! caller says success, failure or neutral. The surprising thing: asking costs nothing. A probe is taken by
-//! [`Breaker::on_send`], and one whose answer never arrives is given up after the call's own deadline.
+//! [`Breaker::on_send`], and one whose answer never arrives is given up after the call's own deadline. And a failure counts
+//! by what it cost: a CRM that hangs gives few answers, so a call that ran into its deadline counts for several.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use headgate_schemas::Timestamp;
 
 /// Failures in a row that open it.
 const STREAK: u32 = 10;
+/// What a call counts for in the streak that ran into its deadline: two of them open it.
+const HUNG: u32 = 5;
 /// Length of the window of the failure rate, in seconds and in buckets.
 const WINDOW: usize = 30;
 /// Calls in the window below which the rate says nothing.
@@ -40,6 +43,8 @@ pub enum Allow {
 pub struct Breaker {
     state: State,
     streak: u32,
+    /// When a probe closed it last. Failures of calls made before tell of a trouble that is over.
+    closed: Timestamp,
     window: [Bucket; WINDOW],
     call_deadline: Duration,
 }
@@ -82,6 +87,7 @@ impl Breaker {
         Self {
             state: State::Closed,
             streak: 0,
+            closed: Timestamp::from_micros(i64::MIN),
             window: [Bucket { second: i64::MIN, good: 0, failed: 0 }; WINDOW],
             call_deadline,
         }
@@ -139,18 +145,20 @@ impl Breaker {
                 false
             }
             State::Probing { .. } | State::ParkedProbing { .. } => {
-                *self = Self::new(self.call_deadline);
+                *self = Self { closed: now, ..Self::new(self.call_deadline) };
                 true
             }
             State::Open { .. } | State::Parked { .. } => false,
         }
     }
 
-    /// A retryable failure, or an unknown outcome. True when this opened the breaker.
-    pub fn on_failure(&mut self, now: Timestamp) -> bool {
+    /// A retryable failure, or an unknown outcome, of a call made at `made`. True when this opened the breaker.
+    pub fn on_failure(&mut self, made: Timestamp, now: Timestamp) -> bool {
         match self.state {
+            State::Closed if made < self.closed => false,
             State::Closed => {
-                self.streak = self.streak.saturating_add(1);
+                let hung = now >= made + self.call_deadline;
+                self.streak = self.streak.saturating_add(if hung { HUNG } else { 1 });
                 let bucket = self.bucket(now);
                 bucket.failed = bucket.failed.saturating_add(1);
                 if self.streak < STREAK && !self.mostly_failed(now) {
@@ -159,6 +167,8 @@ impl Breaker {
                 self.state = State::Open { until: now + FIRST_WAIT, wait: FIRST_WAIT };
                 true
             }
+            // An earlier call that only now gives up does not speak for the probe.
+            State::Probing { sent, .. } if made < sent => false,
             State::Probing { sent, wait, .. } => {
                 let wait = wait.saturating_mul(2).min(LONGEST_WAIT);
                 // Counted from when it was sent: a CRM that hangs is asked as often as one that refuses at once.
@@ -235,7 +245,7 @@ mod tests {
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::new(DEADLINE);
-        let opens: Vec<bool> = (0..10).map(|_| breaker.on_failure(at(0))).collect();
+        let opens: Vec<bool> = (0..10).map(|_| breaker.on_failure(at(0), at(0))).collect();
         assert_eq!(opens, [false, false, false, false, false, false, false, false, false, true]);
         breaker
     }
@@ -246,10 +256,10 @@ mod tests {
         assert_eq!(opened().allows(at(1_000)), Allow::Probe);
         let mut breaker = Breaker::new(DEADLINE);
         for _ in 0..9 {
-            breaker.on_failure(at(0));
+            breaker.on_failure(at(0), at(0));
         }
         assert!(!breaker.on_success(at(0)));
-        assert!(!breaker.on_failure(at(0)));
+        assert!(!breaker.on_failure(at(0), at(0)));
         assert_eq!(breaker.allows(at(0)), Allow::All);
     }
 
@@ -261,7 +271,7 @@ mod tests {
                 if i % 2 == 0 {
                     breaker.on_success(at(i * apart_ms))
                 } else {
-                    breaker.on_failure(at(i * apart_ms))
+                    breaker.on_failure(at(i * apart_ms), at(i * apart_ms))
                 };
             }
             breaker.is_open()
@@ -281,14 +291,14 @@ mod tests {
             assert_eq!(breaker.allows(at(now)), Allow::Probe);
             breaker.on_send(at(now));
             assert_eq!(breaker.allows(at(now)), Allow::No { until: at(now + 4_000) }, "one call, not two");
-            assert!(!breaker.on_failure(at(now)));
+            assert!(!breaker.on_failure(at(now), at(now)));
             assert_eq!(breaker.allows(at(now)), Allow::No { until: at(now + wait) });
             now += wait;
         }
         breaker.on_send(at(now));
         assert!(breaker.on_success(at(now)), "the waiting work is due");
         assert_eq!(breaker.allows(at(now)), Allow::All);
-        assert!(!breaker.on_failure(at(now)), "the count starts afresh");
+        assert!(!breaker.on_failure(at(now), at(now)), "the count starts afresh");
     }
 
     #[test]
@@ -306,12 +316,12 @@ mod tests {
     fn probes_of_a_crm_that_hangs_start_at_most_four_seconds_apart() {
         let mut breaker = Breaker::new(Duration::from_secs(2));
         for _ in 0..10 {
-            breaker.on_failure(at(0));
+            breaker.on_failure(at(0), at(0));
         }
         let mut sent = 1_000;
         for wait in [2_000, 4_000, 4_000] {
             breaker.on_send(at(sent));
-            breaker.on_failure(at(sent + 2_000));
+            breaker.on_failure(at(sent), at(sent + 2_000));
             let next = sent + wait;
             assert_eq!(breaker.allows(at(next)), Allow::Probe);
             let soon = breaker.allows(at(next - 1));
@@ -321,10 +331,45 @@ mod tests {
     }
 
     #[test]
+    fn two_calls_in_a_row_that_ran_into_their_deadline_open_it() {
+        let mut breaker = Breaker::new(DEADLINE);
+        assert!(!breaker.on_failure(at(0), at(10_000)));
+        assert!(!breaker.on_success(at(10_000)), "a success between starts the count afresh");
+        assert!(!breaker.on_failure(at(0), at(10_000)));
+        assert!(!breaker.on_failure(at(0), at(9_999)), "one that failed sooner counts once");
+        assert!(breaker.on_failure(at(1), at(10_001)));
+        assert_eq!(breaker.allows(at(10_001)), Allow::No { until: at(11_001) });
+    }
+
+    #[test]
+    fn calls_made_before_a_recovery_do_not_open_it_again() {
+        let mut breaker = opened();
+        for sent in [1_000, 5_000, 9_000] {
+            assert_eq!(breaker.allows(at(sent)), Allow::Probe, "a probe that hangs does not keep the next one back");
+            breaker.on_send(at(sent));
+        }
+        assert!(breaker.on_success(at(9_100)));
+        for sent in [0, 0, 1_000, 5_000] {
+            assert!(!breaker.on_failure(at(sent), at(sent + 10_000)));
+        }
+        assert_eq!(breaker.allows(at(15_000)), Allow::All);
+        assert!(!breaker.on_failure(at(9_100), at(19_100)));
+        assert!(breaker.on_failure(at(9_200), at(19_200)), "a new trouble does");
+    }
+
+    #[test]
+    fn an_earlier_call_that_gives_up_does_not_speak_for_the_probe() {
+        let mut breaker = opened();
+        breaker.on_send(at(1_000));
+        assert!(!breaker.on_failure(at(0), at(1_500)));
+        assert!(breaker.on_success(at(1_600)), "the probe found that all is well");
+    }
+
+    #[test]
     fn late_answers_of_earlier_calls_change_nothing_while_open() {
         let mut breaker = opened();
         assert!(!breaker.on_success(at(100)));
-        assert!(!breaker.on_failure(at(100)));
+        assert!(!breaker.on_failure(at(0), at(100)));
         breaker.on_neutral(at(100));
         assert_eq!(breaker.allows(at(100)), Allow::No { until: at(1_000) });
     }
@@ -342,7 +387,7 @@ mod tests {
         assert!(!breaker.park(at(4_100)));
         assert_eq!(breaker.allows(at(4_100)), Allow::No { until: at(8_100) });
         breaker.on_send(at(8_100));
-        breaker.on_failure(at(8_200));
+        breaker.on_failure(at(8_100), at(8_200));
         assert!(breaker.is_parked());
         breaker.on_send(at(12_200));
         assert!(breaker.on_success(at(12_300)));
@@ -355,6 +400,7 @@ mod tests {
         Send,
         Success,
         Failure,
+        Hung,
         Neutral,
         Park,
         Wait(i64),
@@ -364,7 +410,8 @@ mod tests {
         let step = prop_oneof![
             3 => Just(Step::Send),
             2 => Just(Step::Success),
-            6 => Just(Step::Failure),
+            5 => Just(Step::Failure),
+            1 => Just(Step::Hung),
             1 => Just(Step::Neutral),
             1 => Just(Step::Park),
             3 => (0_i64..6_000).prop_map(Step::Wait),
@@ -381,7 +428,8 @@ mod tests {
                 match step {
                     Step::Send => breaker.on_send(at(now)),
                     Step::Success => { breaker.on_success(at(now)); }
-                    Step::Failure => { breaker.on_failure(at(now)); }
+                    Step::Failure => { breaker.on_failure(at(now), at(now)); }
+                    Step::Hung => { breaker.on_failure(at(now - 10_000), at(now)); }
                     Step::Neutral => breaker.on_neutral(at(now)),
                     Step::Park => { breaker.park(at(now)); }
                     Step::Wait(ms) => now += ms,

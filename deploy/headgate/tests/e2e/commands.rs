@@ -81,7 +81,8 @@ async fn records_are_listed_and_shown() {
 
     let show = shown(&stage, &["record", "show", "hubspot", "contact", &id]);
     assert!(show.starts_with("entity "), "{show}");
-    for part in ["\nmembers\nCONNECTION  ", "\nfields\nNAME  ", "  HUBSPOT-MAIN  ", "\noutcomes\nCHANGE  ", &id] {
+    for part in ["\nmembers\nCONNECTION  ", "\nfields\nNAME  ", "  HUBSPOT-MAIN  ", "\noutcomes\nENTITY  CHANGE  ", &id]
+    {
         assert!(show.contains(part), "{part:?} is missing in {show}");
     }
     let json: Value =
