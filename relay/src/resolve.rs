@@ -56,6 +56,8 @@ impl Engine {
             if edition.is_some_and(|seen| seen != question.edition) {
                 return Ok(Err(ResolveError::Moved { now: question.edition }));
             }
+            // Clients have one word for both.
+            let choice = if *choice == Choice::Kept { &Choice::Keep } else { choice };
             let answered = self.answer_question(entity, &question, choice, now)?;
             if answered.is_ok() {
                 let end = QuestionEnd { at: now.micros(), by: by.to_owned(), choice: choice.to_string() };
@@ -65,7 +67,7 @@ impl Engine {
         }
         let chosen = match choice {
             Choice::Link | Choice::Separate | Choice::Record(_) | Choice::Delete | Choice::Keep => {
-                return Ok(Err(ResolveError::Unfit { choices: "a member, kept, or a value" }));
+                return Ok(Err(ResolveError::Unfit { choices: question.about.choices() }));
             }
             Choice::Member(name) => match self.numbers.get(name) {
                 Some(number) => Chosen::Of(By::Member(*number)),
@@ -132,19 +134,15 @@ impl Engine {
                     e.member_of(*connection).is_some_and(|m| e.take_up(m, Some(native), cx))
                 })?;
             }
-            (About::Surplus { .. }, Choice::Kept | Choice::Keep) => self.end_question(id, question, now)?,
-            (About::Delete { .. }, Choice::Delete | Choice::Kept | Choice::Keep) => {
+            (About::Surplus { .. }, Choice::Keep) => self.end_question(id, question, now)?,
+            (About::Delete { .. }, Choice::Delete | Choice::Keep) => {
                 let go = *choice == Choice::Delete;
                 self.with(id, now, |e, cx, _| e.answer_delete(go, cx))?;
             }
-            (About::Brake { link, .. }, Choice::Delete | Choice::Kept | Choice::Keep) => {
+            (About::Brake { link, .. }, Choice::Delete | Choice::Keep) => {
                 self.release(link, *choice == Choice::Delete, now)?;
             }
-            (About::Match { .. }, _) => return unfit("link or separate"),
-            (About::Found { .. }, _) => return unfit("the id of one of the records, or separate"),
-            (About::Surplus { .. }, _) => return unfit("keep, or the id of the record that was set aside"),
-            (About::Delete { .. } | About::Brake { .. }, _) => return unfit("delete or keep"),
-            (About::Field { .. }, _) => return unfit("a member, kept, or a value"),
+            (about, _) => return unfit(about.choices()),
         }
         Ok(Ok(()))
     }

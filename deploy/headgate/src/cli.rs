@@ -310,7 +310,7 @@ pub(crate) enum ConflictCommand {
         before_long_help = "Examples:\n  headgate conflict list\n  headgate conflict list --link contacts --field phone\n  headgate conflict list --all --json"
     )]
     List(ListConflicts),
-    /// Show one: the candidates, what each choice writes, and what was decided before
+    /// Show one: the candidates, what each choice does, and what was decided before
     #[command(before_long_help = "Examples:\n  headgate conflict show 4")]
     Show {
         /// Its id, as the list shows it
@@ -320,9 +320,9 @@ pub(crate) enum ConflictCommand {
         #[command(flatten)]
         server: Server,
     },
-    /// Choose: a member's value, the value in force, or another one
+    /// Choose one of the answers that `conflict show` names
     #[command(
-        before_long_help = "Examples:\n  headgate conflict resolve 4 --member salesforce-main\n  headgate conflict resolve 4 --keep\n  headgate conflict resolve 4 --value \"Oslo\" --edition 2"
+        before_long_help = "Examples:\n  headgate conflict resolve 4 --member salesforce-main\n  headgate conflict resolve 4 --keep\n  headgate conflict resolve 4 --value \"Oslo\" --edition 2\n  headgate conflict resolve 5 --separate\n  headgate conflict resolve 6 --record 003Ws000004NXPuIAO"
     )]
     Resolve(ResolveConflict),
 }
@@ -363,12 +363,24 @@ pub(crate) struct ResolveConflict {
     /// Take the value of this connection
     #[arg(long, value_name = "CONNECTION", group = "choice")]
     pub(crate) member: Option<String>,
-    /// Keep the value in force
+    /// Keep the value in force, the linked record, or the records in the other CRMs
     #[arg(long, group = "choice")]
     pub(crate) keep: bool,
     /// Take this value; an empty one clears the field
     #[arg(long, value_name = "VALUE", group = "choice", allow_hyphen_values = true)]
     pub(crate) value: Option<String>,
+    /// The two are one: link them
+    #[arg(long, group = "choice")]
+    pub(crate) link: bool,
+    /// They are not the same
+    #[arg(long, group = "choice")]
+    pub(crate) separate: bool,
+    /// Link this record, by its id in the CRM
+    #[arg(long, value_name = "RECORD", group = "choice")]
+    pub(crate) record: Option<String>,
+    /// Let the records in the other CRMs go, too
+    #[arg(long, group = "choice")]
+    pub(crate) delete: bool,
     /// The edition that was shown; refused if the candidates have changed since
     #[arg(long, value_name = "N")]
     pub(crate) edition: Option<u32>,

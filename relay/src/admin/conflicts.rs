@@ -11,10 +11,11 @@ use headgate_schemas::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::answers::{Answer, Offer};
 use super::{Admin, Caller, Problem};
 use crate::cache;
 use crate::conflict::By;
-use crate::engine::{Choice, Command, Resolution, ResolveError};
+use crate::engine::{Command, Resolution, ResolveError};
 use crate::entity::{About, Candidate, Entity, Field, Question};
 use crate::resolve::DECISION;
 use crate::store::{EntityId, ListedDecision, ListedQuestion, QuestionFilter};
@@ -113,6 +114,11 @@ struct CandidateView {
 pub(crate) struct Conflict {
     #[serde(flatten)]
     brief: Brief,
+    /// The records, by connection, that may be the same: of a question whether two are one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<(String, String)>,
+    /// What it can be answered with; nothing once it has ended.
+    choices: Vec<Offer>,
     decisions: Vec<DecisionView>,
 }
 
@@ -149,24 +155,6 @@ struct SideView {
     until: Timestamp,
 }
 
-/// An answer. Exactly one of `member`, `keep` and `value`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Answer {
-    member: Option<String>,
-    #[serde(default)]
-    keep: bool,
-    #[serde(default, deserialize_with = "given")]
-    value: Option<Value>,
-    edition: Option<u32>,
-    by: Option<String>,
-}
-
-/// A value that is there, even if it is null.
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    serde_json::Value::deserialize(deserializer).map(|value| Some(value.into()))
-}
-
 #[derive(Debug, Serialize)]
 pub(crate) struct Done {
     id: i64,
@@ -187,7 +175,11 @@ pub(crate) async fn list(State(admin): State<Admin>, Query(page): Query<Page>) -
         .await?;
     let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = rows.last().map(|(_, q)| q.question.id).filter(|_| full);
-    let conflicts = rows.into_iter().map(|(doc, q)| admin.brief(doc.as_deref(), q)).collect();
+    let brief = |(doc, q): (Option<Vec<u8>>, ListedQuestion)| {
+        let entity = doc.and_then(|d| cache::decode(q.question.entity, &d).ok());
+        admin.brief(entity.as_ref(), q)
+    };
+    let conflicts = rows.into_iter().map(brief).collect();
     Ok(Json(Conflicts { conflicts, next }))
 }
 
@@ -197,17 +189,27 @@ pub(crate) async fn show(State(admin): State<Admin>, Path(id): Path<i64>) -> Res
             let Some(question) = reader.question(id)? else { return Ok(None) };
             let entity = question.question.entity;
             let decisions = reader.decisions(Some(entity), i64::MAX, PAGE_MOST)?;
-            Ok(Some((reader.document(entity)?, question, decisions)))
+            let entity = reader.document(entity)?.map(|doc| cache::decode(entity, &doc)).transpose()?;
+            let other = match entity.as_ref().and_then(|e| asked(e, id)).map(|q| &q.about) {
+                Some(About::Match { other, .. }) => {
+                    reader.document(*other)?.map(|doc| cache::decode(*other, &doc)).transpose()?
+                }
+                _ => None,
+            };
+            Ok(Some((entity, other, question, decisions)))
         })
         .await?;
-    let Some((doc, question, decisions)) = found else {
+    let Some((entity, other, question, decisions)) = found else {
         return Err(problem(&ResolveError::Unknown { id }));
     };
     let field = question.question.subject.clone();
     let most = usize::try_from(DECISIONS).unwrap_or(usize::MAX);
     let decisions = decisions.iter().filter(|d| d.decision.field == field).take(most);
     let decisions = decisions.map(|d| admin.decision(d)).collect();
-    Ok(Json(Conflict { brief: admin.brief(doc.as_deref(), question), decisions }))
+    let others = other.as_ref().map_or_else(Vec::new, |other| admin.records(other));
+    let open = entity.as_ref().and_then(|e| Some((e, asked(e, id)?)));
+    let choices = open.map_or_else(Vec::new, |(entity, question)| admin.offers(entity, question));
+    Ok(Json(Conflict { brief: admin.brief(entity.as_ref(), question), others, choices, decisions }))
 }
 
 pub(crate) async fn decisions(State(admin): State<Admin>, Query(log): Query<Log>) -> Result<Json<Decisions>, Problem> {
@@ -227,7 +229,7 @@ pub(crate) async fn resolve(
 ) -> Result<Json<Done>, Problem> {
     let edition = answer.edition;
     let by = answer.by.clone().unwrap_or(caller.0);
-    let choice = choice(answer)?;
+    let choice = answer.choice()?;
     let (done, told) = oneshot::channel();
     let command = Command::Resolve(Resolution { id, edition, choice, by, done });
     admin
@@ -239,19 +241,6 @@ pub(crate) async fn resolve(
         Ok(Ok(resolved)) => Ok(Json(Done { id, state: "resolved", entity: resolved.entity, field: resolved.field })),
         Ok(Err(error)) => Err(problem(&error)),
         Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the relay is restarting; try again")),
-    }
-}
-
-fn choice(answer: Answer) -> Result<Choice, Problem> {
-    match (answer.member, answer.keep, answer.value) {
-        (Some(member), false, None) => Ok(Choice::Member(member)),
-        (None, true, None) => Ok(Choice::Kept),
-        (None, false, Some(value)) => Ok(Choice::Value(value)),
-        _ => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "choice_unsuitable",
-            "give exactly one of \"member\" (a connection), \"keep\": true, and \"value\"",
-        )),
     }
 }
 
@@ -269,16 +258,11 @@ fn problem(error: &ResolveError) -> Problem {
 }
 
 impl Admin {
-    fn brief(&self, doc: Option<&[u8]>, listed: ListedQuestion) -> Brief {
+    fn brief(&self, entity: Option<&Entity>, listed: ListedQuestion) -> Brief {
         let ListedQuestion { question: row, end } = listed;
-        let entity = doc.and_then(|d| cache::decode(row.entity, d).ok());
-        let question = entity.as_ref().and_then(|e| e.questions.iter().find(|q| q.id == row.id));
-        let records = entity
-            .iter()
-            .flat_map(|e| &e.members)
-            .filter_map(|m| Some((self.name(m.connection), m.native.as_deref()?.to_owned())));
-        let field = entity.as_ref().zip(question).and_then(|(e, q)| held(e, q));
-        let candidates = entity.as_ref().zip(field).map_or_else(Vec::new, |(e, f)| {
+        let question = entity.and_then(|e| asked(e, row.id));
+        let field = entity.zip(question).and_then(|(e, q)| held(e, q));
+        let candidates = entity.zip(field).map_or_else(Vec::new, |(e, f)| {
             f.held.iter().flatten().map(|candidate| self.candidate(e, f, candidate)).collect()
         });
         Brief {
@@ -289,8 +273,8 @@ impl Admin {
             tenant: row.tenant,
             link: row.link,
             entity: row.entity,
-            object: entity.as_ref().map(|e| e.object.to_string()),
-            records: records.collect(),
+            object: entity.map(|e| e.object.to_string()),
+            records: entity.map_or_else(Vec::new, |e| self.records(e)),
             field: row.subject,
             since: Timestamp::from_micros(row.since),
             edition: question.map(|q| q.edition),
@@ -300,6 +284,13 @@ impl Admin {
             resolved_by: end.as_ref().map(|e| e.by.clone()).filter(|by| !by.is_empty()),
             choice: end.map(|e| e.choice),
         }
+    }
+
+    /// The records of an entity, by connection.
+    fn records(&self, entity: &Entity) -> Vec<(String, String)> {
+        let linked =
+            entity.members.iter().filter_map(|m| Some((self.name(m.connection), m.native.as_deref()?.to_owned())));
+        linked.collect()
     }
 
     fn candidate(&self, entity: &Entity, field: &Field, candidate: &Candidate) -> CandidateView {
@@ -344,7 +335,7 @@ impl Admin {
         }
     }
 
-    fn name(&self, connection: u32) -> String {
+    pub(super) fn name(&self, connection: u32) -> String {
         self.names().get(&connection).cloned().unwrap_or_else(|| format!("#{connection}"))
     }
 
@@ -354,6 +345,11 @@ impl Admin {
             By::Person => "a person".to_owned(),
         }
     }
+}
+
+/// The open question of this number.
+fn asked(entity: &Entity, id: i64) -> Option<&Question> {
+    entity.questions.iter().find(|q| q.id == id)
 }
 
 /// The field that a question is about.

@@ -1,6 +1,7 @@
 //! The admin API of the relay: records, dead letters, the stream. Read beside the engine from the same state file;
 //! what changes something goes to the engine as a command. Errors are problem documents (RFC 9457).
 
+mod answers;
 mod changes;
 mod conflicts;
 mod history;

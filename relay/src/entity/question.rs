@@ -99,6 +99,17 @@ impl About {
         }
     }
 
+    /// What it can be answered with, in the words of the API.
+    pub const fn choices(&self) -> &'static str {
+        match self {
+            Self::Field { .. } => "member, keep, or value",
+            Self::Match { .. } => "link, or separate",
+            Self::Found { .. } => "record with the id of one of those found, or separate",
+            Self::Surplus { .. } => "record with the id of the one that was set aside, or keep",
+            Self::Delete { .. } | Self::Brake { .. } => "delete, or keep",
+        }
+    }
+
     /// What exactly it asks: the field, the key, the record, the link. Never a value.
     pub fn subject(&self) -> &str {
         match self {

@@ -15,7 +15,7 @@ use crate::output;
 /// The columns of a list; the rest is shown with `show`.
 const LIST: [&str; 9] = ["id", "state", "since", "link", "records", "field", "cause", "value", "candidates"];
 /// What matters of one, and of the lists in it, in reading order.
-const SHOW: [&str; 28] = [
+const SHOW: [&str; 32] = [
     "id",
     "state",
     "since",
@@ -24,6 +24,7 @@ const SHOW: [&str; 28] = [
     "object",
     "entity",
     "records",
+    "others",
     "kind",
     "field",
     "cause",
@@ -42,7 +43,10 @@ const SHOW: [&str; 28] = [
     "ended_at",
     "resolved_by",
     "choice",
+    "give",
+    "does",
     "candidates",
+    "choices",
     "decisions",
 ];
 
@@ -97,10 +101,14 @@ fn choice(args: &ResolveConflict, env: &Env) -> Value {
     if let Some(edition) = args.edition {
         body["edition"] = edition.into();
     }
-    match (&args.member, &args.value) {
-        (Some(member), _) => body["member"] = member.as_str().into(),
-        (None, Some(value)) => body["value"] = value.as_str().into(),
-        (None, None) => body["keep"] = args.keep.into(),
+    for (name, text) in [("member", &args.member), ("value", &args.value), ("record", &args.record)] {
+        if let Some(text) = text {
+            body[name] = text.as_str().into();
+        }
+    }
+    let flags = [("keep", args.keep), ("link", args.link), ("separate", args.separate), ("delete", args.delete)];
+    for (name, _) in flags.into_iter().filter(|(_, is_given)| *is_given) {
+        body[name] = true.into();
     }
     body
 }
@@ -113,32 +121,54 @@ fn row(mut conflict: Value) -> Value {
         conflict.insert("candidates".to_owned(), candidates.into());
         conflict.retain(|name, _| LIST.contains(&name.as_str()));
     }
-    records(&mut conflict);
+    records(&mut conflict, "records");
     conflict
 }
 
 /// One conflict with its candidates and decisions as tables of plain cells.
 fn readable(mut conflict: Value) -> Value {
-    records(&mut conflict);
-    for candidate in conflict["candidates"].as_array_mut().into_iter().flatten() {
+    records(&mut conflict, "records");
+    records(&mut conflict, "others");
+    for choice in each(&mut conflict, "choices") {
+        *choice = json!({ "give": flag(&choice["answer"]), "does": choice["does"] });
+    }
+    for candidate in each(&mut conflict, "candidates") {
         let writes = candidate["writes"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(" ");
         candidate["writes"] = if writes.is_empty() { Value::Null } else { writes.into() };
     }
-    for decision in conflict["decisions"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    for decision in each(&mut conflict, "decisions").filter_map(Value::as_object_mut) {
         for side in ["edit", "in_force"] {
             let said = decision.get(side).map(|s| format!("{}: {}", text(&s["member"]), text(&s["value"])));
             decision.insert(side.to_owned(), said.into());
         }
         decision.retain(|name, _| !matches!(name.as_str(), "entity" | "field"));
     }
+    if let Some(conflict) = conflict.as_object_mut() {
+        conflict.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+    }
     conflict
 }
 
-/// `connection/id` of the records as one text.
-fn records(conflict: &mut Value) {
-    let Some(Value::Array(records)) = conflict.get("records") else { return };
+/// What stands in a list, if there is one.
+fn each<'v>(conflict: &'v mut Value, list: &str) -> impl Iterator<Item = &'v mut Value> {
+    conflict.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// An answer of the API as `conflict resolve` takes it.
+fn flag(answer: &Value) -> String {
+    let given = answer.as_object().and_then(|answer| answer.iter().next());
+    given.map_or_else(String::new, |(name, value)| match value {
+        Value::Bool(_) => format!("--{name}"),
+        Value::Null => format!("--{name} \"\""),
+        value => format!("--{name} {}", text(value)),
+    })
+}
+
+/// `connection/id` of a list of records as one text.
+fn records(conflict: &mut Value, name: &str) {
+    let Some(Value::Array(records)) = conflict.get(name) else { return };
     let records: Vec<String> = records.iter().map(|r| format!("{}/{}", text(&r[0]), text(&r[1]))).collect();
-    conflict["records"] = if records.is_empty() { Value::Null } else { records.join(", ").into() };
+    conflict[name] = if records.is_empty() { Value::Null } else { records.join(", ").into() };
 }
 
 fn text(value: &Value) -> String {
@@ -170,5 +200,13 @@ mod tests {
             shown,
             json!({"candidates": [{"writes": "a b"}, {"writes": null}], "decisions": [{"n": 1, "edit": "a: 5", "in_force": "b: 5"}]})
         );
+    }
+    #[test]
+    fn choices_are_shown_as_they_are_given() {
+        let choice = |answer: Value| json!({"answer": answer, "does": "x"});
+        let choices = [json!({"link": true}), json!({"record": "003"}), json!({"value": null})].map(choice);
+        let shown = readable(json!({"others": [["hub", "501"]], "choices": choices}));
+        let given: Vec<_> = ["--link", "--record 003", "--value \"\""].map(|g| json!({"give": g, "does": "x"})).into();
+        assert_eq!(shown, json!({"others": "hub/501", "choices": given}));
     }
 }

@@ -54,3 +54,44 @@ async fn a_conflict_is_listed_shown_and_resolved() {
     let again = ask(stage.folder.path(), &stage.admin, &["conflict", "resolve", "1", "--keep"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("ana resolved it"));
 }
+
+/// Somebody types in Salesforce, and nobody tells of it.
+fn typed_there(stage: &Stage, row: &str, field: &str, value: &str) {
+    let values = [(field.to_owned(), Value::from(value))].into_iter().collect();
+    let edit = SalesforceEdit::Update { object: "Contact".to_owned(), id: row.to_owned(), values };
+    stage.salesforce.edit(edit).unwrap();
+}
+
+/// Why an answer is not taken.
+fn refused(stage: &Stage, args: &[&str]) -> String {
+    let output = ask(stage.folder.path(), &stage.admin, &[&["conflict", "resolve"], args].concat());
+    assert_eq!(output.status.code(), Some(1), "{args:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_may_be_one_are_told_apart_by_a_person() {
+    let stage = Stage::open(&[]).await;
+    stage.contacts(1).await;
+    let row = stage.salesforce.ids("Contact").remove(0);
+    typed_there(&stage, &row, "Email", "user1@example.com");
+    let (_, created) = stage.create();
+    stage.deliver(&[created]).await;
+    until("a person is asked", async || shown(&stage, &["conflict", "list"]).contains("alike")).await;
+
+    let show = shown(&stage, &["conflict", "show", "1"]);
+    let other = format!("salesforce-main/{row}");
+    for part in ["\nothers  ", &other, "\nchoices\nGIVE ", "\n--link ", "\n--separate "] {
+        assert!(show.contains(part), "{part:?} is missing in {show}");
+    }
+    assert_eq!(
+        refused(&stage, &["1", "--delete"]),
+        "Unprocessable Entity: this question is answered with: link, or separate\n"
+    );
+    assert_eq!(stage.salesforce.ids("Contact").len(), 1, "nothing is made until somebody says");
+    let done = shown(&stage, &["conflict", "resolve", "1", "--separate", "--by", "ana"]);
+    assert!(done.contains("resolved"), "{done}");
+    until("it has a record of its own", async || stage.salesforce.ids("Contact").len() == 2).await;
+    let ended = shown(&stage, &["conflict", "show", "1"]);
+    assert!(ended.contains("separate") && !ended.contains("--separate"), "{ended}");
+}
