@@ -1,6 +1,10 @@
 //! A person decides, at the command line: what is held, what each choice would do, and that the choice is written.
 
+use std::time::Duration;
+
+use headgate_bench::sim::hubspot::HubspotEdit;
 use headgate_bench::sim::salesforce::SalesforceEdit;
+use headgate_schemas::time;
 use serde_json::Value;
 
 use crate::commands::shown;
@@ -94,4 +98,30 @@ async fn two_who_may_be_one_are_told_apart_by_a_person() {
     until("it has a record of its own", async || stage.salesforce.ids("Contact").len() == 2).await;
     let ended = shown(&stage, &["conflict", "show", "1"]);
     assert!(ended.contains("separate") && !ended.contains("--separate"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_was_edited_elsewhere_is_deleted_by_a_persons_word() {
+    let vars = [("HEADGATE__LINK__CONTACTS__DELETE", "delete"), ("HEADGATE__LINK__CONTACTS__DELETE_GRACE", "1s")];
+    let stage = Stage::open(&vars).await;
+    let ids = stage.contacts(1).await;
+    let row = stage.salesforce.ids("Contact").remove(0);
+    // Salesforce's versions are whole seconds: this edit is of a later one than our write.
+    let written = time::now();
+    until("another second has begun", async || time::now().since(written) > Duration::from_secs(2)).await;
+    typed_there(&stage, &row, "MailingCity", "Voss");
+    let gone = stage.hubspot.edit(HubspotEdit::Delete { object: "contacts".to_owned(), id: ids[0] }).unwrap();
+    stage.sender.deliver(&gone.events).await;
+    until("a person is asked", async || shown(&stage, &["conflict", "list", "--kind", "delete"]).contains("open"))
+        .await;
+
+    let show = shown(&stage, &["conflict", "show", "1"]);
+    assert!(show.contains("\n--delete ") && show.contains("\n--keep "), "{show}");
+    assert_eq!(
+        refused(&stage, &["1", "--link"]),
+        "Unprocessable Entity: this question is answered with: delete, or keep\n"
+    );
+    assert_eq!(stage.salesforce.ids("Contact"), [row], "it stays until somebody says");
+    shown(&stage, &["conflict", "resolve", "1", "--delete"]);
+    until("it is gone there, too", async || stage.salesforce.ids("Contact").is_empty()).await;
 }
