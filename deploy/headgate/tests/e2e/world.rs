@@ -414,8 +414,17 @@ impl World {
     }
 }
 
+/// Asserts that nothing is found but the rest that no reader can see: an edit in Salesforce that a write meets before its
+/// message is made is never told, because the row is sent as it stands. At most one edit in fifty.
+pub(crate) fn is_clean_but_for_the_untold(report: &Report) {
+    let untold = report.silent.iter().filter(|found| found.starts_with("salesforce/")).count() as u64;
+    assert!(untold * 50 <= report.edits, "{report}");
+    let told = report.findings().iter().map(|(_, found)| found.len() as u64).sum::<u64>();
+    assert_eq!(told, untold, "{report}");
+}
+
 /// The name in HubSpot of a field as the API names it.
-fn hubspot_name(neutral: &Value) -> &str {
+pub(crate) fn hubspot_name(neutral: &Value) -> &str {
     match neutral.as_str().unwrap_or_default() {
         "first_name" => "firstname",
         "last_name" => "lastname",
