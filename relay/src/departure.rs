@@ -90,6 +90,10 @@ impl Engine {
         })?;
         match parting.flatten() {
             None | Some(Parting::Stay) => Ok(()),
+            Some(Parting::Last) => {
+                self.with(id, now, |e, cx, _| e.leave(connection, false, cx.now))?;
+                Ok(())
+            }
             Some(Parting::Ask) => {
                 self.with(id, now, |e, cx, _| {
                     e.leave(connection, false, cx.now);

@@ -56,7 +56,7 @@ impl Engine {
         if let Some(external) = external.filter(|_| first)
             && let Some(owner) = self.owner_by_external_id(id, external)?
         {
-            return self.join_into(id, owner, Keep::Policy, now);
+            return self.join_into(id, owner, Keep::Ours, now);
         }
         if self.rules.has(Rule::Claim) { self.claim(id, connection, first, now) } else { Ok(()) }
     }

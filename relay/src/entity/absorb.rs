@@ -4,7 +4,9 @@
 //! its place and ends exactly once. The surprising thing: where both have a record in one CRM, only one of them can stay
 //! linked. The other is set aside as it stands, and a person is asked.
 
-use super::fold::{Context, Learned, Notes};
+use headgate_schemas::Value;
+
+use super::fold::{Context, Learned, Notes, Rule};
 use super::question::{About, Candidate, Question, REPLACED, UNNUMBERED};
 use super::record::{Detached, Keep, Life};
 use super::{Asked, Cell, Entity, Field, Member, MemberState, NO_REV};
@@ -55,7 +57,9 @@ impl Entity {
         let mut absorbed = Absorbed { closed: Vec::new(), offset: self.intents };
         self.intents += other.intents;
         self.created = self.created.min(other.created);
-        if self.is_going() && other.life == Life::Live {
+        let late = keep == Keep::Ours && self.is_late_create(other, cx);
+        let keep = if late { Keep::Survivor } else { keep };
+        if self.is_going() && other.life == Life::Live && !late {
             self.stay();
         }
         other.questions.retain(|q| match &q.about {
@@ -80,6 +84,9 @@ impl Entity {
                     (course.field, row.get(o).cloned().flatten().map(|c| carried(c, *course, absorbed.offset)))
                 })
                 .collect();
+            if late && member.has_record() {
+                self.take_late_create(&member, column.clone());
+            }
             self.absorb_member(member, column, absorbed.offset, &mut absorbed.closed, cx);
         }
         self.detached.append(&mut other.detached);
@@ -89,6 +96,51 @@ impl Entity {
             member.need_read(cx.now);
         }
         absorbed
+    }
+
+    /// A record that bears our id and turned up while this entity goes is a create of ours that nobody touched: it takes
+    /// the place of a record that is no more, and shows only what was in force here at some time.
+    fn is_late_create(&self, other: &Self, cx: &Context<'_>) -> bool {
+        let fits = |o: usize, theirs: &Member| {
+            let free = self.member_of(theirs.connection).is_some_and(|m| !self.members[m].has_record());
+            free && other.fields.iter().all(|field| {
+                let shown = field.cells[o].as_ref().map(|c| &c.shown).filter(|shown| !shown.is_empty());
+                shown.is_none_or(|shown| self.was_in_force(&field.name, theirs.connection, shown, cx))
+            })
+        };
+        let there = other.members.iter().enumerate().filter(|(_, theirs)| theirs.has_record());
+        matches!(self.life, Life::Leaving(_) | Life::Left)
+            && cx.rules.has(Rule::LateCreate)
+            && there.into_iter().all(|(o, theirs)| fits(o, theirs))
+    }
+
+    /// Whether a native value in `connection` stands for one that the field has or had.
+    fn was_in_force(&self, name: &str, connection: u32, shown: &Value, cx: &Context<'_>) -> bool {
+        let Some(f) = self.field_named(name) else { return false };
+        let (field, plan) = (&self.fields[f], cx.link.field(name));
+        let mut values = field.past.iter().map(|(value, _)| value).chain([&field.value]);
+        values.any(|value| {
+            let written = plan.project(connection, value, self.created, cx.timing);
+            written.is_some_and(|written| plan.same(connection, shown, &written))
+        })
+    }
+
+    /// Links a late create of ours: it is to go, too, unless somebody touches it before that.
+    fn take_late_create(&mut self, theirs: &Member, mut column: Vec<(usize, Option<Cell>)>) {
+        let Some(m) = self.member_of(theirs.connection) else { return };
+        let member = &mut self.members[m];
+        member.native.clone_from(&theirs.native);
+        member.state = MemberState::Live;
+        member.create = None;
+        member.removal = None;
+        member.into = None;
+        member.purge = false;
+        member.stale = 0;
+        member.reads.clear();
+        for cell in column.iter_mut().filter_map(|(_, cell)| cell.as_mut()) {
+            cell.mine = true;
+        }
+        self.put_column(m, column);
     }
 
     /// Decides one field. What is empty is filled; where both sides hold a value, the survivor's stays or the policy

@@ -209,7 +209,7 @@ impl Entity {
         for member in &self.members {
             let at = member.connection;
             for pending in &member.pending {
-                add(Share { target: at, at, held: self.is_held(pending) }, 1);
+                add(Share { target: at, at, held: self.is_held(member, pending) }, 1);
             }
             let undecided = undecided(member);
             if undecided > 0 {
@@ -219,8 +219,11 @@ impl Entity {
         shares
     }
 
-    /// A person is to decide about some part of a change.
-    fn is_held(&self, change: &Pending) -> bool {
+    /// A person is to decide about some part of a change, or which record it is to reach.
+    fn is_held(&self, member: &Member, change: &Pending) -> bool {
+        if member.state == MemberState::Absent && self.asks_about_match() {
+            return true;
+        }
         let held = |f: u8| self.fields.get(usize::from(f)).is_some_and(|field| field.held.is_some());
         change.parts.iter().any(|(f, rev)| *rev != REPLACED && held(*f))
     }

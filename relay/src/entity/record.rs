@@ -70,6 +70,9 @@ pub enum Keep {
     Survivor,
     /// The policy of each field decides.
     Policy,
+    /// The policy, unless the entity is on its way out and the record is a create of ours that landed late: it bears our
+    /// own id, and shows nothing but what we wrote. Then the entity's stay, and the record goes, too.
+    Ours,
 }
 
 /// A record that belongs to an entity which has another one in that CRM already. Nothing is written to it.
@@ -171,6 +174,8 @@ pub enum Alive {
 pub enum Parting {
     /// The entity goes on with what is left.
     Stay,
+    /// It was the last record: the entity has left, and what still lands is not to bring it back.
+    Last,
     /// Empty the others.
     Clear,
     /// Take the others away.
@@ -279,8 +284,11 @@ impl Entity {
             member.need_read(at + lag);
             return Alive::Early;
         }
-        member.into = None;
-        member.purge = false;
+        // An answer that was asked for before the event came cannot contradict it.
+        if member.reads.iter().all(|t| *t <= asked_at) {
+            member.into = None;
+            member.purge = false;
+        }
         if let Some(Removal { state: RemovalState::Unknown(until), .. }) = member.removal {
             // It may still land: until then a record that is not found was not deleted by somebody else.
             if cx.now < until {
@@ -296,7 +304,21 @@ impl Entity {
         if matches!(self.life, Life::Leaving(_) | Life::Left) {
             self.stay();
         }
+        self.forget_confirmation(m, cx);
         Alive::Restored
+    }
+
+    /// A person who confirmed a delete spoke of newer values than the deleted record held. Restored, it still has to get
+    /// them.
+    fn forget_confirmation(&mut self, m: usize, cx: &Context<'_>) {
+        let connection = self.members[m].connection;
+        for field in &mut self.fields {
+            let plan = cx.link.field(&field.name);
+            let Some(want) = plan.project(connection, &field.value, self.created, cx.timing) else { continue };
+            if let Some(cell) = field.cells[m].as_mut().filter(|c| !c.kept && !plan.same(connection, &c.shown, &want)) {
+                cell.rev = super::NO_REV;
+            }
+        }
     }
 
     /// The entity goes on. What we took away ourselves is made again; what others deleted is left alone.
@@ -327,7 +349,8 @@ impl Entity {
         let others = self.members.iter().enumerate().any(|(o, member)| o != m && !member.has_left(cx));
         match cx.link.records.delete {
             DeletePolicy::Nothing => Parting::Stay,
-            _ if !others => Parting::Stay,
+            DeletePolicy::Clear if !others => Parting::Stay,
+            DeletePolicy::Delete if !others => Parting::Last,
             _ if cx.rules.has(Rule::InformedDelete) && !self.held_newest(m, cx) => Parting::Ask,
             DeletePolicy::Clear => Parting::Clear,
             DeletePolicy::Delete => Parting::Delete,

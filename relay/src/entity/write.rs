@@ -349,12 +349,16 @@ impl Entity {
         ReadOutcome::Folded { taken, learned: weightiest }
     }
 
-    /// A look-up by our own id found nothing: a create that was sent has not landed yet, and may be sent again.
+    /// A look-up by our own id found nothing that could be linked: a create that was sent has not landed yet, and may be
+    /// sent again. Where another record is linked by now, that says nothing of it: a read of it that is due stays due.
     pub fn on_absent(&mut self, m: usize, asked_at: i64) {
+        self.members[m].looks.retain(|t| *t > asked_at);
+        if self.members[m].has_record() {
+            return;
+        }
         self.forget_absent(m, asked_at);
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
-        member.looks.retain(|t| *t > asked_at);
         member.stale = 0;
         member.create = None;
     }

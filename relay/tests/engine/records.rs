@@ -326,6 +326,85 @@ fn our_own_create_that_lands_after_the_delete_is_taken_away_again() {
 }
 
 #[test]
+fn a_create_of_ours_that_lands_after_everything_went_brings_nobody_back() {
+    for again in [false, true] {
+        let mut town = town(DeletePolicy::Delete);
+        town.keep_back = Some("sf");
+        town.add("hs", "7001", &ANN);
+        town.tell("hs", "7001", ChangeKind::Created);
+        town.pass(2);
+        let calls = town.give_up();
+        if again {
+            // It is sent a second time, and that one is linked.
+            town.pass(700);
+            assert_eq!(town.standing("sf", "LastName").len(), 1);
+        }
+        town.delete("hs", "7001");
+        town.tell("hs", "7001", ChangeKind::Deleted);
+        if !again {
+            town.keep_back = Some("sf");
+        }
+        town.pass(200);
+        if !again {
+            town.give_up();
+        }
+        assert_eq!(town.standing("sf", "LastName"), [], "sent again: {again}");
+        for call in &calls {
+            town.land("sf", call);
+        }
+        let late = town.standing("sf", "LastName")[0].0.clone();
+        town.tell("sf", &late, ChangeKind::Created);
+        town.pass(1_500);
+        assert_eq!(town.standing("sf", "LastName"), [], "sent again: {again}");
+        assert_eq!(town.standing("hs", "lastname"), []);
+        at_rest(&mut town);
+    }
+}
+
+#[test]
+fn a_record_restored_after_a_person_confirmed_its_delete_gets_the_newer_values() {
+    let mut town = town(DeletePolicy::Delete);
+    let there = town.person("7001", &ANN);
+    town.delete("hs", "7001");
+    town.tell("hs", "7001", ChangeKind::Deleted);
+    town.pass(5);
+    town.edit("sf", &there, "Phone", "+1 2");
+    town.pass(70);
+    assert_eq!(town.choose(Choice::Delete), Ok(()));
+    town.pass(30);
+    assert!(!town.row("sf", &there).alive);
+    town.restore("hs", "7001");
+    town.tell("hs", "7001", ChangeKind::Restored);
+    town.pass(30);
+    assert_eq!(town.standing("sf", "Phone")[0].1, "+1 2");
+    assert_eq!(town.row("hs", "7001").values["phone"], "+1 2");
+    at_rest(&mut town);
+}
+
+#[test]
+fn a_look_up_that_finds_the_record_set_aside_takes_nothing_from_the_linked_one() {
+    let mut town = town(DeletePolicy::Nothing);
+    town.add("hs", "7001", &ANN);
+    town.keep_back = Some("sf");
+    town.tell("hs", "7001", ChangeKind::Created);
+    town.pass(2);
+    town.add("sf", "003000000000077AAA", &ANN_THERE);
+    town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+    town.pass(2);
+    town.lose();
+    town.pass(60);
+    assert_eq!(town.kinds(), ["surplus"]);
+    // A further look-up is due in the same moment as a read of the linked record.
+    town.sleep(700);
+    town.edit("sf", "003000000000077AAA", "Phone", "+1 2");
+    town.tell("sf", "003000000000077AAA", ChangeKind::Touched);
+    town.pass(60);
+    assert_eq!(town.row("hs", "7001").values["phone"], "+1 2");
+    assert_eq!(town.choose(Choice::Keep), Ok(()));
+    at_rest(&mut town);
+}
+
+#[test]
 fn merged_records_are_one_entity_and_a_surplus_record_is_asked_about() {
     for (tells, mute) in [(true, false), (true, true), (false, false)] {
         let mut town = town(DeletePolicy::Delete);
@@ -351,6 +430,23 @@ fn merged_records_are_one_entity_and_a_surplus_record_is_asked_about() {
         town.pass(10);
         at_rest(&mut town);
     }
+}
+
+#[test]
+fn an_answer_asked_for_before_a_merge_does_not_contradict_it() {
+    let mut town = town(DeletePolicy::Delete);
+    town.shelves.get_mut("hs").unwrap().mute = true;
+    let ann = town.person("7001", &ANN);
+    let bob = town.person("7002", &[("email", "bob@example.com"), ("lastname", "Roe")]);
+    town.tell("hs", "7001", ChangeKind::Restored);
+    let answers = town.delay();
+    assert_eq!(answers.len(), 1, "a read of the record as it stood before the merge");
+    town.merge("hs", "7001", "7002");
+    town.tell_merge("hs", "7001", "7002");
+    town.arrive(answers);
+    town.pass(300);
+    assert_eq!(town.kinds(), ["surplus"]);
+    assert!(town.row("sf", &ann).alive && town.row("sf", &bob).alive, "nothing is deleted because of a merge");
 }
 
 #[test]

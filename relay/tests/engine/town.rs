@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use headgate_relay::config::RecordsConfig;
 use headgate_relay::engine::{
-    Call, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, Resolution as Answer, ResolveError,
+    Call, CallId, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, Resolution as Answer,
+    ResolveError,
 };
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{QuestionFilter, Reader, Sqlite};
@@ -266,6 +267,21 @@ impl Town {
         let inbox = std::mem::take(&mut self.inbox);
         self.answer(crm, call);
         self.inbox = inbox;
+    }
+
+    /// Answers that are on their way take longer than what follows; [`Self::arrive`] brings them.
+    pub(crate) fn delay(&mut self) -> Vec<(CallId, Reply)> {
+        std::mem::take(&mut self.inbox)
+    }
+
+    /// The delayed answers are there.
+    pub(crate) fn arrive(&mut self, answers: Vec<(CallId, Reply)>) {
+        self.inbox.extend(answers);
+    }
+
+    /// So many seconds pass in which nothing is done.
+    pub(crate) fn sleep(&mut self, seconds: i64) {
+        self.now += seconds * SECOND;
     }
 
     /// So many seconds pass; whatever is due is done.

@@ -20,16 +20,6 @@ const STEPS: usize = 20_000;
 /// How often the process dies, per tick, where it does.
 const DEATHS: f64 = 0.2;
 
-/// Where the engine is known to fall short: only the books are judged there. A create of ours that lands late, after
-/// another one took its place and the person was deleted, brings the person back; and after a person said that a deleted
-/// record's others stay, a restore can leave them different.
-const OPEN: &[(&str, &str)] = &[
-    ("runs", "create_delete"),
-    ("dies", "create_delete"),
-    ("answered", "create_delete"),
-    ("answered", "delete_restore"),
-    ("answered", "twins_crash"),
-];
 /// A process that dies.
 const DYING: Setting = Setting { deaths: DEATHS, without: None, answers: false };
 /// People who answer, and a process that dies now and then.
@@ -67,9 +57,8 @@ fn check(name: &str, module: &str, setting: Setting) {
     let mut ends: BTreeMap<End, u64> = BTreeMap::new();
     for seed in single.map_or(0..many, |seed| seed..seed + 1) {
         let Run { verdict: Verdict { end, trace }, fault, .. } = run(scenario, seed, setting, single.is_some());
-        let expected = is_expected(name, end) || OPEN.contains(&(module, name));
         assert!(
-            expected && fault.is_none(),
+            is_expected(name, end) && fault.is_none(),
             "scenario {name}, seed {seed}: ended {end:?}, {fault:?}; replay with\n  HEADGATE_MODEL_SEED={seed} cargo \
              test -p headgate-relay --test records schedules::{module}::{name} -- --exact\n{trace}so far: {ends:?}"
         );
