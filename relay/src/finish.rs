@@ -260,7 +260,8 @@ impl Entity {
             | MemberState::Removed(_)
             | MemberState::Refused => false,
         };
-        let now = now || self.wants_removal(m, cx);
+        let patient = self.members[m].stale > 0 && self.life != Life::Erasing;
+        let now = now || (!patient && self.wants_removal(m, cx));
         let due = if now { Some(read.map_or(cx.now, |r| r.min(cx.now))) } else { read };
         // What waits for something else must be found again at the next start.
         let rests = self.joining.is_some() || matches!(self.life, Life::Leaving(_) | Life::Erasing);

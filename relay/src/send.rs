@@ -362,8 +362,11 @@ impl Entity {
                 Some(if self.sought(m, cx).is_some() { Step::Find } else { Step::Create })
             }
             MemberState::Absent => read_due.then_some(Step::Lookup),
-            MemberState::Live if read_due || self.wants_removal(m, cx) => Some(Step::Read),
-            MemberState::Live if self.members[m].stale > 0 || self.dirty(m, cx).is_empty() => None,
+            MemberState::Live if read_due => Some(Step::Read),
+            // A read that came too early to tell is waited for: before a write, and all the more before a delete.
+            MemberState::Live if self.members[m].stale > 0 => None,
+            MemberState::Live if self.wants_removal(m, cx) => Some(Step::Read),
+            MemberState::Live if self.dirty(m, cx).is_empty() => None,
             MemberState::Live if !cx.rules.has(Rule::NativeId) => Some(Step::Create),
             MemberState::Live if cx.link.guard == Guard::None => Some(Step::Update),
             MemberState::Live => Some(Step::Read),

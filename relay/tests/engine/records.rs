@@ -1,6 +1,8 @@
 //! Records' lives through the engine's front door: created on both sides at once, deleted, restored, merged, matched,
 //! erased. Each test says what people did and what stands in the CRMs at the end.
 
+use std::time::Duration;
+
 use headgate_relay::config::{DeletePolicy, RecordsConfig};
 use headgate_relay::engine::Choice;
 use headgate_schemas::ChangeKind;
@@ -250,6 +252,28 @@ fn an_edit_that_the_deleted_record_never_held_asks_first() {
         assert_eq!(town.row("sf", &there).alive, !delete);
         at_rest(&mut town);
     }
+}
+
+/// In the very second of our write the CRM's clock cannot tell an edit from it: the read before the delete is repeated
+/// until it can be believed, and a delete waits for that.
+#[test]
+fn an_edit_in_the_second_of_our_write_asks_before_a_delete() {
+    let records =
+        RecordsConfig { delete: DeletePolicy::Delete, grace: Duration::from_secs(1), ..RecordsConfig::default() };
+    let mut town = Town::new(records);
+    let there = town.person("7001", &ANN);
+    town.edit("hs", "7001", "city", "Oslo");
+    town.tell_edit("hs", "7001", "city");
+    town.pass(1);
+    assert_eq!(town.row("sf", &there).values["MailingCity"], "Oslo");
+    // The record's version stays as our write left it.
+    let row = town.shelves.get_mut("sf").unwrap().rows.get_mut(&there).unwrap();
+    row.values.insert("MailingCity".to_owned(), "Bergen".to_owned());
+    town.delete("hs", "7001");
+    town.tell("hs", "7001", ChangeKind::Deleted);
+    town.pass(70);
+    assert!(town.row("sf", &there).alive, "the edit would be gone");
+    assert_eq!(town.kinds(), ["delete"]);
 }
 
 #[test]
