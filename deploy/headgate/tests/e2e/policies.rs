@@ -80,7 +80,7 @@ async fn run(policy: &str, length: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_on_both_sides_at_once_converge_under_every_policy() {
-    let Some(seconds) = seconds() else { return run(EACH, Duration::from_secs(8)).await };
+    let Some(seconds) = seconds() else { return run(EACH, Duration::from_secs(3)).await };
     let priority = r#"{ policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }"#;
     for policy in ["\"ours\"", "\"theirs\"", "\"last_write\"", priority, "\"manual\""] {
         run(&format!("default = {policy}"), Duration::from_secs(seconds)).await;
