@@ -31,11 +31,20 @@ pub(crate) struct Brake {
 }
 
 impl Brake {
-    /// Whether another entity may go now.
-    fn is_over(&mut self, rules: &RecordRules, now: i64) -> bool {
+    /// Takes note of an entity that is to go. False where so many went that one more tells nothing new.
+    fn count(&mut self, rules: &RecordRules, now: i64) -> bool {
         while self.goings.front().is_some_and(|at| now - at >= WINDOW) {
             self.goings.pop_front();
         }
+        let counts = self.goings.len() <= rules.brake_count;
+        if counts {
+            self.goings.push_back(now);
+        }
+        counts
+    }
+
+    /// Whether the entities counted are too many.
+    fn is_over(&self, rules: &RecordRules) -> bool {
         let going = self.goings.len();
         let share = i64::try_from(going).unwrap_or(i64::MAX).saturating_mul(100);
         let percent = share > self.size.saturating_mul(i64::from(rules.brake_percent));
@@ -120,14 +129,16 @@ impl Engine {
             return Ok(false);
         };
         let brake = self.brakes.entry(link.clone()).or_default();
-        brake.goings.push_back(now.micros());
-        let over = brake.is_over(&rules, now.micros());
+        let counted = brake.count(&rules, now.micros());
+        let over = brake.is_over(&rules);
         let first = over && brake.held.is_empty();
         if over {
             brake.held.insert(id);
         }
         let going = u32::try_from(brake.goings.len()).unwrap_or(u32::MAX);
-        self.tick.unit.goings.push((link.clone(), now.micros()));
+        if counted {
+            self.tick.unit.goings.push((link.clone(), now.micros()));
+        }
         if first {
             tracing::warn!(
                 link,
@@ -283,5 +294,28 @@ impl crate::entity::Entity {
         } else {
             self.stay();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_bounded_by_the_limit_and_leaves_after_an_hour() {
+        let rules = RecordRules { brake_count: 20, brake_percent: 100, ..RecordRules::default() };
+        let mut brake = Brake { size: 1_000, ..Brake::default() };
+        for n in 1..=20 {
+            assert!(brake.count(&rules, n));
+            assert!(!brake.is_over(&rules), "{n} may go");
+        }
+        for n in 21..=10_000 {
+            assert_eq!(brake.count(&rules, n), n == 21);
+            assert!(brake.is_over(&rules), "{n} is too many");
+        }
+        assert_eq!(brake.goings.len(), 21);
+        assert!(brake.count(&rules, WINDOW + 20));
+        assert_eq!(brake.goings.len(), 2, "the one of the 21st moment, and this one");
+        assert!(!brake.is_over(&rules));
     }
 }
