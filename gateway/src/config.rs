@@ -68,8 +68,17 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections from one address that is no trusted proxy; one more is closed at once.
     pub connections_per_address: usize,
-    /// Body bytes held by all open requests; more is answered 503 with `Retry-After`, body unread.
+    /// Requests between their header and their answer; one more is answered 503 with `Retry-After`, body unread. The last
+    /// eighth is for providers that hardly try again. One peer, until its call is believed, and one account after that
+    /// may hold as many as it leaves free.
+    pub requests: usize,
+    /// Body bytes held by all open requests; more is answered and shared like requests.
     pub inflight_bytes: usize,
+    /// How long a refusal for too much traffic is held back. A sender that keeps its connection sends nothing else
+    /// meanwhile, so that refusing never costs more than answering does.
+    pub refusal_delay: Duration,
+    /// Refusals held back at once; beyond it they are sent immediately.
+    pub held_refusals: usize,
     /// Body of one request when the provider sets no larger one; more is answered 413.
     pub body_bytes: usize,
     /// From accept to the first byte, or to the end of the TLS handshake; from there, or from the previous answer, to
@@ -118,7 +127,10 @@ impl Default for Limits {
         Self {
             connections: 16_000,
             connections_per_address: 1_000,
+            requests: 4_096,
             inflight_bytes: 64 << 20,
+            refusal_delay: Duration::from_millis(500),
+            held_refusals: 4_096,
             body_bytes: 1 << 20,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),

@@ -1,13 +1,14 @@
 //! One request from its first byte to its reply. The only place that knows the order of the steps.
 //!
 //! ```text
-//! route → limit::admit → limit::Failures → limit::read_body → Provider::verify → Provider::changes → limit::Rates::take
-//!       → dedup::reserve → order → publish → Sink::append → dedup::commit → Provider::accepted
+//! route → limit::Failures → limit::admit → limit::read_body → Provider::verify → Provider::changes → limit::Rates::take
+//!       → Permit::believe → dedup::reserve → order → publish → Sink::append → dedup::commit → Provider::accepted
 //! ```
 //!
 //! The surprising thing: from the reservation on the work runs in a task of its own. A client that goes away cancels
 //! its reply and nothing else; when the deadline passes the reply is 503 while the append goes on, and the provider's
-//! next attempt finds what became of it.
+//! next attempt finds what became of it. And a refusal for too much traffic is held back for a moment, with no place
+//! taken: a sender that waits for it sends nothing else, so that refusing never crowds out answering.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,14 +19,15 @@ use bytes::Bytes;
 use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::{Timestamp, time};
-use http_body_util::Full;
+use http_body_util::Full as Whole;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Network, ProviderName};
 use crate::dedup::{Dedup, Reserved};
-use crate::limit::{self, Admission, BodyFault, Failures, Permit};
+use crate::limit::{self, Admission, BodyFault, Failures, Full, Holder, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
 use crate::peer::{self, Peer};
 use crate::provider::{self, Answer, Body, Call, Endpoint, Malformed, Provider, Reading, Signed, Unrouted};
@@ -60,9 +62,12 @@ pub(crate) enum Rejection {
     /// Framing that broke off.
     #[error("the body is incomplete")]
     Broken,
-    /// All bytes in flight are used.
+    /// Every place is taken, or all bytes in flight.
     #[error("busy, try again")]
     Busy,
+    /// Its peer or its account has as much as it leaves to the others.
+    #[error("too many requests at once, try again")]
+    OverShare,
     /// Not believed.
     #[error("unauthorised")]
     Unauthorised(Refusal),
@@ -92,8 +97,13 @@ impl Rejection {
             Self::Broken | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorised(_) => StatusCode::UNAUTHORIZED,
             Self::TooFast(status) | Self::TooManyFailures(status) => status,
-            Self::Busy | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::OverShare | Self::NotStored => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Whether it is about how much is sent and not about what: then the answer is held back.
+    const fn is_about_traffic(self) -> bool {
+        matches!(self, Self::Busy | Self::OverShare | Self::TooFast(_) | Self::TooManyFailures(_))
     }
 
     const fn label(self) -> &'static str {
@@ -105,6 +115,7 @@ impl Rejection {
             Self::Slow => "slow_body",
             Self::Broken => "broken_body",
             Self::Busy => "busy",
+            Self::OverShare => "over_share",
             Self::Unauthorised(refusal) => refusal.label(),
             Self::TooFast(_) => "too_fast",
             Self::TooManyFailures(_) => "too_many_failures",
@@ -119,9 +130,30 @@ impl From<BodyFault> for Rejection {
         match fault {
             BodyFault::TooLarge => Self::TooLarge,
             BodyFault::Slow => Self::Slow,
-            BodyFault::Full => Self::Busy,
+            BodyFault::Full(full) => full.into(),
             BodyFault::Broken => Self::Broken,
         }
+    }
+}
+
+impl From<Full> for Rejection {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::Busy,
+            Full::Share => Self::OverShare,
+        }
+    }
+}
+
+/// A request that was not accepted, with its body where nobody read it.
+struct Refused {
+    rejection: Rejection,
+    unread: Option<Incoming>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, unread: None }
     }
 }
 
@@ -135,8 +167,10 @@ pub(crate) struct Intake {
     pub public_url: String,
     /// All limits.
     pub limits: Limits,
-    /// Bytes in flight.
+    /// Places and bytes of the open requests.
     pub admission: Arc<Admission>,
+    /// Refusals that may be held back.
+    pub held: Semaphore,
     /// What was published.
     pub dedup: Arc<Dedup>,
     /// The way to the stream.
@@ -177,26 +211,51 @@ struct Door<'a> {
 
 impl Intake {
     /// Answers one request.
-    pub(crate) async fn receive(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(crate) async fn receive(&self, request: Request<Incoming>) -> Response<Whole<Bytes>> {
         let (started, at) = (Instant::now(), time::now());
         self.metrics.inflight.inc();
         let _inflight = Inflight(&self.metrics);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (provider, result) = match route(&method, uri.path()) {
-            Route::Unknown => (None, Err(Rejection::NotFound)),
-            Route::WrongMethod => (None, Err(Rejection::WrongMethod)),
+            Route::Unknown => (None, Err(Rejection::NotFound.into())),
+            Route::WrongMethod => (None, Err(Rejection::WrongMethod.into())),
             Route::Inbound { provider, key } => (Some(provider), self.take(request, provider, key, at).await),
             Route::Consent { provider, key } => match self.consent(request.headers(), provider, key) {
                 Some(answer) => return answer,
-                None => (None, Err(Rejection::WrongMethod)),
+                None => (None, Err(Rejection::WrongMethod.into())),
             },
         };
         self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+        let result = match result {
+            Ok(answer) => Ok(answer),
+            Err(Refused { rejection, unread }) => {
+                if rejection.is_about_traffic() {
+                    self.hold_back(unread).await;
+                }
+                Err(rejection)
+            }
+        };
         self.answer(provider, result)
     }
 
+    /// Lets a refusal wait, and takes its body off the connection meanwhile.
+    async fn hold_back(&self, unread: Option<Incoming>) {
+        let Ok(_place) = self.held.try_acquire() else { return };
+        let discard = async {
+            if let Some(body) = unread {
+                limit::discard(body).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.shutdown.stopped() => {}
+            () = tokio::time::sleep(self.limits.refusal_delay) => {}
+            () = discard => {}
+        }
+    }
+
     /// Answers a request for consent to deliveries. Behind an unknown key it is refused like any other origin.
-    fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Full<Bytes>>> {
+    fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Whole<Bytes>>> {
         let endpoint = self.endpoints.get(&(name, key.to_owned())).map(Arc::as_ref);
         let consent = provider::find(name).consent(headers, endpoint, self.limits.endpoint_rate)?;
         let mut reply = reply(StatusCode::OK, None);
@@ -212,13 +271,14 @@ impl Intake {
         name: ProviderName,
         key: &str,
         at: Timestamp,
-    ) -> Result<Answer, Rejection> {
+    ) -> Result<Answer, Refused> {
         let door = self.door(&request, name, key, at);
-        let received = self.body(request, &door).await.inspect_err(|rejection| self.note(&door, None, *rejection))?;
+        let received = self.body(request, &door).await;
+        let mut received = received.inspect_err(|refused| self.note(&door, None, refused.rejection))?;
         pass(step::RECEIVED);
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
         let provider = door.provider;
-        let understood = self.understand(&received, &door);
+        let understood = self.understand(&mut received, &door);
         let reading = understood.inspect_err(|rejection| self.note(&door, Some(&received), *rejection))?;
         pass(step::PARSED);
         if reading.changes.is_empty() {
@@ -230,7 +290,7 @@ impl Intake {
                 pass(step::ACCEPTED);
                 Ok(provider.accepted())
             }
-            Ok(Ok(false) | Err(_)) | Err(_) => Err(Rejection::NotStored),
+            Ok(Ok(false) | Err(_)) | Err(_) => Err(Rejection::NotStored.into()),
         }
     }
 
@@ -243,22 +303,30 @@ impl Intake {
         Door { name, key, provider: provider::find(name), endpoint, peer, stranger, at }
     }
 
-    /// Reads the body within the limits.
-    async fn body(&self, request: Request<Incoming>, door: &Door<'_>) -> Result<Received, Rejection> {
-        let mut permit = self.admission.admit().map_err(|limit::Full| Rejection::Busy)?;
+    /// Finds a place for the request and reads its body within the limits.
+    async fn body(&self, request: Request<Incoming>, door: &Door<'_>) -> Result<Received, Refused> {
+        let (parts, body) = request.into_parts();
+        let mut permit = match self.place(&parts.headers, door) {
+            Ok(permit) => permit,
+            Err(rejection) => return Err(Refused { rejection, unread: Some(body) }),
+        };
+        let cap = door.provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
+        let body = limit::read_body(body, cap, &mut permit, &self.limits).await.map_err(Rejection::from)?;
+        Ok(Received { parts, body, at: door.at, permit })
+    }
+
+    /// What is decided before the first byte of the body is read.
+    fn place(&self, headers: &HeaderMap, door: &Door<'_>) -> Result<Permit, Rejection> {
         let place = door.endpoint.map(|endpoint| endpoint.number);
         if door.stranger.is_some_and(|stranger| self.failures.refuses(stranger, place, tokio::time::Instant::now())) {
             return Err(Rejection::TooManyFailures(door.provider.slow_down()));
         }
-        plain_encoding(request.headers())?;
-        let cap = door.provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
-        let (parts, body) = request.into_parts();
-        let body = limit::read_body(body, cap, &mut permit, &self.limits).await?;
-        Ok(Received { parts, body, at: door.at, permit })
+        plain_encoding(headers)?;
+        Ok(self.admission.admit(door.stranger, door.provider.hardly_retries())?)
     }
 
-    /// Verifies, reads, and checks the rate of whose events these are.
-    fn understand(&self, received: &Received, door: &Door<'_>) -> Result<Reading, Rejection> {
+    /// Verifies, reads, and checks the rate and the share of whose events these are.
+    fn understand(&self, received: &mut Received, door: &Door<'_>) -> Result<Reading, Rejection> {
         let provider = door.provider;
         let endpoint = self.believe(received, door).inspect_err(|rejection| {
             if let (Rejection::Unauthorised(_), Some(stranger)) = (rejection, door.stranger) {
@@ -272,7 +340,9 @@ impl Intake {
             provider.changes(&received.call(&url), endpoint, received.at).map_err(Rejection::Malformed)?;
         let accounts = reading.changes.iter().map(|change| change.source.account.as_str());
         let accounts = accounts.chain(reading.unrouted.iter().map(|event| event.account.as_str()));
-        endpoint.rates.take(accounts).map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
+        let accounts =
+            endpoint.rates.take(accounts).map_err(|limit::TooFast| Rejection::TooFast(provider.slow_down()))?;
+        received.permit.believe(accounts.into_iter().map(|n| Holder::Account(endpoint.number, n)).collect())?;
         self.count(endpoint, &reading);
         self.keep_unrouted(&endpoint.config.name, &mut reading.unrouted, received.at);
         Ok(reading)
@@ -330,7 +400,7 @@ impl Intake {
 
     /// Keeps a refused call for whoever wonders why nothing arrives. What is our own fault is no refusal.
     fn note(&self, door: &Door<'_>, received: Option<&Received>, rejection: Rejection) {
-        if matches!(rejection, Rejection::Busy | Rejection::NotStored) {
+        if matches!(rejection, Rejection::Busy | Rejection::OverShare | Rejection::NotStored) {
             return;
         }
         let detail = match rejection {
@@ -392,7 +462,7 @@ impl Intake {
         format!("{}{target}", self.public_url)
     }
 
-    fn answer(&self, name: Option<ProviderName>, result: Result<Answer, Rejection>) -> Response<Full<Bytes>> {
+    fn answer(&self, name: Option<ProviderName>, result: Result<Answer, Rejection>) -> Response<Whole<Bytes>> {
         let source = name.map_or("none", ProviderName::as_str);
         let outcome = match result {
             Ok(_) => "accepted",
@@ -409,7 +479,7 @@ impl Intake {
         let read = name.and_then(|name| provider::find(name).refused());
         let mut reply = reply(rejection.status(), read);
         if read.is_none() {
-            *reply.body_mut() = Full::new(Bytes::from(format!("{rejection}\n")));
+            *reply.body_mut() = Whole::new(Bytes::from(format!("{rejection}\n")));
             reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         }
         if matches!(reply.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
@@ -443,9 +513,9 @@ fn plain_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) { Ok(()) } else { Err(Rejection::Encoded) }
 }
 
-fn reply(status: StatusCode, body: Option<Body>) -> Response<Full<Bytes>> {
+fn reply(status: StatusCode, body: Option<Body>) -> Response<Whole<Bytes>> {
     let text = body.map_or("", |body| body.text);
-    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let mut reply = Response::new(Whole::new(Bytes::from_static(text.as_bytes())));
     *reply.status_mut() = status;
     if let Some(body) = body {
         reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));

@@ -6,10 +6,11 @@
 //! server    accept, connection limits, header time-outs
 //! route     POST /in/{provider}/{key}
 //! intake    the order of what follows
-//!   limit     bytes in flight, strangers that failed too often, capped body      503, 429, 413, 408
+//!   limit     strangers that failed too often, places, bytes, capped body        429, 503, 413, 408
 //!   provider  verify over raw bytes                    401
 //!   provider  foreign JSON to changes                  400; unknown kinds are acknowledged
 //!   limit     requests per second of the account       429, or 503 where the provider must not see that
+//!   limit     its share of places and bytes            503
 //!   dedup     reserve: known → answered as accepted; in flight → shares the fate
 //!   order     a bounded wait for stragglers of one record
 //!   publish   encode, Sink::append                     acknowledged, or 503
@@ -32,6 +33,7 @@ use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::{EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
 use crate::dedup::Dedup;
@@ -250,7 +252,8 @@ pub async fn start(
         endpoints,
         decoys: decoys(),
         public_url,
-        admission: Admission::new(limits.inflight_bytes),
+        admission: Admission::new(limits.requests, limits.inflight_bytes),
+        held: Semaphore::new(limits.held_refusals.min(Semaphore::MAX_PERMITS)),
         failures: Failures::new(limits.failure_rate, limits.failing_peers),
         trusted_proxies,
         rejected: Rejected::default(),

@@ -125,7 +125,11 @@ impl Metrics {
 
     fn register_requests(&self, r: &mut Registry) {
         r.register("gw_requests", "Requests by how they ended", self.requests.clone());
-        r.register("gw_request_duration_seconds", "From the header to the answer", self.request_seconds.clone());
+        r.register(
+            "gw_request_duration_seconds",
+            "From the header to the answer, or to the decision to refuse it",
+            self.request_seconds.clone(),
+        );
         r.register("gw_verify_duration_seconds", "Checking one signature", self.verify_seconds.clone());
         r.register("gw_rejected", "Requests that were not accepted", self.rejected.clone());
         r.register("gw_inflight_requests", "Requests being answered", self.inflight.clone());

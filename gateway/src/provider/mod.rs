@@ -73,6 +73,12 @@ pub(crate) trait Provider: Send + Sync {
         None
     }
 
+    /// Whether a refused call is as good as lost, since the provider hardly tries again. Such calls get a place when
+    /// others no longer do.
+    fn hardly_retries(&self) -> bool {
+        false
+    }
+
     /// The status the provider takes as a wish to slow down.
     fn slow_down(&self) -> StatusCode {
         StatusCode::TOO_MANY_REQUESTS

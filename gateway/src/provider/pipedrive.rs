@@ -89,6 +89,12 @@ impl Provider for Pipedrive {
         Credential::Basic { username: String::new(), passwords: vec![secret.into()] }
     }
 
+    // Three more attempts within minutes; ten first attempts that failed ban the endpoint for half an hour
+    // (Pipedrive, "Guide for webhooks v2").
+    fn hardly_retries(&self) -> bool {
+        true
+    }
+
     fn slow_down(&self) -> StatusCode {
         StatusCode::SERVICE_UNAVAILABLE
     }

@@ -133,7 +133,8 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { order_window: Duration::ZERO, append_deadline: PATIENCE, ..Limits::default() }
+    let (order_window, refusal_delay) = (Duration::ZERO, Duration::ZERO);
+    Limits { order_window, refusal_delay, append_deadline: PATIENCE, ..Limits::default() }
 }
 
 pub(crate) fn owner(tenant: &str, connection: &str, account: &str) -> Owner {

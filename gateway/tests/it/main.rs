@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod order;
+mod overload;
 mod providers;
 mod rejected;
 mod replay;

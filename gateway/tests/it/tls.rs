@@ -1,4 +1,4 @@
-//! TLS as a client sees it: both versions of HTTP, a certificate replaced under open connections, and client
+//! Check 13, TLS as a client sees it: both versions of HTTP, a certificate replaced under open connections, and client
 //! certificates where an endpoint asks for one.
 
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ async fn status(stream: &mut TlsStream<TcpStream>, call: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn both_versions_of_tls_and_of_http_are_spoken() {
+async fn check_13_both_versions_of_tls_and_of_http_are_spoken() {
     let folder = folder();
     let bench = Bench::configured(config(folder.path(), endpoints())).await;
     for version in [&TLS12, &TLS13] {
@@ -111,8 +111,58 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
     assert_eq!(bench.shutdown.drain().await, Ok(()));
 }
 
+/// The first message of a client, by hand: its version, the suites it offers, and what TLS 1.2 needs beside them.
+fn hello(version: [u8; 2], suites: &[[u8; 2]]) -> Vec<u8> {
+    let suites = suites.concat();
+    // Groups (P-256, X25519), point formats, signatures (ECDSA and RSA with SHA-256).
+    let extensions = [
+        &[0, 10, 0, 6, 0, 4, 0, 23, 0, 29][..],
+        &[0, 11, 0, 2, 1, 0],
+        &[0, 13, 0, 6, 0, 4, 4, 3, 4, 1],
+        &[0xff, 1, 0, 1, 0],
+    ]
+    .concat();
+    let body = [
+        &version[..],
+        &[7; 32],
+        &[0],
+        &u16::try_from(suites.len()).unwrap().to_be_bytes(),
+        &suites,
+        &[1, 0],
+        &u16::try_from(extensions.len()).unwrap().to_be_bytes(),
+        &extensions,
+    ]
+    .concat();
+    let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+    [&[22, 3, 1][..], &length(body.len() + 4), &[1, 0], &length(body.len()), &body].concat()
+}
+
 #[tokio::test]
-async fn what_is_no_tls_is_cut_and_a_silent_client_as_well() {
+async fn check_13_old_versions_and_weak_suites_are_refused() {
+    const MODERN: [u8; 2] = [0xc0, 0x2b];
+    let folder = folder();
+    let bench = Bench::configured(config(folder.path(), endpoints())).await;
+    let answer = async |version, suites: &[[u8; 2]]| {
+        let mut client = bench.connect().await;
+        client.write(hello(version, suites)).await;
+        let mut answer = [0; 7];
+        within(client.stream.read_exact(&mut answer)).await.unwrap();
+        (answer[0], answer[5], answer[6])
+    };
+    // A server hello for TLS 1.2 with ECDHE, ECDSA, AES-128-GCM; its third byte is the length.
+    assert_eq!(answer([3, 3], &[MODERN]).await.0, 22);
+    // A fatal alert: the version is not spoken.
+    for version in [[3, 0], [3, 1], [3, 2]] {
+        assert_eq!(answer(version, &[MODERN]).await, (21, 2, 70), "{version:?}");
+    }
+    // A fatal alert: nothing in common. RC4, triple DES, AES-CBC with and without forward secrecy, no cipher at all.
+    for suite in [[0, 5], [0, 10], [0, 0x2f], [0xc0, 0x09], [0xc0, 0x13], [0, 2]] {
+        assert_eq!(answer([3, 3], &[suite]).await, (21, 2, 40), "{suite:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_13_what_is_no_tls_is_cut_and_a_silent_client_as_well() {
     let folder = folder();
     let mut config = config(folder.path(), endpoints());
     config.limits.header_timeout = Duration::from_millis(100);
@@ -126,7 +176,7 @@ async fn what_is_no_tls_is_cut_and_a_silent_client_as_well() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_shown_to_new_connections_and_open_ones_live_on() {
+async fn check_13_a_new_certificate_is_shown_to_new_connections_and_open_ones_live_on() {
     let (folder, before) = (folder(), tempfile::tempdir().unwrap());
     std::fs::copy(folder.path().join("ca.pem"), before.path().join("ca.pem")).unwrap();
     let bench = Bench::configured(config(folder.path(), endpoints())).await;
@@ -151,7 +201,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_open_ones_live_on() {
 }
 
 #[tokio::test]
-async fn only_the_endpoint_that_asks_for_a_client_certificate_needs_one() {
+async fn check_13_only_the_endpoint_that_asks_for_a_client_certificate_needs_one() {
     let (folder, other) = (folder(), folder());
     let mut endpoints = endpoints();
     // The first is HubSpot's; the second, Standard Webhooks, asks.

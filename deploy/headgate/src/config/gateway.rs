@@ -238,7 +238,10 @@ fn limits(mut section: Section<'_>) -> Limits {
     let (l, s) = (&mut limits, &mut section);
     set(&mut l.connections, s.size("connections", 1));
     set(&mut l.connections_per_address, s.size("connections_per_address", 1));
+    set(&mut l.requests, s.size("requests", 16));
     set(&mut l.inflight_bytes, s.size("inflight_bytes", 1 << 20));
+    set(&mut l.refusal_delay, s.duration("refusal_delay", Duration::ZERO));
+    set(&mut l.held_refusals, s.size("held_refusals", 0));
     set(&mut l.body_bytes, s.size("body_bytes", 1 << 10));
     set(&mut l.header_timeout, s.duration("header_timeout", MS));
     set(&mut l.body_timeout, s.duration("body_timeout", MS));

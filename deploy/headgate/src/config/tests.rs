@@ -171,10 +171,12 @@ fn a_free_port_leaves_the_public_url_open() {
 #[test]
 fn limits_are_read() {
     let config = read(
-        "[gateway.limits]\nbody_bytes = 2048\norder_window = \"0ms\"\n[relay.limits]\ntick = \"20ms\"\nledger = \"30h\"\n",
+        "[gateway.limits]\nbody_bytes = 2048\nrequests = 32\nrefusal_delay = \"0s\"\nheld_refusals = 7\norder_window = \"0ms\"\n[relay.limits]\ntick = \"20ms\"\nledger = \"30h\"\n",
         &[],
     );
-    assert_eq!((config.gateway.limits.body_bytes, config.gateway.limits.order_window), (2_048, Duration::ZERO));
+    let limits = &config.gateway.limits;
+    assert_eq!((limits.body_bytes, limits.order_window), (2_048, Duration::ZERO));
+    assert_eq!((limits.requests, limits.refusal_delay, limits.held_refusals), (32, Duration::ZERO, 7));
     assert_eq!(config.relay.limits.tick, Duration::from_millis(20));
     assert_eq!(config.relay.limits.ledger, Duration::from_secs(108_000));
 }

@@ -96,6 +96,11 @@ impl Provider for Dynamics {
         Credential::Shown { place: Place::Header, names: vec!["x-headgate-key".to_owned()], values }
     }
 
+    // One more attempt, and only after 502, 503 or 504 (Dataverse, "Use webhooks to create external handlers").
+    fn hardly_retries(&self) -> bool {
+        true
+    }
+
     fn slow_down(&self) -> StatusCode {
         StatusCode::SERVICE_UNAVAILABLE
     }

@@ -1,4 +1,4 @@
-//! The ten checks of foreign bytes, each under its number:
+//! The checks of foreign bytes, each under its number:
 //!
 //! 1. raw bytes are verified before anything is parsed, kept or counted
 //! 2. comparison of whole digests (that it takes as long wherever they differ is counted by `gateway/tests/compare.sh`)
@@ -10,10 +10,14 @@
 //! 8. slow senders
 //! 9. JSON
 //! 10. XML
+//! 11. the key in the path
+//! 12. what is too much: what is said, and what is still computed
+//! 13. TLS (in `tls`)
 //!
 //! Whatever is tried: the answer is 4xx or the connection ends, never 2xx or 500, and the next valid request is served.
 
 mod believing;
+mod door;
 mod http2;
 mod parsing;
 mod slow;
@@ -37,8 +41,8 @@ const PIPEDRIVE_BODY: &str = r#"{"meta":{"action":"change","entity":"person","en
 const EVENT: &str = r#"{"specversion":"1.0","id":"e-1","source":"/crm","type":"contact.updated","subject":"c_19","data":{"name":"Ana"}}"#;
 
 /// A provider as the checks use it.
-struct Sender {
-    name: &'static str,
+pub(crate) struct Sender {
+    pub(crate) name: &'static str,
     /// Headers that its signature needs.
     headers: &'static [&'static str],
     /// The status it takes as success.
@@ -48,13 +52,13 @@ struct Sender {
 
 impl Sender {
     /// A valid call that changes one record.
-    fn call(&self) -> Vec<u8> {
+    pub(crate) fn call(&self) -> Vec<u8> {
         (self.valid)()
     }
 }
 
 /// Every provider that is built.
-fn senders() -> Vec<Sender> {
+pub(crate) fn senders() -> Vec<Sender> {
     vec![
         Sender {
             name: "hubspot",

@@ -1,5 +1,5 @@
-//! Limits of a request: bytes in flight, size and speed of the body, failures of strangers before it is believed and
-//! the rate of its account after that.
+//! Limits of a request: its place among the open ones ([`admission`]), size and speed of the body, failures of strangers
+//! before it is believed and the rate of its account after that.
 //!
 //! It must not know providers. The surprising thing: a declared length is only ever used to refuse early; what counts
 //! is bytes read, and a chunked body has no declared length at all.
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,10 +22,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Limits, Owners};
 
-/// Charged per request beside its body, so that many empty requests are bounded too.
-const REQUEST_BYTES: usize = 4 << 10;
+mod admission;
+
+pub(crate) use self::admission::{Admission, Full, Holder, Permit};
+
 /// Largest buffer made on the word of a declared length.
 const TRUSTED_CAPACITY: usize = 64 << 10;
+/// Bytes of an unread body that are thrown away so that its connection can go on.
+const DISCARDED: usize = 64 << 10;
 /// A body's rate is not looked at before this.
 const GRACE: Duration = Duration::from_secs(5);
 /// Failures allowed at once, in seconds of the rate.
@@ -35,59 +39,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// A stranger that did nothing for so long is forgotten.
 const FORGIVEN_AFTER: Duration = Duration::from_mins(10);
 
-/// Bytes of all open requests.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-/// The limit is reached: answer 503 and read nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
-
-/// A request's share of the bytes in flight; given back on drop.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    admission: Arc<Admission>,
-    bytes: usize,
-}
-
-impl Admission {
-    /// At most `limit` bytes at once.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
-    }
-
-    /// Admits one request without its body.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Full> {
-        let mut permit = Permit { admission: Arc::clone(self), bytes: 0 };
-        permit.grow(REQUEST_BYTES)?;
-        Ok(permit)
-    }
-}
-
-impl Permit {
-    /// Takes `more` bytes.
-    fn grow(&mut self, more: usize) -> Result<(), Full> {
-        let limit = self.admission.limit;
-        let taken = self.admission.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(more).filter(|sum| *sum <= limit)
-        });
-        if taken.is_err() {
-            return Err(Full);
-        }
-        self.bytes += more;
-        Ok(())
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.admission.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// Verified requests per second of each account at one endpoint, with a burst of one second's worth.
 ///
 /// The governor crate's limiters, one per account and without a lock. Its middleware for HTTP stacks cannot be used: it
@@ -95,9 +46,16 @@ impl Drop for Permit {
 /// verified and read.
 #[derive(Debug)]
 pub(crate) struct Rates {
-    accounts: HashMap<String, DefaultDirectRateLimiter, ahash::RandomState>,
+    accounts: HashMap<String, Account, ahash::RandomState>,
     /// Calls with nothing for any of them.
-    others: DefaultDirectRateLimiter,
+    others: Account,
+}
+
+/// One account and what it may still send.
+#[derive(Debug)]
+struct Account {
+    number: usize,
+    rate: DefaultDirectRateLimiter,
 }
 
 /// The account sends too fast: answer as its provider understands it.
@@ -107,27 +65,29 @@ pub(crate) struct TooFast;
 impl Rates {
     /// At most `per_second` requests per second in the long run.
     pub(crate) fn new(owners: &Owners, per_second: u32) -> Self {
-        let limiter = || RateLimiter::direct(Quota::per_second(at_least_one(per_second)));
-        let accounts = owners.iter().map(|owner| (owner.account.clone(), limiter())).collect();
-        Self { accounts, others: limiter() }
+        let quota = Quota::per_second(at_least_one(per_second));
+        let account = |number| Account { number, rate: RateLimiter::direct(quota) };
+        let accounts = owners.iter().zip(1..).map(|(owner, number)| (owner.account.clone(), account(number)));
+        Self { accounts: accounts.collect(), others: account(0) }
     }
 
-    /// Takes one request with events of `accounts`. One that is over its limit does not stop the others of its
-    /// request: the request is refused only when none is left.
-    pub(crate) fn take<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> Result<(), TooFast> {
-        let mut seen: Vec<&str> = Vec::new();
+    /// Takes one request with events of `accounts`; answers their numbers, each once. One that is over its limit does
+    /// not stop the others of its request: the request is refused only when none is left.
+    pub(crate) fn take<'a>(&self, accounts: impl Iterator<Item = &'a str>) -> Result<Vec<usize>, TooFast> {
+        let mut numbers: Vec<usize> = Vec::new();
         let mut allowed = false;
-        for account in accounts {
-            if seen.contains(&account) {
-                continue;
+        let known = accounts.map(|account| self.accounts.get(account).unwrap_or(&self.others));
+        for account in known {
+            if !numbers.contains(&account.number) {
+                numbers.push(account.number);
+                allowed |= account.rate.check().is_ok();
             }
-            seen.push(account);
-            allowed |= self.accounts.get(account).unwrap_or(&self.others).check().is_ok();
         }
-        if seen.is_empty() {
-            allowed = self.others.check().is_ok();
+        if numbers.is_empty() {
+            numbers.push(self.others.number);
+            allowed = self.others.rate.check().is_ok();
         }
-        if allowed { Ok(()) } else { Err(TooFast) }
+        if allowed { Ok(numbers) } else { Err(TooFast) }
     }
 }
 
@@ -231,8 +191,8 @@ pub(crate) enum BodyFault {
     TooLarge,
     /// Too long, or too slow on average.
     Slow,
-    /// The bytes in flight of all requests are used up.
-    Full,
+    /// There is no room for it.
+    Full(Full),
     /// The connection or the framing broke.
     Broken,
 }
@@ -260,7 +220,7 @@ pub(crate) async fn read_body(
         if length + data.len() > cap {
             return Err(BodyFault::TooLarge);
         }
-        permit.grow(data.len()).map_err(|Full| BodyFault::Full)?;
+        permit.grow(data.len()).map_err(BodyFault::Full)?;
         // Most bodies arrive in one piece and are used as they came.
         if read.is_empty() {
             read = data;
@@ -276,6 +236,16 @@ pub(crate) async fn read_body(
     whole.extend_from_slice(&read);
     whole.extend_from_slice(&more);
     Ok(whole.freeze())
+}
+
+/// Throws away what comes of a body that nobody will read, at most [`DISCARDED`] bytes: a connection that is closed
+/// with bytes unread is reset, and its sender may never see the answer.
+pub(crate) async fn discard(mut body: Incoming) {
+    let mut discarded = 0;
+    while discarded < DISCARDED {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// How long a body of which `read` bytes have come may take until its next piece: some seconds free, since a network may
@@ -307,10 +277,13 @@ mod tests {
         let owners = Owners::ByAccount(["a", "b"].map(|a| (a.to_owned(), owner(a))).into());
         let rates = Rates::new(&owners, 2);
         let take = |accounts: &[&'static str]| rates.take(accounts.iter().copied());
-        assert_eq!([take(&["a"]), take(&["a", "a"]), take(&["a"])], [Ok(()), Ok(()), Err(TooFast)]);
-        assert_eq!([take(&["a", "b"]), take(&["b"]), take(&["a", "b"])], [Ok(()), Ok(()), Err(TooFast)]);
+        let first = take(&["a"]);
+        let (a, count) = first.as_deref().map(|numbers| (numbers[0], numbers.len())).unwrap();
+        assert_eq!((count, take(&["a", "a"]), take(&["a"])), (1, first, Err(TooFast)));
+        let b = 3 - a;
+        assert_eq!([take(&["a", "b"]), take(&["b"]), take(&["a", "b"])], [Ok(vec![a, b]), Ok(vec![b]), Err(TooFast)]);
         // Calls without a routed event have a rate of their own.
-        assert_eq!([take(&[]), take(&["z"]), take(&[])], [Ok(()), Ok(()), Err(TooFast)]);
+        assert_eq!([take(&[]), take(&["z", "y"]), take(&[])], [Ok(vec![0]), Ok(vec![0]), Err(TooFast)]);
     }
 
     #[test]
@@ -336,19 +309,5 @@ mod tests {
         assert!(addresses.take(a, 2).is_none() && addresses.take(b, 2).is_some());
         drop(seats);
         assert!(addresses.open.lock().is_empty());
-    }
-
-    #[test]
-    fn bytes_in_flight_are_bounded_and_given_back() {
-        let admission = Admission::new(3 * REQUEST_BYTES);
-        let mut first = admission.admit().unwrap();
-        let second = admission.admit().unwrap();
-        assert_eq!(first.grow(REQUEST_BYTES + 1), Err(Full));
-        assert_eq!(first.grow(REQUEST_BYTES), Ok(()));
-        assert!(admission.admit().is_err());
-        drop(second);
-        assert!(admission.admit().is_ok());
-        drop(first);
-        assert_eq!(admission.used.load(Ordering::Relaxed), 0);
     }
 }
