@@ -55,6 +55,11 @@ impl ChangeKind {
         Self::Resync,
     ];
 
+    /// The kind called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The name used in the event type.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,12 +10,18 @@
 //! | [`value`] | field values, lossless for numbers |
 //! | [`change`] | [`change::Change`]: one change of one record |
 //! | [`contract`] | topic names, the partition key, CloudEvents headers, encode and decode |
+//! | [`event`] | a change as one JSON document, for readers of `GET /v1/changes` and subscriptions |
+//! | [`filter`] | which changes a reader wants |
+//! | [`asyncapi`] | all of that described as an AsyncAPI document |
 //! | `stream` | engines: memory for tests, embedded for one machine |
 //! | `shutdown` | the value that tells tasks to stop and waits for them |
 
+pub mod asyncapi;
 pub mod change;
 pub mod contract;
+pub mod event;
 pub mod failpoint;
+pub mod filter;
 pub mod id;
 #[cfg(feature = "stream")]
 pub mod shutdown;

@@ -370,6 +370,10 @@ impl Source for MemorySource {
         })
     }
 
+    fn numbers_across(&self) -> bool {
+        true
+    }
+
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
         let state = self.shared.state.lock();
         let bounds = (0..).zip(&state.starts).map(|(partition, start)| {

@@ -12,9 +12,12 @@ use crate::contract::Record;
 use crate::time::Timestamp;
 
 mod assignment;
+mod cursor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+
+pub use cursor::{Cursor, InvalidCursor};
 
 /// Where a reader stands: everything before `offset` in `partition` was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +118,12 @@ pub trait Source: Send {
     /// The next records, at least one and at most `max`, in order inside each partition. Waits for the first one.
     /// Cancel-safe: dropping the future loses nothing.
     fn next(&mut self, max: usize) -> Next<'_>;
+
+    /// Whether offsets are numbered across all partitions and records come in the order of those numbers. Then one
+    /// number says where a reader stands.
+    fn numbers_across(&self) -> bool {
+        false
+    }
 
     /// For each partition the offsets `[start, end)` the log holds now.
     ///

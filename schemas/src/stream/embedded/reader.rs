@@ -122,6 +122,10 @@ impl Source for EmbeddedSource {
         Box::pin(self.read(max))
     }
 
+    fn numbers_across(&self) -> bool {
+        true
+    }
+
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
         let (starts, end) = (self.shared.starts(), self.tail.borrow().end);
         let bounds = (0..)
