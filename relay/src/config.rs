@@ -216,9 +216,20 @@ pub enum Policy {
     Manual,
 }
 
-/// Where the admin API listens.
+/// The admin API: where it listens, and what readers of the stream may take of it.
 #[derive(Clone, Debug)]
 pub struct AdminConfig {
     /// Loopback address; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Readers of `/v1/changes` at once; a further one is refused with 503.
+    pub readers: usize,
+    /// How long a client may take nothing of what it asked for; then its connection is closed.
+    pub reader_stall: Duration,
+}
+
+impl AdminConfig {
+    /// The defaults for an address.
+    pub const fn new(listen: SocketAddr) -> Self {
+        Self { listen, readers: 32, reader_stall: Duration::from_secs(30) }
+    }
 }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headgate_gateway::Gateway;
 use headgate_relay::Handle;
+use headgate_relay::config::AdminConfig;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::embedded::Embedded;
 use prometheus_client::encoding::text::encode;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::admin_listener::Impatient;
 use crate::exit::Failure;
 
 /// After a stop, open answers get so long to end by themselves.
@@ -90,11 +92,12 @@ fn resident_bytes() -> Option<i64> {
 /// # Errors
 /// When the address cannot be listened on.
 pub(crate) async fn serve(
-    listen: SocketAddr,
+    config: &AdminConfig,
     api: Router,
     signs: Signs,
     shutdown: &Shutdown,
 ) -> Result<SocketAddr, Failure> {
+    let (listen, stall) = (config.listen, config.reader_stall);
     let refused =
         |error| Failure::failed(format!("admin: cannot listen on {listen}: {error}; is another program using it?"));
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
@@ -108,7 +111,8 @@ pub(crate) async fn serve(
     shutdown.spawn("admin", async move {
         let routes = life.merge(api).layer(middleware::from_fn(same_site));
         let stopping = stop.clone();
-        let server = axum::serve(listener, routes).with_graceful_shutdown(async move { stopping.stopped().await });
+        let server = axum::serve(Impatient::new(listener, stall), routes)
+            .with_graceful_shutdown(async move { stopping.stopped().await });
         let late = async move {
             stop.stopped().await;
             tokio::time::sleep(LINGER).await;

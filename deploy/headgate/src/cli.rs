@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Print the changes of a running server as they come
     #[command(
-        before_long_help = "Examples:\n  headgate tail\n  headgate tail --from start --json\n  headgate tail --admin http://127.0.0.1:8081"
+        before_long_help = "Examples:\n  headgate tail\n  headgate tail --from start --json\n  headgate tail --from 2026-01-31T08:00:00Z --system hubspot --object contact,company\n  headgate tail --kind deleted,merged --admin http://127.0.0.1:8081"
     )]
     Tail(TailArgs),
     /// Look at records of a running server
@@ -198,12 +198,38 @@ pub(crate) struct Server {
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// Where to begin: start, now, or a position that an earlier line named
+    /// Where to begin: start, now, a position that an earlier line named, or a time
     #[arg(long, value_name = "POSITION", default_value = "now")]
     pub(crate) from: String,
+    /// Which changes.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// The server.
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+/// Which changes are meant; names are separated by commas, and without any all are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Only of these tenants
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) tenant: Option<String>,
+    /// Only of these systems: salesforce, hubspot, ...
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) system: Option<String>,
+    /// Only of these accounts
+    #[arg(long, value_name = "IDS")]
+    pub(crate) account: Option<String>,
+    /// Only of records of these types: contact, company, ...
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) object: Option<String>,
+    /// Only of these kinds: created, updated, deleted, ...
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) kind: Option<String>,
+    /// Only of the records with these ids
+    #[arg(long, value_name = "IDS")]
+    pub(crate) record: Option<String>,
 }
 
 /// Arguments of `record`.

@@ -6,6 +6,7 @@
 mod admin;
 mod admin_client;
 mod admin_gateway;
+mod admin_listener;
 mod cli;
 mod command;
 mod config;

@@ -65,10 +65,11 @@ pub(crate) async fn start(config: Config, shutdown: &Shutdown) -> Result<Running
     gateway.remember(Box::new(stream.source()));
     let (gateway_addr, reader) = (gateway.local_addr(), stream.clone());
     let open = Arc::new(move || Ok(Box::new(reader.source()) as Box<dyn Source>));
-    let api = headgate_relay::admin::router(relay.clone(), open, shutdown.clone())
+    let api = headgate_relay::admin::router(relay.clone())
+        .merge(headgate_relay::admin::changes(open, config.admin.readers, shutdown))
         .merge(admin_gateway::router(gateway.clone()));
     let signs = Signs::new(registry, gateway.clone(), relay.handle, stream.clone());
-    let admin = admin::serve(config.admin.listen, api, signs, shutdown).await?;
+    let admin = admin::serve(&config.admin, api, signs, shutdown).await?;
     Ok(Running { gateway: gateway_addr, admin, gateway_parts: gateway, stream })
 }
 

@@ -9,6 +9,8 @@ mod letters;
 mod records;
 mod setup;
 
+pub use changes::router as changes;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +22,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Source, StreamError};
 use serde::Serialize;
 
@@ -34,12 +35,10 @@ pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, StreamError> + Sen
 #[derive(Clone)]
 pub(crate) struct Admin {
     relay: Relay,
-    source: OpenSource,
-    shutdown: Shutdown,
 }
 
-/// The routes under `/v1`. Answers that go on for ever end with `shutdown`.
-pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
+/// The routes under `/v1` that show and change the relay's state.
+pub fn router(relay: Relay) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{system}/{object}/{id}", get(records::show))
@@ -55,8 +54,7 @@ pub fn router(relay: Relay, source: OpenSource, shutdown: Shutdown) -> Router {
         .route("/v1/deadletters/{id}/retry", post(letters::retry))
         .route("/v1/deadletters/{id}/skip", post(letters::skip))
         .route("/v1/setup", get(setup::list))
-        .route("/v1/changes", get(changes::follow))
-        .with_state(Admin { relay, source, shutdown })
+        .with_state(Admin { relay })
 }
 
 impl Admin {

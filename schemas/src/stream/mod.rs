@@ -12,11 +12,13 @@ use crate::contract::Record;
 use crate::time::Timestamp;
 
 mod assignment;
+mod begin;
 mod cursor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
 
+pub use begin::{Begin, BeginError, InvalidBegin};
 pub use cursor::{Cursor, InvalidCursor};
 
 /// Where a reader stands: everything before `offset` in `partition` was read.

@@ -3,10 +3,11 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
+use headgate_schemas::filter::FilterText;
 use serde_json::Value;
 
 use crate::admin_client::{AdminClient, segment};
-use crate::cli::TailArgs;
+use crate::cli::{FilterArgs, TailArgs};
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
 use crate::output::printable;
@@ -14,23 +15,53 @@ use crate::output::printable;
 /// Follows the stream.
 pub(super) async fn run(args: &TailArgs, env: &Env) -> Result<Exit, Failure> {
     let client = AdminClient::of(&args.server, env)?;
-    let mut failed = None;
-    let path = format!("/v1/changes?from={}", segment(&args.from));
+    let (mut failed, mut problem) = (None, None);
+    let mut path = format!("/v1/changes?from={}", segment(&args.from));
+    for (name, text) in args.filter.text().parts() {
+        path.push_str(&format!("&{name}={}", segment(text)));
+    }
     client
-        .lines(&path, |line| match write(&mut stdout().lock(), args.server.json, line) {
-            Ok(()) => true,
-            Err(error) => {
-                failed = Some(error);
-                false
+        .lines(&path, |line| {
+            problem = last_words(line);
+            let shown = match problem {
+                Some(_) if !args.server.json => Ok(()),
+                _ => write(&mut stdout().lock(), args.server.json, line),
+            };
+            match shown {
+                Ok(()) => problem.is_none(),
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
             }
         })
         .await?;
+    if let Some(problem) = problem {
+        return Err(Failure::failed(format!("the server sends no more: {problem}")));
+    }
     match failed {
         // The reader has seen enough, as `head` has.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
         Some(error) => Err(error.into()),
         None => Ok(Exit::Ok),
     }
+}
+
+impl FilterArgs {
+    /// As the server takes it, which also says what is wrong with it.
+    pub(crate) fn text(&self) -> FilterText {
+        let Self { tenant, system, account, object, kind, record } = self.clone();
+        FilterText { tenant, system, account, object, kind, record }
+    }
+}
+
+/// What the server says before it ends the stream by itself.
+fn last_words(line: &[u8]) -> Option<String> {
+    if !line.starts_with(b"{\"problem\":") {
+        return None;
+    }
+    let told: Value = serde_json::from_slice(line).ok()?;
+    Some(printable(told.pointer("/problem/detail")?.as_str()?))
 }
 
 /// Writes one line and sends it off at once: whoever follows a stream does not want it in blocks.
@@ -45,7 +76,7 @@ fn write(out: &mut impl Write, json: bool, line: &[u8]) -> std::io::Result<()> {
     out.flush()
 }
 
-/// One change in one line: its offset (where to read on), when it came, the record, the kind, names of the fields.
+/// One change in one line: its place (where to read on), when it came, the record, the kind, names of the fields.
 fn short(event: &Value) -> String {
     let text = |pointer: &str| match event.pointer(pointer) {
         Some(Value::String(text)) => printable(text),
@@ -55,8 +86,10 @@ fn short(event: &Value) -> String {
     let fields = event.pointer("/data/fields").and_then(Value::as_object);
     let names: Vec<String> = fields.into_iter().flatten().map(|(name, _)| printable(name)).collect();
     let record = format!("{}/{}", text("/system"), text("/subject"));
-    let (offset, came, kind) = (text("/offset"), text("/receivedtime"), text("/data/change"));
-    format!("{offset}  {came}  {record}  {kind}  {}", names.join(",")).trim_end().to_owned()
+    // Where one number says all, a line can be read again from its offset; elsewhere what comes after it can.
+    let place = if text("/position").contains('.') { text("/position") } else { text("/offset") };
+    let (came, kind) = (text("/receivedtime"), text("/data/change"));
+    format!("{place}  {came}  {record}  {kind}  {}", names.join(",")).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -74,6 +107,13 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "17  2026-01-01T00:00:00.000000Z  hubspot/contact/501  updated  email,phone\n"
         );
+    }
+
+    #[test]
+    fn the_last_words_are_a_failure_and_no_change() {
+        let told = last_words(br#"{"problem":{"title":"Gone","status":410,"code":"x","detail":"position 3 is gone"}}"#);
+        assert_eq!(told.as_deref(), Some("position 3 is gone"));
+        assert_eq!(last_words(br#"{"data":{"problem":{"detail":"none"}}}"#), None);
     }
 
     #[test]

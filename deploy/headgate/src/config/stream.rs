@@ -8,7 +8,7 @@ use headgate_relay::config::{AdminConfig, StoreConfig};
 use headgate_schemas::stream::embedded::EmbeddedConfig;
 
 use super::gateway::listen;
-use super::reader::{Choice, Section};
+use super::reader::{Choice, Section, set};
 
 /// Where the changes are kept.
 #[derive(Clone, Debug)]
@@ -87,7 +87,10 @@ pub(crate) fn admin(mut section: Section<'_>) -> AdminConfig {
             "listen on 127.0.0.1 and reach it through a tunnel",
         );
     }
+    let mut admin = AdminConfig::new(listen);
+    set(&mut admin.readers, section.size("readers", 1));
+    set(&mut admin.reader_stall, section.duration("reader_stall", Duration::from_secs(1)));
     section.not_yet(&["login", "tls"]);
     section.finish();
-    AdminConfig { listen }
+    admin
 }

@@ -56,7 +56,7 @@ async fn tail_shows_changes_and_goes_on_from_a_position() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(
         String::from_utf8_lossy(&refused.stderr),
-        "Bad Request: from is start, now, or an offset of the stream\n"
+        "Bad Request: from is start, now, a position of the stream, or a time like 2026-01-31T08:00:00Z\n"
     );
 }
 
