@@ -127,3 +127,13 @@ async fn a_reader_too_many_is_refused_until_one_goes() {
     assert_eq!(desk.refused("/v1/changes", &[]).await, (503, "too_many_readers".to_owned()));
     drop((two, three));
 }
+
+#[tokio::test]
+async fn answers_end_with_the_server() {
+    let desk = Desk::new(1);
+    desk.append(&change("1", 1)).await;
+    let mut reader = desk.follow("/v1/changes?from=start", &[]).await;
+    assert_eq!(reader.records(1).await, ["1"]);
+    desk.shutdown.stop();
+    assert_eq!(reader.block("\n").await, None);
+}

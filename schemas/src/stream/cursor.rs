@@ -54,6 +54,12 @@ impl Cursor {
         (0..).zip(&self.next).map(|(partition, offset)| Position { partition, offset: *offset }).collect()
     }
 
+    /// The same stream at other positions; partitions not named stand at their beginning.
+    #[must_use]
+    pub fn moved_to(&self, positions: &[Position]) -> Self {
+        Self::new(positions, u32::try_from(self.next.len()).unwrap_or(u32::MAX), self.across)
+    }
+
     /// A record was read.
     pub fn pass(&mut self, read: &Delivered) {
         let after = read.offset + 1;
