@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use headgate_schemas::change::Ours;
 use headgate_schemas::stream::Delivered;
-use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, contract};
+use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, Value, contract};
 use uuid::Uuid;
 
 use crate::books::Place;
@@ -13,6 +14,7 @@ use crate::entity::fold::Folded;
 use crate::entity::{Asked, Author, Came, Entity, Event, Life, MemberState, NO_FLOOR, Outcome, Seen};
 use crate::mapping::{Decoded, Link};
 use crate::store::{Counter, DeadLetter, EntityId, OutcomeRow, StoreError, change_key, member_key, tombstone_key};
+use crate::trail::{FIELDS_MOST, Happened, Met};
 
 /// A change whose time is so far ahead of its arrival is not believed.
 const FUTURE: i64 = 300_000_000;
@@ -44,6 +46,7 @@ impl Engine {
         let key = change_key(&change.tenant, change.id, occurred);
         if self.tick.changes.contains(&key) || self.store.known(&key)? {
             self.tick.unit.count(Counter::Repeats, 1);
+            self.tick.unit.repeats.push(key);
             self.metrics.repeats.inc();
             return Ok(());
         }
@@ -80,11 +83,14 @@ impl Engine {
         if change.kind == ChangeKind::Purged {
             self.with(id, now, |e, _, _| e.member_of(source).map(|m| e.members[m].purge = e.life != Life::Erased))?;
         }
-        if self.concerns(id, source, native, now)? {
-            self.fold_event(id, source, event, &targets, now)?;
+        let heard = heard(change, source, &event.cells);
+        let met = if self.concerns(id, source, native, now)? {
+            self.fold_event(id, source, event, &targets, now)?
         } else {
             self.close_all(change.id, id, &targets, Outcome::Skipped, came, now);
-        }
+            Met::Skipped
+        };
+        self.happened(id, heard(met));
         if let Some(merge) = &change.merge {
             for gone in merge.from.iter().filter(|gone| *gone != native) {
                 self.hear_of_merge(source, change, gone, native, now)?;
@@ -162,15 +168,17 @@ impl Engine {
         event: Event,
         targets: &[u32],
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Met, StoreError> {
         let (change, came) = (event.change, event.came);
         let folded = self.with(id, now, |entity, cx, notes| {
             let m = entity.member_of(source)?;
             let folded = entity.fold(m, event, cx, notes);
             entity.settle_fold(m, change, came, &folded, cx);
-            Some(folded)
+            let met = Met::of(&folded, entity);
+            Some((folded, met))
         })?;
-        match folded.flatten() {
+        let (folded, met) = folded.flatten().map_or((None, Met::Skipped), |(folded, met)| (Some(folded), met));
+        match folded {
             Some(Folded::Done { taken, learned }) if taken.is_empty() => {
                 let outcome = Outcome::of(learned);
                 if outcome == Outcome::Echo {
@@ -181,7 +189,7 @@ impl Engine {
             Some(Folded::Done { .. } | Folded::Asked | Folded::Waiting) => {}
             None => self.close_all(change, id, targets, Outcome::Skipped, came, now),
         }
-        Ok(())
+        Ok(met)
     }
 
     pub(crate) fn count_echo(&self, source: u32) {
@@ -212,6 +220,7 @@ impl Engine {
                     entity.members[m].need_read(cx.now);
                 }
             })?;
+            self.happened(id, heard(change, source, &[])(Met::Asked));
         }
         Ok(())
     }
@@ -337,6 +346,24 @@ fn seconds(us: i64) -> f64 {
     us / 1e6
 }
 
+impl From<Ours> for Author {
+    fn from(ours: Ours) -> Self {
+        match ours {
+            Ours::Yes => Self::Us,
+            Ours::No => Self::User,
+            Ours::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A change as it is told of its record, once it is known what became of it.
+fn heard(change: &Change, source: u32, cells: &[(Box<str>, Value)]) -> impl FnOnce(Met) -> Happened + use<> {
+    let (id, kind, late, author) = (change.id, change.kind, change.late, change.origin.ours.into());
+    let occurred = change.occurred_at.map(Timestamp::micros);
+    let fields = cells.iter().map(|(name, _)| name.clone()).take(FIELDS_MOST).collect();
+    move |met| Happened::Heard { change: id, source, kind, occurred, late, author, fields, met }
+}
+
 /// What a change asks of the relay, by its kind.
 fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
     if change.object.id.is_none() {
@@ -352,11 +379,7 @@ fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
         cells: Vec::new(),
         hint: true,
         time,
-        author: match change.origin.ours {
-            headgate_schemas::change::Ours::Yes => Author::Us,
-            headgate_schemas::change::Ours::No => Author::User,
-            headgate_schemas::change::Ours::Unknown => Author::Unknown,
-        },
+        author: change.origin.ours.into(),
     };
     match change.kind {
         ChangeKind::Linked | ChangeKind::Unlinked => Meaning::Skip,

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use crate::books::Share;
 use crate::entity::Entity;
 use crate::store::{EntityId, Store, StoreError};
+use crate::trail::Tale;
 
 /// First byte of a document: the version of its encoding.
-const DOCUMENT: u8 = 2;
+const DOCUMENT: u8 = 3;
 
 /// A decoded entity.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Loaded {
     pub(crate) open: Vec<(Share, i64)>,
     /// Questions that the store listed as open then.
     pub(crate) questions: Vec<i64>,
+    /// What it has to tell of this tick.
+    pub(crate) tale: Tale,
     /// Changed since it was last written.
     pub(crate) touched: bool,
     used: u64,
@@ -45,7 +48,8 @@ impl Cache {
     pub(crate) fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
         let used = self.round;
         let (open, questions) = (Vec::new(), Vec::new());
-        self.entities.insert(id, Loaded { entity, link, version: 0, open, questions, touched: false, used });
+        let loaded = Loaded { entity, link, version: 0, open, questions, tale: Tale::default(), touched: false, used };
+        self.entities.insert(id, loaded);
     }
 
     /// Reads an entity unless it is here. False when there is none. `place` names its link and counts its open
@@ -67,7 +71,8 @@ impl Cache {
         let (link, open) = place(&entity);
         let used = self.round;
         let questions = entity.questions.iter().map(|q| q.id).collect();
-        self.entities.insert(id, Loaded { entity, link, version, open, questions, touched: false, used });
+        let tale = Tale::of(&entity);
+        self.entities.insert(id, Loaded { entity, link, version, open, questions, tale, touched: false, used });
         Ok(true)
     }
 

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::entity::question::{About, Question};
 use crate::entity::record::{DeletePolicy, Leaving, Life, Missed, Parting, RecordRules};
 use crate::entity::{Asked, Outcome};
-use crate::store::{EntityId, StoreError, external_key, member_key, tombstone_key};
+use crate::store::{EntityId, Forgotten, StoreError, external_key, member_key, tombstone_key};
 
 /// The brake looks at what went within this time.
 const WINDOW: i64 = 3_600_000_000;
@@ -256,11 +256,11 @@ impl Engine {
         let emptied = self.with(id, now, |e, _, _| {
             let keys: Vec<_> =
                 e.erased.iter().map(|d| member_key(d.connection, e.object.as_str(), &d.native)).collect();
-            let external = external_key(e.uuid);
+            let (external, trail) = (external_key(e.uuid), e.trail);
             e.empty();
-            (keys, external)
+            (keys, external, trail)
         })?;
-        let Some((keys, external)) = emptied else { return Ok(()) };
+        let Some((keys, external, trail)) = emptied else { return Ok(()) };
         for key in &keys {
             self.tick.unit.tombstones.push((tombstone_key(&self.salt, key), now.micros()));
         }
@@ -269,7 +269,7 @@ impl Engine {
             self.tick.unit.members.retain(|(k, _)| *k != key);
             self.tick.unit.unmembers.push(key);
         }
-        self.tick.unit.forgotten.push(id);
+        self.tick.unit.forgotten.push(Forgotten { entity: id, trail });
         Ok(())
     }
 }

@@ -247,6 +247,8 @@ pub(crate) struct Flight {
     pub(crate) pairs: Vec<(EntityId, u32)>,
     /// When the intent was opened.
     pub(crate) opened: i64,
+    /// Microseconds from call to answer, once it is there.
+    pub(crate) took: i64,
     /// The deadline passed: only what a late answer teaches is taken.
     pub(crate) given_up: bool,
 }

@@ -19,6 +19,7 @@ use crate::entity::write::Answer;
 use crate::metrics;
 use crate::store::{DeadLetter, EntityId, StoreError, WorkKey};
 use crate::target::{Disposition, TargetError};
+use crate::trail::Answer as Told;
 use crate::work::Pair;
 
 /// A call that says that the whole of it can never succeed is tried again so late when it cannot be split further.
@@ -43,6 +44,7 @@ impl Engine {
             let pack = flight.pairs.len().div_ceil(2);
             for (entity, intent) in flight.pairs.clone() {
                 let key = WorkKey { target: flight.connection, entity };
+                self.told(entity, &flight, intent, Told::Again(error.code.as_str().into()));
                 self.free(key, now, |pair| Pair { pack, due: now.micros(), ..pair });
                 self.answer(entity, &flight, intent, &Answer::NotApplied, now)?;
             }
@@ -109,10 +111,14 @@ impl Engine {
             Disposition::Retry | Disposition::Rate { .. } | Disposition::Reauthorise => {
                 let counts = *error.disposition() == Disposition::Retry;
                 self.again(key, counts, now);
+                if writes {
+                    self.told(key.entity, flight, intent, Told::Again(error.code.as_str().into()));
+                }
                 self.answer(key.entity, flight, intent, &Answer::NotApplied, now)
             }
             Disposition::Unknown if writes => {
                 self.again(key, true, now);
+                self.told(key.entity, flight, intent, Told::Unknown);
                 self.give_up(key.entity, flight, intent, now)
             }
             Disposition::Unknown => {
@@ -125,10 +131,12 @@ impl Engine {
             Disposition::Gone if flight.step == Step::Update => {
                 // A read decides whether it is gone.
                 self.again(key, true, now);
+                self.told(key.entity, flight, intent, Told::Missing);
                 self.answer(key.entity, flight, intent, &Answer::Refused, now)
             }
             Disposition::Gone if flight.step == Step::Read => {
                 self.succeeded(key, now);
+                self.told(key.entity, flight, 0, Told::Missing);
                 self.missing(key.entity, flight, None, now, now)
             }
             Disposition::Conflict if flight.step == Step::Create && error.existing.is_some() => {
@@ -152,6 +160,7 @@ impl Engine {
                     code = error.code,
                     "a record cannot be read; it is tried again later"
                 );
+                self.told(key.entity, flight, 0, Told::Again(error.code.as_str().into()));
                 let due = (now + BLOCKED).micros();
                 self.free(key, now, |pair| Pair { attempts: pair.attempts + 1, due, ..pair });
                 Ok(())
@@ -182,6 +191,7 @@ impl Engine {
         if rounds >= most {
             return self.reject(key, flight, intent, error, now);
         }
+        self.told(key.entity, flight, intent, Told::Again(error.code.as_str().into()));
         let random = self.dice.u64(..);
         let wait =
             if rounds < CONFLICT_ROUNDS { Duration::ZERO } else { backoff::delay(rounds - CONFLICT_ROUNDS, random) };
@@ -209,6 +219,7 @@ impl Engine {
             return self.reject(key, flight, intent, error, now);
         }
         self.succeeded(key, now);
+        self.told(id, flight, intent, Told::Again(error.code.as_str().into()));
         self.answer(id, flight, intent, &Answer::NotApplied, now)
     }
 
@@ -245,6 +256,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         self.succeeded(key, now);
         self.count_write(flight.connection, "rejected");
+        self.told(key.entity, flight, intent, Told::Rejected(error.code.as_str().into()));
         let connection = flight.connection;
         let named = self.with(key.entity, now, |entity, cx, _| {
             let of = |native: &String| {

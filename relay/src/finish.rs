@@ -77,7 +77,7 @@ impl Engine {
             self.end_life(id, now)?;
             self.review_entity(id, now)?;
             self.list_questions(id, now);
-            self.write_entity(id)?;
+            self.write_entity(id, now)?;
         }
         self.write_identity();
         self.write_work(now);
@@ -85,7 +85,7 @@ impl Engine {
         Ok(())
     }
 
-    fn write_entity(&mut self, id: EntityId) -> Result<(), StoreError> {
+    fn write_entity(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
         let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
         let open = loaded.entity.open_shares(&self.links[loaded.link]);
         if open != loaded.open {
@@ -93,6 +93,7 @@ impl Engine {
             self.tick.open.extend(loaded.open.iter().map(|(share, n)| (id, link, *share, -n)));
             self.tick.open.extend(open.iter().map(|(share, n)| (id, link, *share, *n)));
         }
+        self.tick.unit.trail.extend(loaded.tale.row(id, &mut loaded.entity, now));
         let doc = cache::encode(id, &loaded.entity)?;
         self.tick.unit.entities.push(EntityWrite { id, version: loaded.version, doc });
         loaded.open = open;
@@ -140,6 +141,7 @@ impl Engine {
             let intents =
                 self.with(row.key.entity, now, |e, _, _| e.member_of(row.key.target).map(|m| e.open_intents(m)))?;
             for intent in intents.flatten().unwrap_or_default() {
+                self.told_of_loss(row.key.entity, row.key.target, intent);
                 self.give_up_on(row.key.entity, row.key.target, intent, now)?;
             }
         }

@@ -15,6 +15,7 @@ use crate::entity::question::{About, Question};
 use crate::entity::record::{Joined, Joining, Keep, Life};
 use crate::entity::{Entity, MemberState, Outcome};
 use crate::store::{EntityId, Key, StoreError, WorkKey, external_key, member_key};
+use crate::trail::Happened;
 
 /// Entities that share a weak key and are looked at; more than these say that the key says nothing.
 const CANDIDATES: usize = 8;
@@ -237,6 +238,7 @@ impl Engine {
             e.absorb(&mut other, keep, cx, notes)
         })?;
         let Some(absorbed) = absorbed else { return Ok(()) };
+        self.tell_of_join((id, other.trail, other.outcome), into);
         let offset = absorbed.offset;
         self.with(id, now, |e, _, _| e.life = Life::Joined(Joined { into, offset }))?;
         for (connection, native) in records {
@@ -261,6 +263,15 @@ impl Engine {
             self.close_source(into, source, &closed, now)?;
         }
         Ok(())
+    }
+
+    /// What happened to an entity that became part of another one is told there from now on.
+    fn tell_of_join(&mut self, (other, trail, outcome): (EntityId, i64, i64), into: EntityId) {
+        let mut tale = self.cache.get_mut(other).map(|loaded| std::mem::take(&mut loaded.tale)).unwrap_or_default();
+        if let Some(loaded) = self.cache.get_mut(into) {
+            loaded.tale.take_over(&mut tale);
+        }
+        self.happened(into, Happened::Joined { other, trail, outcome });
     }
 
     /// The record of `id` in `connection` was merged into record `winner` there.

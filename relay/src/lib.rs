@@ -40,6 +40,7 @@ mod setup;
 mod step;
 pub mod store;
 pub mod target;
+pub mod trail;
 pub mod vault;
 mod work;
 
@@ -48,6 +49,8 @@ use std::sync::Arc;
 
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use driver::{Busy, Handle, StartError};
@@ -86,6 +89,8 @@ pub fn start(
     let path = config.store.path.clone();
     let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
     let setups = setup::Setups::default();
+    let plans = admin::plans(&config.links, |name| targets.get(name).map(|target| target.conditional()));
+    let circuit = metrics.circuit.clone();
     let driver = driver::Driver {
         config,
         targets,
@@ -95,7 +100,7 @@ pub fn start(
         shutdown: shutdown.clone(),
     };
     let handle = driver::start(driver, source)?;
-    Ok(Relay { handle, vault, path, systems, setups })
+    Ok(Relay { handle, vault, path, systems, setups, plans, circuit })
 }
 
 /// A running relay.
@@ -107,4 +112,6 @@ pub struct Relay {
     path: std::path::PathBuf,
     systems: HashMap<String, headgate_schemas::System>,
     setups: setup::Setups,
+    plans: Arc<[admin::Plan]>,
+    circuit: Family<metrics::Connection, Gauge>,
 }

@@ -168,7 +168,8 @@ impl Engine {
         if let Some(line) = self.lines.get_mut(&connection) {
             line.on_send(now);
         }
-        let flight = Flight { connection, object: object.clone(), step, pairs, opened: now.micros(), given_up: false };
+        let (object, opened) = (object.clone(), now.micros());
+        let flight = Flight { connection, object, step, pairs, opened, took: 0, given_up: false };
         self.flights.insert(id, flight);
         self.tick.calls.push(Call { id, connection, request });
         Ok(true)

@@ -1,6 +1,6 @@
 //! Settle: what the CRMs answered, item by item. A failure of a whole call is a failure of each of its items.
 
-use headgate_schemas::{Span, Timestamp};
+use headgate_schemas::{ChangeId, Span, Timestamp};
 
 use crate::config::Guard;
 use crate::engine::{CallId, Engine, Flight, Reply, ReplyResult, Step};
@@ -12,13 +12,15 @@ use crate::entity::write::{Answer, ReadOutcome, Refolded};
 use crate::entity::{Asked, Came, Entity, MemberState, Outcome};
 use crate::metrics;
 use crate::store::{EntityId, StoreError, WorkKey, member_key};
+use crate::trail::{Answer as Told, Happened, Met};
 use uuid::Uuid;
 
 use crate::target::{Answered, Disposition, Found, ReadItem, TargetError, Version, Written};
 
 impl Engine {
     pub(crate) fn settle(&mut self, id: CallId, reply: Reply, now: Timestamp) -> Result<(), StoreError> {
-        let Some(flight) = self.flights.remove(&id) else { return Ok(()) };
+        let Some(mut flight) = self.flights.remove(&id) else { return Ok(()) };
+        flight.took = reply.answered.micros() - reply.sent.micros();
         if flight.given_up {
             return self.settle_late(&flight, reply, now);
         }
@@ -84,6 +86,7 @@ impl Engine {
             match item {
                 ReadItem::Found(found) => {
                     self.succeeded(key, now);
+                    self.told(*entity, flight, 0, Told::Ok);
                     let onward_of = self.found(*entity, flight, &found, sent, now)?;
                     if onward_of != Onward::Nothing {
                         self.tick.versions.insert(key, found.version);
@@ -96,6 +99,8 @@ impl Engine {
                 }
                 ReadItem::Missing { merged_into } => {
                     self.succeeded(key, now);
+                    let merged = merged_into.is_some();
+                    self.told(*entity, flight, 0, if merged { Told::Merged } else { Told::Missing });
                     self.missing(*entity, flight, merged_into.as_deref(), sent, now)?;
                 }
                 ReadItem::Failed(error) => self.item_failed(key, flight, 0, &error, now)?,
@@ -141,6 +146,9 @@ impl Engine {
             e.take_found(m, found, flight.step, sent.micros(), cx, notes).map(|taken| (first, taken))
         })?;
         let Some((first, taken)) = read.flatten() else { return Ok(Onward::Nothing) };
+        for (change, met) in taken.tracked {
+            self.happened(id, Happened::Decided { change, source: connection, met });
+        }
         self.close_source(id, connection, &taken.closed, now)?;
         self.close_refolded(id, connection, taken.refolded, now)?;
         if first {
@@ -201,6 +209,8 @@ impl Engine {
         let targets = self.targets_of(id, source)?;
         for (asked, outcome) in closed {
             self.close_all(asked.change, id, &targets, *outcome, asked.came, now);
+            let met = Met::from(*outcome);
+            self.happened(id, Happened::Decided { change: asked.change, source, met });
         }
         Ok(())
     }
@@ -223,6 +233,10 @@ impl Engine {
         }
         let targets = self.targets_of(id, source)?;
         for (event, folded) in refolded {
+            let met = self.cache.get_mut(id).map(|loaded| Met::of(&folded, &loaded.entity));
+            if let Some(met) = met.filter(|met| *met != Met::Waits) {
+                self.happened(id, Happened::Decided { change: event.change, source, met });
+            }
             if let Folded::Done { taken, learned } = folded
                 && taken.is_empty()
             {
@@ -263,6 +277,7 @@ impl Engine {
         for ((entity, _), natives) in flight.pairs.iter().zip(items) {
             let connection = flight.connection;
             self.succeeded(WorkKey { target: connection, entity: *entity }, now);
+            self.told(*entity, flight, 0, if natives.is_empty() { Told::Missing } else { Told::Ok });
             let key = self.with(*entity, now, |e, _, _| {
                 if let Some(m) = e.member_of(connection) {
                     e.members[m].sought = true;
@@ -315,6 +330,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let (id, intent) = self.follow(id, intent)?;
         let connection = flight.connection;
+        self.told(id, flight, intent, Told::Ok);
         if flight.step == Step::Delete {
             let ended = self.with(id, now, |e, cx, _| Some(e.removed(e.member_of(connection)?, intent, cx.now)))?;
             return self.skip(id, connection, ended.flatten().unwrap_or_default(), now);
@@ -401,6 +417,8 @@ enum Onward {
 /// What became of a record that was found.
 struct TakenIn {
     closed: Vec<(Asked, Outcome)>,
+    /// Changes that the read decided and that are on their way now.
+    tracked: Vec<(ChangeId, Met)>,
     refolded: Vec<Refolded>,
     onward: Onward,
 }
@@ -433,6 +451,7 @@ impl Entity {
         let again = outcome == ReadOutcome::Again;
         let asked = if again { Vec::new() } else { std::mem::take(&mut self.members[m].asked) };
         let closed = self.settle_read_of(m, &asked, &outcome, cx);
+        let tracked = self.tracked_of(&asked, &outcome);
         let refolded = if again { Vec::new() } else { self.refold(m, cx, notes) };
         for (event, folded) in &refolded {
             self.settle_fold(m, event.change, event.came, folded, cx);
@@ -447,7 +466,7 @@ impl Entity {
         } else {
             Onward::Nothing
         };
-        Some(TakenIn { closed, refolded, onward })
+        Some(TakenIn { closed, tracked, refolded, onward })
     }
 
     /// A record that is to go was read: it goes, or a person is asked because it shows what nobody knew.
@@ -466,6 +485,16 @@ impl Entity {
             return Onward::Nothing;
         }
         Onward::Delete
+    }
+
+    /// What a read made of the changes that waited for it, where it put something in force or asks a person.
+    fn tracked_of(&self, asked: &[Asked], outcome: &ReadOutcome) -> Vec<(ChangeId, Met)> {
+        match outcome {
+            ReadOutcome::Folded { taken, learned } if !taken.is_empty() => {
+                asked.iter().map(|a| (a.change, Met::learned(taken, *learned, self))).collect()
+            }
+            ReadOutcome::Folded { .. } | ReadOutcome::Again => Vec::new(),
+        }
     }
 
     /// Changes that a read decided: those that put something in force are tracked, the others end.

@@ -243,24 +243,11 @@ pub(crate) struct RecordArgs {
 /// Commands of `record`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordCommand {
-    /// Show one record: its members, what each shows, what is open
+    /// Show one record: what each CRM shows, what is open and why, what happened
     #[command(
-        before_long_help = "Examples:\n  headgate record show salesforce contact 003000000000001AAA\n  headgate record show hubspot contact 501 --json"
+        before_long_help = "Examples:\n  headgate record show salesforce contact 003000000000001AAA\n  headgate record show hubspot contact 501 --since 2h --field city\n  headgate record show hubspot contact 501 --json"
     )]
-    Show {
-        /// The system: salesforce, hubspot, ...
-        #[arg(value_name = "SYSTEM")]
-        system: headgate_schemas::System,
-        /// The object: contact, company, ...
-        #[arg(value_name = "OBJECT")]
-        object: String,
-        /// The id of the record in that system
-        #[arg(value_name = "ID")]
-        id: String,
-        /// The server.
-        #[command(flatten)]
-        server: Server,
-    },
+    Show(ShowRecord),
     /// List webhooks that were refused, with the reason and what was expected
     #[command(before_long_help = "Examples:\n  headgate record rejected\n  headgate record rejected --json")]
     Rejected {
@@ -268,16 +255,57 @@ pub(crate) enum RecordCommand {
         #[command(flatten)]
         server: Server,
     },
-    /// List records, the latest changed first
-    #[command(before_long_help = "Examples:\n  headgate record list\n  headgate record list --limit 10 --json")]
-    List {
-        /// The most records to list
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-        limit: u32,
-        /// The server.
-        #[command(flatten)]
-        server: Server,
-    },
+    /// List records, the first ones first
+    #[command(
+        before_long_help = "Examples:\n  headgate record list\n  headgate record list --state held\n  headgate record list --limit 10 --after 120 --json"
+    )]
+    List(ListRecords),
+}
+
+/// Arguments of `record show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowRecord {
+    /// The system: salesforce, hubspot, ...
+    #[arg(value_name = "SYSTEM")]
+    pub(crate) system: headgate_schemas::System,
+    /// The object: contact, company, ...
+    #[arg(value_name = "OBJECT")]
+    pub(crate) object: String,
+    /// The id of the record in that system
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Only what happened since then: a time, or how long ago, like 2h
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// Only what is about this field
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+    /// Only what is about this connection
+    #[arg(long, value_name = "CONNECTION")]
+    pub(crate) target: Option<String>,
+    /// The newest N lines of the history [default: 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub(crate) limit: Option<u32>,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Arguments of `record list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListRecords {
+    /// Only those that stand so: in_sync, working, held, differs, leaving, gone
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+    /// Only after this entity: the next page
+    #[arg(long, value_name = "ENTITY", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// The most records to list
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// Arguments of `deadletter`.

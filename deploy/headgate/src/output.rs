@@ -50,14 +50,41 @@ pub(crate) fn findings(
     Ok(())
 }
 
+/// A cell of a table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    /// What it says.
+    pub(crate) text: String,
+    /// Its colour, where colours are on.
+    pub(crate) colour: Option<Colour>,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), colour: None }
+    }
+}
+
 /// Writes columns, each as wide as its widest cell, the last one open.
 pub(crate) fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
+    let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().map(|text| text.as_str().into()).collect()).collect();
+    cells(out, false, &rows)
+}
+
+/// The same with colours, which take no place.
+pub(crate) fn cells(out: &mut impl Write, on: bool, rows: &[Vec<Cell>]) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let length = |cell: &Cell| cell.text.chars().count();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+        let used = row.iter().rposition(|cell| !cell.text.is_empty()).map_or(0, |last| last + 1);
+        for (column, cell) in row[..used].iter().enumerate() {
+            let painted = cell.colour.map_or_else(|| cell.text.clone(), |colour| paint(on, colour, &cell.text));
+            let gap = if column + 1 < used { widths[column] - length(cell) + 2 } else { 0 };
+            write!(out, "{painted}{:gap$}", "")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -278,7 +278,12 @@ fn the_admin_address_is_read_from_a_file_that_is_broken_elsewhere() {
 fn a_record_is_asked_for_by_its_path() {
     let (url, server) = answering("200 OK", "{\"entity\":1,\"members\":[{\"connection\":\"hub\",\"id\":\"501\"}]}");
     let output = run(&["record", "show", "hubspot", "contact", "5/1", "--admin", &url]);
-    assert_eq!(out(&output), "entity  1\n\nmembers\nCONNECTION  ID\nhub         501\n", "{}", err(&output));
+    assert_eq!(
+        out(&output),
+        "entity  1\n\nmembers\nCONNECTION  ID   STATE  GUARD  CONNECTION IS\nhub         501  -      -      -\n",
+        "{}",
+        err(&output)
+    );
     assert_eq!(server.join().unwrap(), "GET /v1/records/hubspot/contact/5%2F1 HTTP/1.1");
 }
 

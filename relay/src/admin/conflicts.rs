@@ -5,20 +5,21 @@
 //! is shown without candidates. Choices go to the engine as commands.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use headgate_schemas::{Timestamp, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::answers::{Answer, Offer};
+use super::params::{Document, Number, Params};
 use super::{Admin, Caller, Problem};
 use crate::cache;
 use crate::conflict::By;
 use crate::engine::{Command, Resolution, ResolveError};
 use crate::entity::{About, Candidate, Entity, Field, Question};
 use crate::resolve::DECISION;
-use crate::store::{EntityId, ListedDecision, ListedQuestion, QuestionFilter};
+use crate::store::{EntityId, ListedDecision, ListedQuestion, QuestionFilter, Reader, StoreError};
 
 /// Entries in one page.
 const PAGE_MOST: u32 = 1_000;
@@ -119,6 +120,8 @@ pub(crate) struct Conflict {
     others: Vec<(String, String)>,
     /// What it can be answered with; nothing once it has ended.
     choices: Vec<Offer>,
+    /// What was decided before about the same; left out where the history tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     decisions: Vec<DecisionView>,
 }
 
@@ -133,22 +136,22 @@ pub(crate) struct Decisions {
 /// One row of the decision log.
 #[derive(Debug, Serialize)]
 pub(crate) struct DecisionView {
-    n: i64,
-    at: Timestamp,
+    pub(super) n: i64,
+    pub(super) at: Timestamp,
     entity: EntityId,
-    field: String,
-    rule: String,
-    ruling: String,
-    edit: SideView,
-    in_force: SideView,
-    author: String,
+    pub(super) field: String,
+    pub(super) rule: String,
+    pub(super) ruling: String,
+    pub(super) edit: SideView,
+    pub(super) in_force: SideView,
+    pub(super) author: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    change: Option<String>,
+    pub(super) change: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct SideView {
-    member: String,
+pub(super) struct SideView {
+    pub(super) member: String,
     value: Value,
     /// From when to when it can have been set, by our clock.
     from: Timestamp,
@@ -163,7 +166,7 @@ pub(crate) struct Done {
     field: String,
 }
 
-pub(crate) async fn list(State(admin): State<Admin>, Query(page): Query<Page>) -> Result<Json<Conflicts>, Problem> {
+pub(crate) async fn list(State(admin): State<Admin>, Params(page): Params<Page>) -> Result<Json<Conflicts>, Problem> {
     let limit = page.limit.clamp(1, PAGE_MOST);
     let (link, kind, subject, entity) = (page.link, page.kind, page.field, page.entity);
     let filter = QuestionFilter { ended: page.all, link, kind, subject, entity };
@@ -183,19 +186,14 @@ pub(crate) async fn list(State(admin): State<Admin>, Query(page): Query<Page>) -
     Ok(Json(Conflicts { conflicts, next }))
 }
 
-pub(crate) async fn show(State(admin): State<Admin>, Path(id): Path<i64>) -> Result<Json<Conflict>, Problem> {
+pub(crate) async fn show(State(admin): State<Admin>, Number(id): Number) -> Result<Json<Conflict>, Problem> {
     let found = admin
         .read(move |reader| {
             let Some(question) = reader.question(id)? else { return Ok(None) };
             let entity = question.question.entity;
             let decisions = reader.decisions(Some(entity), i64::MAX, PAGE_MOST)?;
             let entity = reader.document(entity)?.map(|doc| cache::decode(entity, &doc)).transpose()?;
-            let other = match entity.as_ref().and_then(|e| asked(e, id)).map(|q| &q.about) {
-                Some(About::Match { other, .. }) => {
-                    reader.document(*other)?.map(|doc| cache::decode(*other, &doc)).transpose()?
-                }
-                _ => None,
-            };
+            let other = other_of(reader, entity.as_ref(), id)?;
             Ok(Some((entity, other, question, decisions)))
         })
         .await?;
@@ -206,13 +204,14 @@ pub(crate) async fn show(State(admin): State<Admin>, Path(id): Path<i64>) -> Res
     let most = usize::try_from(DECISIONS).unwrap_or(usize::MAX);
     let decisions = decisions.iter().filter(|d| d.decision.field == field).take(most);
     let decisions = decisions.map(|d| admin.decision(d)).collect();
-    let others = other.as_ref().map_or_else(Vec::new, |other| admin.records(other));
-    let open = entity.as_ref().and_then(|e| Some((e, asked(e, id)?)));
-    let choices = open.map_or_else(Vec::new, |(entity, question)| admin.offers(entity, question));
-    Ok(Json(Conflict { brief: admin.brief(entity.as_ref(), question), others, choices, decisions }))
+    let conflict = admin.conflict(entity.as_ref(), other.as_ref(), question);
+    Ok(Json(Conflict { decisions, ..conflict }))
 }
 
-pub(crate) async fn decisions(State(admin): State<Admin>, Query(log): Query<Log>) -> Result<Json<Decisions>, Problem> {
+pub(crate) async fn decisions(
+    State(admin): State<Admin>,
+    Params(log): Params<Log>,
+) -> Result<Json<Decisions>, Problem> {
     let limit = log.limit.clamp(1, PAGE_MOST);
     let before = log.before.unwrap_or(i64::MAX);
     let rows = admin.read(move |reader| reader.decisions(log.entity, before, limit)).await?;
@@ -224,8 +223,8 @@ pub(crate) async fn decisions(State(admin): State<Admin>, Query(log): Query<Log>
 pub(crate) async fn resolve(
     State(admin): State<Admin>,
     caller: Caller,
-    Path(id): Path<i64>,
-    Json(answer): Json<Answer>,
+    Number(id): Number,
+    Document(answer): Document<Answer>,
 ) -> Result<Json<Done>, Problem> {
     let edition = answer.edition;
     let by = answer.by.clone().unwrap_or(caller.0);
@@ -286,6 +285,14 @@ impl Admin {
         }
     }
 
+    /// A question with what there is to choose from; `other` is the entity that it asks about, too.
+    pub(super) fn conflict(&self, entity: Option<&Entity>, other: Option<&Entity>, listed: ListedQuestion) -> Conflict {
+        let others = other.map_or_else(Vec::new, |other| self.records(other));
+        let open = entity.and_then(|e| Some((e, asked(e, listed.question.id)?)));
+        let choices = open.map_or_else(Vec::new, |(entity, question)| self.offers(entity, question));
+        Conflict { brief: self.brief(entity, listed), others, choices, decisions: Vec::new() }
+    }
+
     /// The records of an entity, by connection.
     fn records(&self, entity: &Entity) -> Vec<(String, String)> {
         let linked =
@@ -344,6 +351,14 @@ impl Admin {
             By::Member(connection) => self.name(connection),
             By::Person => "a person".to_owned(),
         }
+    }
+}
+
+/// The other entity that an open question is about.
+pub(super) fn other_of(reader: &Reader, entity: Option<&Entity>, id: i64) -> Result<Option<Entity>, StoreError> {
+    match entity.and_then(|e| asked(e, id)).map(|q| &q.about) {
+        Some(About::Match { other, .. }) => reader.document(*other)?.map(|doc| cache::decode(*other, &doc)).transpose(),
+        _ => Ok(None),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use headgate_schemas::{ChangeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::params::Params;
 use super::records::Names;
 use super::{Admin, Problem};
 use crate::books::{Account, Place};
@@ -76,6 +77,7 @@ pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
 
 /// Which outcomes: those of one change, named by the attributes of its event, or the latest.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Which {
     tenant: Option<String>,
     change: Option<String>,
@@ -94,14 +96,14 @@ pub(crate) struct Outcomes {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct OutcomeView {
-    change: String,
-    target: String,
-    outcome: &'static str,
+    pub(super) change: String,
+    pub(super) target: String,
+    pub(super) outcome: &'static str,
     /// When the change was taken from the stream.
     accepted_at: Timestamp,
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// Since the first byte at the gateway.
-    took_ms: f64,
+    pub(super) took_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity: Option<EntityId>,
 }
@@ -124,7 +126,7 @@ impl OutcomeView {
 
 pub(crate) async fn outcomes(
     State(admin): State<Admin>,
-    Query(which): Query<Which>,
+    Params(which): Params<Which>,
 ) -> Result<Json<Outcomes>, Problem> {
     let rows = match (&which.change, &which.tenant) {
         (Some(change), Some(tenant)) => of_change(&admin, change, tenant, which.time.as_deref()).await?,
@@ -165,6 +167,7 @@ fn bad(detail: &'static str) -> Problem {
 
 /// How a page of the audit is asked for: the newest first.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Page {
     #[serde(default = "newest")]
     before: i64,
@@ -200,7 +203,7 @@ struct Deed {
     after: Option<String>,
 }
 
-pub(crate) async fn audit(State(admin): State<Admin>, Query(page): Query<Page>) -> Result<Json<Audit>, Problem> {
+pub(crate) async fn audit(State(admin): State<Admin>, Params(page): Params<Page>) -> Result<Json<Audit>, Problem> {
     let limit = page.limit.clamp(1, PAGE_MOST);
     let rows = admin.read(move |reader| reader.audit(page.before, limit)).await?;
     let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);

@@ -1,12 +1,13 @@
 //! Dead letters: what a target refused for good, why, and what to do about it.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use headgate_schemas::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::params::{Number, Params};
 use super::{Admin, Caller, Problem};
 use crate::cache;
 use crate::engine::Command;
@@ -16,6 +17,7 @@ use crate::store::{EntityId, ListedLetter};
 const PAGE: u32 = 500;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Filter {
     /// Closed ones, too.
     #[serde(default)]
@@ -29,12 +31,12 @@ pub(crate) struct Letters {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Letter {
-    id: i64,
+    pub(super) id: i64,
     /// `target_rejected` (for the tenant) or `pipeline_failed` (for the operator).
     kind: &'static str,
-    state: String,
-    at: Timestamp,
-    target: String,
+    pub(super) state: String,
+    pub(super) at: Timestamp,
+    pub(super) target: String,
     entity: EntityId,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<String>,
@@ -43,9 +45,9 @@ pub(crate) struct Letter {
     /// The record's id in each CRM, by connection.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     records: Vec<(String, String)>,
-    code: String,
-    reason: String,
-    fields: Vec<String>,
+    pub(super) code: String,
+    pub(super) reason: String,
+    pub(super) fields: Vec<String>,
     next_step: &'static str,
 }
 
@@ -55,18 +57,18 @@ pub(crate) struct Done {
     state: &'static str,
 }
 
-pub(crate) async fn list(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Result<Json<Letters>, Problem> {
+pub(crate) async fn list(State(admin): State<Admin>, Params(filter): Params<Filter>) -> Result<Json<Letters>, Problem> {
     Ok(Json(Letters { deadletters: fetch(&admin, None, !filter.all).await? }))
 }
 
-pub(crate) async fn show(State(admin): State<Admin>, Path(id): Path<i64>) -> Result<Json<Letter>, Problem> {
+pub(crate) async fn show(State(admin): State<Admin>, Number(id): Number) -> Result<Json<Letter>, Problem> {
     fetch(&admin, Some(id), false).await?.pop().map(Json).ok_or_else(|| unknown(id))
 }
 
 pub(crate) async fn retry(
     State(admin): State<Admin>,
     caller: Caller,
-    Path(id): Path<i64>,
+    Number(id): Number,
 ) -> Result<Json<Done>, Problem> {
     close(&admin, id, true, caller).await
 }
@@ -74,7 +76,7 @@ pub(crate) async fn retry(
 pub(crate) async fn skip(
     State(admin): State<Admin>,
     caller: Caller,
-    Path(id): Path<i64>,
+    Number(id): Number,
 ) -> Result<Json<Done>, Problem> {
     close(&admin, id, false, caller).await
 }

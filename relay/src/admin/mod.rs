@@ -6,8 +6,12 @@ mod changes;
 mod conflicts;
 mod history;
 mod letters;
+mod open;
+mod params;
+mod record;
 mod records;
 mod setup;
+mod story;
 
 pub use changes::router as changes;
 
@@ -28,6 +32,8 @@ use serde::Serialize;
 use crate::Relay;
 use crate::store::{Reader, StoreError};
 
+pub(crate) use open::{Plan, plans};
+
 /// Opens one more reader of the stream.
 pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, StreamError> + Send + Sync>;
 
@@ -41,7 +47,7 @@ pub(crate) struct Admin {
 pub fn router(relay: Relay) -> Router {
     Router::new()
         .route("/v1/records", get(records::list))
-        .route("/v1/records/{system}/{object}/{id}", get(records::show))
+        .route("/v1/records/{system}/{object}/{id}", get(record::show))
         .route("/v1/accounting", get(history::accounting))
         .route("/v1/outcomes", get(history::outcomes))
         .route("/v1/audit", get(history::audit))

@@ -62,6 +62,9 @@ pub struct Entity {
     /// When the change was taken whose outcome was written down last, by our clock; 0 for none. The store's rows lead on
     /// from there.
     pub outcome: i64,
+    /// When the newest row of what happened to it was written, by our clock; 0 for none. The store's rows lead on from
+    /// there.
+    pub trail: i64,
     /// Match claims it holds.
     pub claims: Vec<[u8; 16]>,
     /// Weaker keys under which it can be found.
@@ -335,6 +338,7 @@ impl Entity {
             created: now,
             intents: 0,
             outcome: 0,
+            trail: 0,
             claims: Vec::new(),
             hints: Vec::new(),
             life: Life::Live,

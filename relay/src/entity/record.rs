@@ -490,6 +490,7 @@ impl Entity {
     /// Takes every value out of the document.
     pub fn empty(&mut self) {
         self.uuid = uuid::Uuid::nil();
+        self.trail = 0;
         self.members.clear();
         self.fields.clear();
         self.detached.clear();

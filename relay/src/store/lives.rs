@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{EntityId, Key, StoreError, Unit};
+use super::{EntityId, Forgotten, Key, StoreError, Unit, trail};
 
 /// Their part of the schema.
 pub(super) const SCHEMA: &str = "
@@ -48,23 +48,23 @@ pub(super) fn write(db: &Connection, unit: &Unit) -> Result<(), StoreError> {
     for (key, at) in &unit.tombstones {
         tombstone.execute(params![key.as_slice(), at])?;
     }
-    for entity in &unit.forgotten {
-        forget(db, *entity)?;
+    for forgotten in &unit.forgotten {
+        forget(db, forgotten)?;
     }
     Ok(())
 }
 
 /// Takes away what stands outside the document and could tell something of an entity.
-fn forget(db: &Connection, entity: EntityId) -> Result<(), StoreError> {
+fn forget(db: &Connection, of: &Forgotten) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM decision WHERE entity=?1",
         "DELETE FROM dead_letter WHERE entity=?1",
         "DELETE FROM hint WHERE entity=?1",
         "UPDATE question SET subject='' WHERE entity=?1",
     ] {
-        db.prepare_cached(sql)?.execute([entity])?;
+        db.prepare_cached(sql)?.execute([of.entity])?;
     }
-    Ok(())
+    trail::forget(db, of)
 }
 
 pub(super) fn hints(db: &Connection, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {

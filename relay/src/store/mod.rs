@@ -5,6 +5,7 @@ mod asked;
 mod lives;
 mod outcomes;
 mod sqlite;
+mod trail;
 
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
@@ -15,6 +16,7 @@ pub use sqlite::{ListedLetter, Reader, Sqlite};
 
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
+use crate::trail::Happened;
 
 /// Number of an entity in the store.
 pub type EntityId = i64;
@@ -195,6 +197,28 @@ pub struct OutcomeRow {
     pub took: i64,
 }
 
+/// What happened to an entity in one tick. The store keeps one for each entity and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrailRow {
+    /// The entity.
+    pub entity: EntityId,
+    /// When, by our clock in microseconds; rises from row to row of an entity.
+    pub at: i64,
+    /// The entity's row before this one, 0 for none.
+    pub previous: i64,
+    /// What, in order.
+    pub happened: Vec<Happened>,
+}
+
+/// An entity of which nothing is to be left but its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Which.
+    pub entity: EntityId,
+    /// Where what happened to it is told.
+    pub trail: i64,
+}
+
 /// Something a target refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -338,7 +362,7 @@ pub struct Unit {
     /// Hashes of records that were erased, with our time.
     pub tombstones: Vec<(Key, i64)>,
     /// Entities of which nothing is to be left but their number.
-    pub forgotten: Vec<EntityId>,
+    pub forgotten: Vec<Forgotten>,
     /// Entities of a link that are to go, with our time.
     pub goings: Vec<(String, i64)>,
     /// Links whose goings a person has looked at.
@@ -347,6 +371,10 @@ pub struct Unit {
     pub sizes: Vec<(String, i64)>,
     /// Changes taken, with our time.
     pub changes: Vec<(Key, i64)>,
+    /// Changes taken before that came again.
+    pub repeats: Vec<Key>,
+    /// What happened to entities.
+    pub trail: Vec<TrailRow>,
     /// Work to do.
     pub work: Vec<WorkRow>,
     /// Pairs with nothing more to do.
@@ -399,6 +427,8 @@ impl Unit {
             && self.released.is_empty()
             && self.sizes.is_empty()
             && self.changes.is_empty()
+            && self.repeats.is_empty()
+            && self.trail.is_empty()
             && self.work.is_empty()
             && self.done.is_empty()
             && self.outcomes.is_empty()

@@ -14,19 +14,19 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
     AuditRow, Before, Committed, Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit,
-    WorkKey, WorkRow, asked, lives, outcomes,
+    WorkKey, WorkRow, asked, lives, outcomes, trail,
 };
 use crate::books::{Place, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const SCHEMA: &str = "
 CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);
 CREATE TABLE member(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE claim(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE change(id BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE change(id BLOB PRIMARY KEY, at INTEGER NOT NULL, again INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE work(target INTEGER NOT NULL, entity INTEGER NOT NULL, due INTEGER NOT NULL, attempts INTEGER NOT NULL,
   owner INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY(target, entity)) WITHOUT ROWID;
 CREATE TABLE position(part INTEGER PRIMARY KEY, off INTEGER NOT NULL);
@@ -97,7 +97,7 @@ impl Sqlite {
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
             0 => {
-                let parts = [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA].concat();
+                let parts = [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA].concat();
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }
             VERSION => {}
@@ -136,6 +136,7 @@ impl Sqlite {
         self.write_work(unit)?;
         asked::write(&self.db, unit)?;
         lives::write(&self.db, unit)?;
+        trail::write(&self.db, &unit.trail)?;
         let committed = outcomes::write(&self.db, &unit.outcomes)?;
         self.write_sums(unit, &committed)?;
         self.write_letters(unit)?;
@@ -227,6 +228,10 @@ impl Sqlite {
         let mut change = self.db.prepare_cached("INSERT INTO change(id,at) VALUES(?1,?2)")?;
         for (key, at) in &unit.changes {
             change.execute(params![key.as_slice(), at])?;
+        }
+        let mut again = self.db.prepare_cached("UPDATE change SET again=again+1 WHERE id=?1")?;
+        for key in &unit.repeats {
+            again.execute([key.as_slice()])?;
         }
         Ok(())
     }
@@ -378,6 +383,7 @@ impl Store for Sqlite {
             .execute(params![before.changes, EXPIRE_ROWS, super::change_bound(before.changes).as_slice()])?;
         let mut more = i64::try_from(changes).unwrap_or(i64::MAX) >= EXPIRE_ROWS;
         more |= outcomes::expire(&self.db, before.outcomes)?;
+        more |= trail::expire(&self.db, before.outcomes)?;
         more |= asked::expire(&self.db, before.decisions)?;
         more |= delete(
             "DELETE FROM dead_letter WHERE id IN
@@ -489,6 +495,29 @@ impl Reader {
     /// When SQLite fails.
     pub fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         documents(&self.db, after, limit)
+    }
+
+    /// How often a change came again. `None` when it is not known (any more).
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT again FROM change WHERE id=?1")?;
+        Ok(statement.query_row([change.as_slice()], |r| r.get(0)).optional()?)
+    }
+
+    /// What waits for an entity at a target.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn work(&self, key: WorkKey) -> Result<Option<WorkRow>, StoreError> {
+        let mut statement =
+            self.db.prepare_cached("SELECT due,attempts,owner,until FROM work WHERE target=?1 AND entity=?2")?;
+        let row = statement.query_row(params![key.target, key.entity], |r| {
+            let owner = u64::try_from(r.get::<_, i64>(2)?).unwrap_or(0);
+            Ok(WorkRow { key, due: r.get(0)?, attempts: r.get(1)?, owner, until: r.get(3)? })
+        });
+        Ok(row.optional()?)
     }
 
     /// The newest outcomes of an entity; `newest` is where its chain starts ([`crate::entity::Entity::outcome`]).

@@ -8,6 +8,7 @@ mod conflicts;
 mod records;
 mod states;
 mod town;
+mod trail;
 
 use headgate_relay::books::Place;
 use headgate_relay::engine::Request;

@@ -11,10 +11,11 @@ use headgate_relay::engine::{
     ResolveError,
 };
 use headgate_relay::metrics::Metrics;
-use headgate_relay::store::{QuestionFilter, Reader, Sqlite};
+use headgate_relay::store::{QuestionFilter, Reader, Sqlite, change_key};
 use headgate_relay::target::{
     Answered, By, Disposition, Found, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, WriteItems, Written,
 };
+use headgate_relay::trail::Happened;
 use headgate_relay::vault::Vault;
 use headgate_schemas::change::{FieldChange, Merge};
 use headgate_schemas::stream::{Delivered, Topic};
@@ -52,6 +53,7 @@ pub(crate) struct Town {
     now: i64,
     offset: u64,
     events: i64,
+    last: Option<Change>,
     pub(crate) shelves: BTreeMap<&'static str, Shelf>,
     /// Calls for which no answer is given until the test does: the CRM and whether it is a write.
     pub(crate) keep_back: Option<&'static str>,
@@ -72,6 +74,7 @@ impl Town {
             now: START,
             offset: 0,
             events: 0,
+            last: None,
             shelves,
             keep_back: None,
             kept: Vec::new(),
@@ -203,6 +206,7 @@ impl Town {
     }
 
     fn publish(&mut self, change: &Change) {
+        self.last = Some(change.clone());
         let record = contract::encode(change).unwrap();
         self.offset += 1;
         let records = vec![Delivered { partition: 0, offset: self.offset, record }];
@@ -352,6 +356,31 @@ impl Town {
         let resolution = Answer { id, edition: None, choice, by: "pat".to_owned(), done };
         self.tick(Input { commands: vec![Command::Resolve(resolution)], ..Input::default() });
         told.try_recv().unwrap().map(|_| ())
+    }
+
+    /// What happened to an entity, the oldest first.
+    pub(crate) fn trail(&mut self, entity: i64) -> Vec<Happened> {
+        let newest = self.engine().entity(entity).unwrap().unwrap().trail;
+        let rows = Reader::open(&self.path()).unwrap().trail(entity, newest, 0, 10_000).unwrap();
+        rows.into_iter().rev().flat_map(|row| row.happened).collect()
+    }
+
+    /// The number of a connection.
+    pub(crate) fn number(&mut self, crm: &str) -> u32 {
+        self.engine().connections()[crm]
+    }
+
+    /// The CRM tells of the last change again.
+    pub(crate) fn tell_again(&mut self) {
+        let change = self.last.clone().unwrap();
+        self.publish(&change);
+    }
+
+    /// How often the last change came again.
+    pub(crate) fn repeats(&self) -> Option<u32> {
+        let change = self.last.as_ref().unwrap();
+        let key = change_key(&change.tenant, change.id, change.occurred_at.unwrap().millis());
+        Reader::open(&self.path()).unwrap().repeats(&key).unwrap()
     }
 
     /// Due, closed, open.

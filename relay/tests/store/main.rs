@@ -5,10 +5,11 @@
 use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
-    AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityWrite, ListedQuestion,
-    OutcomeRow, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError, Unit, WorkKey, WorkRow,
-    change_key, claim_key, digest, member_key,
+    AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityWrite, Forgotten,
+    ListedQuestion, OutcomeRow, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError, TrailRow,
+    Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
 };
+use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
 
@@ -396,7 +397,7 @@ fn a_newer_file_is_refused() {
     drop(make.open());
     let path = make.0.path().join("deep/state.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 4 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 5 })));
 }
 
 #[test]
@@ -459,7 +460,57 @@ fn a_file_of_an_older_program_is_refused() {
     drop(make.open());
     let path = make.0.path().join("deep/state.db");
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 4 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 5 })));
+}
+
+fn told(entity: i64, at: i64, previous: i64, happened: Happened) -> TrailRow {
+    TrailRow { entity, at, previous, happened: vec![happened] }
+}
+
+#[test]
+fn what_happened_is_a_chain_that_forks_where_entities_became_one() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let echo = || Happened::Decided { change: change(1), source: 1, met: Met::Echo };
+    let trail = vec![
+        told(1, 10, 0, echo()),
+        told(2, 10, 0, echo()),
+        told(2, 20, 10, Happened::Turn(Turn::Leaving)),
+        told(1, 30, 10, Happened::Joined { other: 2, trail: 20, outcome: 0 }),
+        told(3, 30, 0, echo()),
+        told(1, 40, 30, echo()),
+    ];
+    store.commit(&Unit { trail: trail.clone(), ..Unit::default() }).unwrap();
+    let of = |entity, newest, since, most| reader(&make).trail(entity, newest, since, most).unwrap();
+    let picked = |places: &[usize]| places.iter().map(|n| trail[*n].clone()).collect::<Vec<_>>();
+    assert_eq!(of(1, 40, 0, 9), picked(&[5, 3, 2, 1, 0]), "the newest first, of both");
+    assert_eq!(of(1, 40, 20, 9), picked(&[5, 3, 2]), "none older");
+    assert_eq!(of(1, 40, 0, 2), picked(&[5, 3]), "no more");
+    assert_eq!(of(3, 30, 0, 9), picked(&[4]), "and none of others");
+    assert_eq!(of(9, 0, 0, 9), [], "nothing is told of who was never heard of");
+
+    let forgotten = vec![Forgotten { entity: 1, trail: 40 }];
+    store.commit(&Unit { forgotten, ..Unit::default() }).unwrap();
+    assert_eq!(of(1, 40, 0, 9), []);
+    assert_eq!(of(2, 20, 0, 9), [], "who became part of a person who was erased is erased, too");
+    assert_eq!(of(3, 30, 0, 9), picked(&[4]));
+    while store.expire(Before { outcomes: 31, ..NEVER }).unwrap() {}
+    assert_eq!(of(3, 30, 0, 9), [], "and what is old is forgotten");
+}
+
+#[test]
+fn a_change_that_comes_again_is_counted() {
+    let make = in_file();
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let key = |n| change_key("acme", change(n), 1_000);
+    store
+        .commit(&Unit { changes: vec![(key(1), 50), (key(2), 50)], repeats: vec![key(2)], ..Unit::default() })
+        .unwrap();
+    store.commit(&Unit { repeats: vec![key(2), key(9)], ..Unit::default() }).unwrap();
+    let again = [1, 2, 9].map(|n| reader(&make).repeats(&key(n)).unwrap());
+    assert_eq!(again, [Some(0), Some(2), None]);
 }
 
 fn rows(n: std::ops::RangeInclusive<u8>, accepted: i64) -> Vec<OutcomeRow> {

@@ -155,7 +155,7 @@ fn each<'v>(conflict: &'v mut Value, list: &str) -> impl Iterator<Item = &'v mut
 }
 
 /// An answer of the API as `conflict resolve` takes it.
-fn flag(answer: &Value) -> String {
+pub(super) fn flag(answer: &Value) -> String {
     let given = answer.as_object().and_then(|answer| answer.iter().next());
     given.map_or_else(String::new, |(name, value)| match value {
         Value::Bool(_) => format!("--{name}"),

@@ -81,16 +81,39 @@ async fn records_are_listed_and_shown() {
 
     let show = shown(&stage, &["record", "show", "hubspot", "contact", &id]);
     assert!(show.starts_with("entity "), "{show}");
-    for part in ["\nmembers\nCONNECTION  ", "\nfields\nNAME  ", "  HUBSPOT-MAIN  ", "\noutcomes\nENTITY  CHANGE  ", &id]
-    {
+    let parts = [
+        "\nstate        in_sync\n",
+        "\nmembers\nCONNECTION  ",
+        "  live   read   works\n",
+        "\nfields\nNAME  ",
+        "  HUBSPOT-MAIN  ",
+        "\nhistory\nWHEN  ",
+        "  heard created ",
+        "  read by id ",
+        "  create ",
+        "  delivered ",
+        &id,
+    ];
+    for part in parts {
         assert!(show.contains(part), "{part:?} is missing in {show}");
     }
+    assert!(!show.contains('\u{1b}'), "no colours where nobody sees them: {show}");
+    let narrow =
+        ["record", "show", "hubspot", "contact", &id, "--target", "hubspot-main", "--since", "1h", "--limit", "1"];
+    let narrow = shown(&stage, &narrow);
+    let history: Vec<&str> = narrow.split_once("\nhistory\n").unwrap().1.lines().collect();
+    assert_eq!(history.len(), 3, "{narrow}");
+    assert_eq!(history[0], "(more happened before that: --limit)");
+    assert!(history[2].contains("  hubspot-main  "), "{narrow}");
     let json: Value =
         serde_json::from_str(&shown(&stage, &["record", "show", "hubspot", "contact", &id, "--json"])).unwrap();
     let row = stage.salesforce.ids("Contact").into_iter().find(|row| json["members"][1]["id"] == *row).unwrap();
     let other: Value =
         serde_json::from_str(&shown(&stage, &["record", "show", "salesforce", "contact", &row, "--json"])).unwrap();
     assert_eq!(json["entity"], other["entity"], "both members lead to one record");
+    let events = |name: &str| json["history"].as_array().unwrap().iter().filter(|e| e["event"] == name).count();
+    assert_eq!(["heard", "wrote", "outcome"].map(events), [1, 1, 1], "{json}");
+    assert_eq!(json["claims"], serde_json::json!(["email"]));
 
     let unknown = ask(stage.folder.path(), &stage.admin, &["record", "show", "hubspot", "contact", "1"]);
     assert_eq!(unknown.status.code(), Some(1));
