@@ -58,11 +58,12 @@ impl Kind {
                 Cow::Borrowed(s) => compose(s.trim()),
                 Cow::Owned(s) => Cow::Owned(compose(s.trim()).into_owned()),
             },
-            Self::Email => Cow::Owned(compose(plain.trim()).to_lowercase()),
+            // Composed last: small letters compose where capital ones do not.
+            Self::Email => Cow::Owned(compose(&plain.trim().to_lowercase()).into_owned()),
             Self::Phone => Cow::Owned(phone(&plain)),
             Self::Number => Cow::Owned(decimal(plain.trim()).unwrap_or_else(|| plain.trim().to_owned())),
             Self::Date => Cow::Owned(date(plain.trim()).unwrap_or_else(|| plain.trim().to_owned())),
-            Self::Domain => Cow::Owned(host(plain.trim()).to_lowercase()),
+            Self::Domain => Cow::Owned(host(&plain.to_lowercase()).to_owned()),
         }
     }
 
@@ -170,11 +171,14 @@ fn date(s: &str) -> Option<String> {
     Some(at.to_zoned(jiff::tz::TimeZone::UTC).date().to_string())
 }
 
-/// The host part of a web address.
+/// The host part of a web address in small letters. A host has no other host part.
 fn host(s: &str) -> &str {
     let s = s.split_once("://").map_or(s, |(_, rest)| rest);
-    let s = s.split(['/', '?', '#']).next().unwrap_or(s);
-    s.strip_prefix("www.").unwrap_or(s)
+    let mut host = s.split(['/', '?', '#']).next().unwrap_or(s).trim();
+    while let Some(rest) = host.strip_prefix("www.") {
+        host = rest.trim_start();
+    }
+    host
 }
 
 #[cfg(test)]
@@ -198,6 +202,9 @@ mod tests {
             (Kind::Date, t("2026-03-01"), t("2026-03-01T23:59:00Z")),
             (Kind::Date, t("1767225600000"), t("2026-01-01")),
             (Kind::Domain, t("https://www.Acme.com/about"), t("acme.com")),
+            (Kind::Domain, t("HTTPS:// WWW.acme.com"), t("acme.com")),
+            (Kind::Domain, t("www.www.acme.com"), t("www.acme.com")),
+            (Kind::Email, t("H\u{331}@example.com"), t("\u{1e96}@example.com")),
             (Kind::Bool, t("true"), Value::Bool(true)),
             (Kind::Bool, Value::Bool(false), Value::Null),
         ];
