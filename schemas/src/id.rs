@@ -60,9 +60,16 @@ impl FromStr for System {
 
 /// The neutral type of a record: `contact`, `company`, `deal`, `activity`, `ticket`, …; a custom object keeps the
 /// provider's name. Lower case, without `/`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ObjectType(Cow<'static, str>);
+
+impl<'de> Deserialize<'de> for ObjectType {
+    /// Whoever wrote it: keys of the stream hold no other names than [`ObjectType::new`] makes.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Cow::<'_, str>::deserialize(d).map(|name| Self::new(&name))
+    }
+}
 
 impl ObjectType {
     /// A person.
@@ -211,6 +218,12 @@ impl fmt::Display for RecordKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_that_was_read_is_named_as_keys_name_it() {
+        let read: ObjectType = serde_json::from_str(r#""My/Object""#).unwrap();
+        assert_eq!((&read, read.as_str()), (&ObjectType::new("My/Object"), "my_object"));
+    }
 
     #[test]
     fn lengths_keep_parts_apart() {
