@@ -5,6 +5,7 @@
 //! no answer may have been applied. Plain `http` addresses are accepted because the address comes from the operator's
 //! file; certificates of `https` addresses are always verified.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::target::{Disposition, TargetError};
@@ -25,7 +27,7 @@ use crate::target::{Disposition, TargetError};
 type Pool = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Longest wait an answer may ask for; a longer one is shortened to this and asked again then.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Limits of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,22 @@ impl Http {
         let mut authorization =
             HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map_err(|_| SetupError::Token)?;
         authorization.set_sensitive(true);
-        Ok(Client { http: self.clone(), base_url: base.into(), authorization, deadline })
+        Ok(Client { way: Way::Called(Arc::new(self.clone())), base_url: base.into(), authorization, deadline })
+    }
+
+    async fn read(&self, effect: Effect, response: Response<Incoming>) -> Result<Reply, TargetError> {
+        let (head, body) = response.into_parts();
+        if head.status.is_redirection() {
+            return Err(redirected());
+        }
+        let body = Limited::new(body, self.settings.answer_bytes).collect().await.map_err(|e| {
+            if e.is::<LengthLimitError>() {
+                lost("answer_too_large", "the answer is longer than the configured limit", effect.when_lost())
+            } else {
+                lost("connection_lost", "the connection closed inside the answer", effect.when_lost())
+            }
+        })?;
+        Ok(Reply::new(head.status, head.headers, body.to_bytes()))
     }
 }
 
@@ -188,6 +205,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A whole answer.
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        let date = headers.get(header::DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
+        Self { status, headers, body, date }
+    }
+
     /// The value of a header, where it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim)
@@ -212,7 +235,7 @@ impl Reply {
 /// A client of one connection: where it is, and who we are there.
 #[derive(Clone)]
 pub struct Client {
-    http: Http,
+    way: Way,
     base_url: Box<str>,
     authorization: HeaderValue,
     deadline: Duration,
@@ -224,7 +247,26 @@ impl fmt::Debug for Client {
     }
 }
 
+/// Where answers come from.
+#[derive(Clone)]
+enum Way {
+    /// The CRM.
+    Called(Arc<Http>),
+    /// A list; see [`crate::foreign`].
+    Told(Arc<Mutex<VecDeque<Reply>>>),
+}
+
 impl Client {
+    /// A client whose calls are answered from a list and go nowhere. A call beyond the end of the list is lost.
+    pub(crate) fn told(replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self {
+            way: Way::Told(Arc::new(Mutex::new(replies.into_iter().collect()))),
+            base_url: "http://crm.example".into(),
+            authorization: HeaderValue::from_static("Bearer x"),
+            deadline: Duration::from_secs(10),
+        }
+    }
+
     /// What bounds each call.
     pub const fn deadline(&self) -> Duration {
         self.deadline
@@ -238,13 +280,24 @@ impl Client {
     /// credentials are not for it ([`Disposition::Permanent`]). Any other status is an `Ok`.
     pub async fn send(&self, call: Call) -> Result<Reply, TargetError> {
         let effect = call.effect;
-        let mut request = self.request(call)?;
+        let request = self.request(call)?;
+        match &self.way {
+            Way::Called(http) => self.call(http, request, effect).await,
+            Way::Told(replies) => match replies.lock().pop_front() {
+                Some(reply) if reply.status.is_redirection() => Err(redirected()),
+                Some(reply) => Ok(reply),
+                None => Err(lost("connection_lost", "the list of answers is at its end", effect.when_lost())),
+            },
+        }
+    }
+
+    async fn call(&self, http: &Http, mut request: Request<Full<Bytes>>, effect: Effect) -> Result<Reply, TargetError> {
         let connection = capture_connection(&mut request);
         let answer = async {
             let mut waiting = connection.clone();
-            let response = self.http.pool.request(request);
+            let response = http.pool.request(request);
             tokio::pin!(response);
-            let connected = tokio::time::timeout(self.http.settings.connect, waiting.wait_for_connection_metadata());
+            let connected = tokio::time::timeout(http.settings.connect, waiting.wait_for_connection_metadata());
             let head = tokio::select! {
                 biased;
                 head = &mut response => head,
@@ -255,7 +308,7 @@ impl Client {
                     response.await
                 }
             };
-            self.read(effect, head.map_err(|e| failed(&e, effect))?).await
+            http.read(effect, head.map_err(|e| failed(&e, effect))?).await
         };
         match tokio::time::timeout(self.deadline, answer).await {
             Ok(answer) => answer,
@@ -284,26 +337,6 @@ impl Client {
         }
         Ok(request)
     }
-
-    async fn read(&self, effect: Effect, response: Response<Incoming>) -> Result<Reply, TargetError> {
-        let (head, body) = response.into_parts();
-        if head.status.is_redirection() {
-            return Err(lost(
-                "redirected",
-                "the address redirects; put the final address into base_url",
-                Disposition::Permanent,
-            ));
-        }
-        let body = Limited::new(body, self.http.settings.answer_bytes).collect().await.map_err(|e| {
-            if e.is::<LengthLimitError>() {
-                lost("answer_too_large", "the answer is longer than the configured limit", effect.when_lost())
-            } else {
-                lost("connection_lost", "the connection closed inside the answer", effect.when_lost())
-            }
-        })?;
-        let date = head.headers.get(header::DATE).and_then(|v| v.to_str().ok()).and_then(http_date);
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes(), date })
-    }
 }
 
 fn failed(error: &hyper_util::client::legacy::Error, effect: Effect) -> TargetError {
@@ -311,6 +344,10 @@ fn failed(error: &hyper_util::client::legacy::Error, effect: Effect) -> TargetEr
         return lost("connect_failed", "no connection; check base_url and the network", Disposition::Retry);
     }
     lost("connection_lost", "the connection closed before an answer", effect.when_lost())
+}
+
+fn redirected() -> TargetError {
+    lost("redirected", "the address redirects; put the final address into base_url", Disposition::Permanent)
 }
 
 fn lost(code: &str, message: &str, disposition: Disposition) -> TargetError {
@@ -345,8 +382,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let date = headers.get("date").and_then(|v| http_date(v.to_str().unwrap()));
-        Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), date }
+        Reply::new(StatusCode::from_u16(status).unwrap(), headers, Bytes::new())
     }
 
     #[test]

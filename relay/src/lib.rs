@@ -27,6 +27,7 @@ pub mod engine;
 pub mod entity;
 mod failed;
 mod finish;
+pub mod foreign;
 pub mod http;
 mod identity;
 mod line;

@@ -13,7 +13,7 @@ use headgate_schemas::{ObjectType, Resolution, System, Timestamp, Value};
 use uuid::Uuid;
 
 use crate::config::{Auth, ConnectionConfig};
-use crate::http::{Http, SetupError};
+use crate::http::{Client, Http, SetupError};
 
 pub mod hubspot;
 pub mod salesforce;
@@ -263,32 +263,43 @@ pub struct TargetError {
 }
 
 /// Longest text of a CRM that an error keeps; the rest is cut.
-const LONGEST_MESSAGE: usize = 2_000;
+pub(crate) const LONGEST_MESSAGE: usize = 2_000;
 /// Most field names an error keeps; further ones are dropped.
-const MOST_FIELDS: usize = 32;
+pub(crate) const MOST_FIELDS: usize = 32;
+/// Longest name of a field, and longest id, that is believed.
+pub(crate) const LONGEST_NAME: usize = 255;
+
+/// Whether a text of a CRM can be the id of a record: not empty, of bounded length, in visible ASCII.
+pub(crate) fn is_id(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Whether a code can be logged, whoever sent it.
+pub(crate) fn is_plain(code: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    (1..=80).contains(&code.len()) && code.bytes().all(plain)
+}
 
 impl TargetError {
     /// An error with a code that is safe to log, whatever the CRM sent, and a message of bounded length.
     pub fn new(code: &str, message: impl Into<String>, disposition: Disposition) -> Self {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-        let safe = (1..=80).contains(&code.len()) && code.bytes().all(plain);
         let mut message: String = message.into();
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-        let code = if safe { code } else { "unreadable_code" }.to_owned();
+        let code = if is_plain(code) { code } else { "unreadable_code" }.to_owned();
         Self { code, message, fields: Vec::new(), existing: None, disposition }
     }
 
-    /// The same, naming fields.
+    /// The same, naming fields. What is too long for a name is dropped.
     #[must_use]
     pub fn naming(mut self, fields: impl IntoIterator<Item = String>) -> Self {
-        self.fields.extend(fields.into_iter().take(MOST_FIELDS));
+        self.fields.extend(fields.into_iter().filter(|name| name.len() <= LONGEST_NAME).take(MOST_FIELDS));
         self
     }
 
-    /// The same, naming the record that stands in the way.
+    /// The same, naming the record that stands in the way. What cannot be an id is dropped.
     #[must_use]
     pub fn because_of(mut self, existing: Option<String>) -> Self {
-        self.existing = existing;
+        self.existing = existing.filter(|id| is_id(id));
         self
     }
 
@@ -403,6 +414,11 @@ pub fn build(config: &ConnectionConfig, http: &Http, deadline: Duration) -> Resu
     let client = http
         .client(&config.base_url, token, deadline)
         .map_err(|source| BuildError::Http { connection: config.name.clone(), source })?;
+    build_with(config, client)
+}
+
+/// The same over a client that is there already.
+pub(crate) fn build_with(config: &ConnectionConfig, client: Client) -> Result<Arc<dyn Target>, BuildError> {
     let setting = |reason| BuildError::Setting { connection: config.name.clone(), reason };
     match config.system {
         System::Hubspot => Ok(Arc::new(hubspot::Hubspot::new(config, client).map_err(setting)?)),

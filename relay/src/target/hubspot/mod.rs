@@ -18,11 +18,12 @@ use std::sync::Arc;
 
 use headgate_schemas::{ObjectType, Resolution, Timestamp, Value};
 use hyper::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, NativeName, NativeValues, Pack, Prepared, Quota,
-    ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
+    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, LONGEST_NAME, NativeName, NativeValues, Pack,
+    Prepared, Quota, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written, is_id,
 };
 use crate::config::{ConnectionConfig, SetUp};
 use crate::http::{Call, Client, Effect, Reply};
@@ -194,6 +195,7 @@ struct BatchAnswer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {
+    #[serde(deserialize_with = "record_id")]
     id: String,
     updated_at: String,
     properties: BTreeMap<String, serde_json::Value>,
@@ -201,12 +203,19 @@ struct Record {
     archived: bool,
 }
 
+/// The id of a record. An answer with one that is none cannot be understood at all.
+fn record_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let id = String::deserialize(from)?;
+    if is_id(&id) { Ok(id) } else { Err(D::Error::custom("an id of a record is none")) }
+}
+
 impl Record {
     fn found(&self, fields: &[NativeName], external_id_field: &str) -> Result<Found, TargetError> {
         let at: Timestamp = self.updated_at.parse().map_err(|_| malformed("updatedAt is not a date and time"))?;
         let values: NativeValues =
             fields.iter().filter_map(|name| Some((name.clone(), value(self.properties.get(&**name)?)))).collect();
-        let external_id = self.text(external_id_field).filter(|id| !id.is_empty()).map(str::to_owned);
+        let external_id = self.text(external_id_field).filter(|id| (1..=LONGEST_NAME).contains(&id.len()));
+        let external_id = external_id.map(str::to_owned);
         Ok(Found { id: self.id.clone(), external_id, version: Version { at, resolution: Resolution::Ms }, values })
     }
 

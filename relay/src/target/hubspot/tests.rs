@@ -167,3 +167,24 @@ fn limits_that_make_no_sense_are_left_out() {
     ];
     assert_eq!(quota(&reply(200, &wrong, "")), []);
 }
+
+#[test]
+fn an_answer_with_an_id_that_is_none_is_not_understood() {
+    let long = "7".repeat(256);
+    for id in ["", " 7", "7\\n", "é", &long] {
+        let answer = format!(r#"{{"id":"{id}","updatedAt":"2026-01-01T12:00:00Z","properties":{{}}}}"#);
+        assert!(serde_json::from_str::<Record>(&answer).is_err(), "{id:.9}");
+    }
+    assert!(serde_json::from_str::<Record>(r#"{"id":"7001","updatedAt":"","properties":{}}"#).is_ok());
+}
+
+#[test]
+fn the_record_in_the_way_and_the_fields_named_are_bounded() {
+    let long = "7".repeat(256);
+    let body = serde_json::json!({
+        "category": "CONFLICT", "message": format!("Existing ID: {long}"),
+        "context": { "existingId": [long], "propertyName": [long, "email"] },
+    });
+    let error = errors::whole_call(&reply(409, &[], &body.to_string()), Effect::Write);
+    assert_eq!((error.existing, &error.fields[..]), (None, &["email".to_owned()][..]));
+}

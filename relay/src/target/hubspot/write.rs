@@ -17,7 +17,7 @@ use super::super::{
     Answered, CreateItem, DeleteItem, Disposition, NativeName, NativeValues, TargetError, UpdateItem, Version,
     WriteCall, WriteItems, Written,
 };
-use super::{Hubspot, Input, errors, path_of, quota, value};
+use super::{Hubspot, Input, errors, path_of, quota, record_id, value};
 use crate::http::{Call, Effect, Reply};
 
 /// Deletions for privacy that run at once inside one call; the others wait.
@@ -173,6 +173,7 @@ struct BatchAnswer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {
+    #[serde(deserialize_with = "record_id")]
     id: String,
     updated_at: Option<String>,
     new: Option<bool>,

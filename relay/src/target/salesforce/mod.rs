@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::{
-    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, NativeName, Pack, Prepared, Quota, ReadCall,
-    ReadItem, Target, TargetError, WriteCall, Written,
+    Answered, By, Calling, Disposition, FieldInfo, FindCall, Found, LONGEST_NAME, NativeName, Pack, Prepared, Quota,
+    ReadCall, ReadItem, Target, TargetError, WriteCall, Written,
 };
 use crate::config::ConnectionConfig;
 use crate::http::{Call, Client, Effect, Reply};
@@ -312,7 +312,8 @@ fn found_row(row: &Row, fields: &[NativeName], external_id: &str) -> Result<Foun
         .ok_or_else(|| malformed("a row without a readable SystemModstamp", Effect::Read))?;
     let values =
         fields.iter().filter_map(|name| Some((name.clone(), Value::from(column(row, name)?.clone())))).collect();
-    let external_id = column(row, external_id).and_then(|v| v.as_str()).map(str::to_owned);
+    let external_id = column(row, external_id).and_then(|v| v.as_str()).filter(|id| id.len() <= LONGEST_NAME);
+    let external_id = external_id.map(str::to_owned);
     Ok(Found { id: id.into_owned(), external_id, version, values })
 }
 

@@ -161,3 +161,12 @@ fn a_next_page_never_leads_elsewhere() {
     assert!(!is_next("https://example.com/services/data/v62.0/query/01gxx-2000"));
     assert!(!is_next("//example.com/services/data/"));
 }
+
+#[test]
+fn an_id_that_is_none_is_not_told() {
+    for (id, told) in [("", None), ("7", None), ("0035g00000AbCdE", Some("0035g00000AbCdEAAV"))] {
+        let result: write::SaveResult =
+            serde_json::from_value(serde_json::json!({ "id": id, "success": true })).unwrap();
+        assert_eq!(result.written().unwrap().id.as_deref(), told);
+    }
+}

@@ -183,7 +183,7 @@ impl Serialize for Record<'_> {
 
 /// What became of one record.
 #[derive(Deserialize)]
-struct SaveResult {
+pub(super) struct SaveResult {
     id: Option<String>,
     success: bool,
     created: Option<bool>,
@@ -192,11 +192,11 @@ struct SaveResult {
 }
 
 impl SaveResult {
-    fn written(self) -> Result<Written, TargetError> {
+    pub(super) fn written(self) -> Result<Written, TargetError> {
         if !self.success {
             return Err(errors::record(self.errors));
         }
-        let id = self.id.map(|id| soql::id18(&id).map(std::borrow::Cow::into_owned).unwrap_or(id));
+        let id = self.id.as_deref().and_then(soql::id18).map(std::borrow::Cow::into_owned);
         Ok(Written { id, created: self.created, version: None, stored: None })
     }
 }
