@@ -16,6 +16,8 @@ mod begin;
 mod cursor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 
 pub use begin::{Begin, BeginError, InvalidBegin};

@@ -7,6 +7,8 @@
 
 mod damage;
 mod embedded;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kill;
 mod suite;
 mod support;

@@ -18,7 +18,7 @@ pub(crate) fn record(key: &str, n: usize) -> Record {
 pub(crate) fn sized(key: &str, n: usize, bytes: usize) -> Record {
     Record {
         key: key.to_owned(),
-        at: Timestamp::from_micros(1_767_268_798_700_001 + n as i64),
+        at: Timestamp::from_millis(1_767_268_798_700 + n as i64),
         headers: vec![(Cow::Borrowed("ce_id"), format!("{n:032x}")), (Cow::Borrowed("content-type"), "x".to_owned())],
         body: Bytes::from(format!("{n:0bytes$}")),
     }
@@ -31,6 +31,12 @@ pub(crate) fn number(delivered: &Delivered) -> usize {
 
 pub(crate) fn numbers(delivered: &[Delivered]) -> Vec<usize> {
     delivered.iter().map(number).collect()
+}
+
+pub(crate) fn sorted(delivered: &[Delivered]) -> Vec<usize> {
+    let mut numbers = numbers(delivered);
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Fails instead of hanging.
