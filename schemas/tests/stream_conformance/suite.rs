@@ -358,7 +358,6 @@ tests!(suite!(OnDisk as embedded:));
 macro_rules! in_turn {
     ($($test:ident)*) => {
         /// The suite for an engine that is dear to start: one test after the other, each named as it begins.
-        #[expect(clippy::print_stdout, reason = "a failure of the whole is placed by it")]
         pub(crate) async fn all<E: Engine + Sync>() {
             $(
                 println!("  {}", stringify!($test));
