@@ -9,8 +9,10 @@
 //! | [`load`] | users' changes by schedule, posted as HubSpot posts them |
 //! | [`check`] | lost, duplicated, reordered, late |
 //! | [`demo`] | load, target and checker put together |
+//! | [`broker`] | a Kafka broker of one's own |
 //! | [`latency`], [`report`] | histogram and table |
 
+pub mod broker;
 pub mod check;
 pub mod demo;
 pub mod latency;

@@ -198,6 +198,11 @@ impl Gateway {
         self.spool.as_ref().map_or(0, |spool| spool.remaining())
     }
 
+    /// Whether changes are accepted while the stream is away.
+    pub fn has_spool(&self) -> bool {
+        self.spool.is_some()
+    }
+
     /// Waits until the spool is empty, at most for `patience`, and closes it. Called when every task of the gateway has
     /// ended and before the stream is closed. Without a spool there is nothing to wait for.
     ///

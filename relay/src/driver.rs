@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ struct State {
     working: AtomicBool,
     connections: Mutex<HashMap<String, u32>>,
     books: Mutex<Report>,
-    read_to: AtomicU64,
+    positions: Mutex<Vec<Position>>,
 }
 
 /// The engine cannot take commands now.
@@ -95,9 +95,9 @@ impl Handle {
         self.state.connections.lock().clone()
     }
 
-    /// The highest offset taken from the stream, plus one; 0 before the first.
-    pub fn read_to(&self) -> u64 {
-        self.state.read_to.load(Ordering::Relaxed)
+    /// Where the relay stands in each partition it has read from, as of the last tick.
+    pub fn positions(&self) -> Vec<Position> {
+        self.state.positions.lock().clone()
     }
 
     /// The accounting as of the last tick.
@@ -304,8 +304,7 @@ impl Thread {
                 engine.recount()?;
             }
             *self.state.books.lock() = Report { accounts: engine.accounts(now), links: engine.link_names() };
-            let read_to = engine.positions().iter().map(|p| p.offset).max().unwrap_or(0);
-            self.state.read_to.store(read_to, Ordering::Relaxed);
+            *self.state.positions.lock() = engine.positions();
             if owed && !engine.is_full(now) {
                 owed = false;
                 self.credit.add_permits(1);

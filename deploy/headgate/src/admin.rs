@@ -16,7 +16,6 @@ use headgate_gateway::Gateway;
 use headgate_relay::Handle;
 use headgate_relay::config::AdminConfig;
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::embedded::Embedded;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -25,6 +24,7 @@ use tokio::net::TcpListener;
 
 use crate::admin_listener::Impatient;
 use crate::exit::Failure;
+use crate::stream::{self, Stream, whole};
 
 /// After a stop, open answers get so long to end by themselves.
 const LINGER: Duration = Duration::from_secs(1);
@@ -35,30 +35,28 @@ pub(crate) struct Signs(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    gateway: Gateway,
-    relay: Handle,
-    stream: Arc<Embedded>,
+    gateway: Option<Gateway>,
+    relay: Option<Handle>,
+    stream: Stream,
     gauges: Gauges,
 }
 
 /// Numbers that are read when somebody asks.
-#[derive(Default)]
 struct Gauges {
-    segments: Gauge,
-    bytes: Gauge,
-    queue: Gauge,
+    stream: stream::Gauges,
     lag: Gauge,
     memory: Gauge,
 }
 
 impl Signs {
-    /// Takes over the registry.
-    pub(crate) fn new(mut registry: Registry, gateway: Gateway, relay: Handle, stream: Arc<Embedded>) -> Self {
-        let gauges = Gauges::default();
-        registry.register("stream_segments", "Segment files of the log", gauges.segments.clone());
-        registry.register("stream_bytes", "Bytes of the log on disk", gauges.bytes.clone());
-        registry.register("stream_queue_bytes", "Bytes waiting for a commit", gauges.queue.clone());
-        registry.register("relay_lag_events", "Changes in the stream that the relay has not taken", gauges.lag.clone());
+    /// Takes over the registry. A half that this process does not run shows nothing.
+    pub(crate) fn new(mut registry: Registry, gateway: Option<Gateway>, relay: Option<Handle>, stream: Stream) -> Self {
+        let stream_gauges = stream::Gauges::register(&mut registry, &stream);
+        let gauges = Gauges { stream: stream_gauges, lag: Gauge::default(), memory: Gauge::default() };
+        if relay.is_some() {
+            let help = "Changes in the stream that the relay has not taken; -1 while the stream cannot be asked";
+            registry.register("relay_lag_events", help, gauges.lag.clone());
+        }
         registry.register("process_resident_memory_bytes", "Resident memory", gauges.memory.clone());
         let build = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -68,15 +66,29 @@ impl Signs {
         Self(Arc::new(Inner { registry, gateway, relay, stream, gauges }))
     }
 
-    fn measure(&self) {
-        let (gauges, stats) = (&self.0.gauges, self.0.stream.stats());
-        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        gauges.segments.set(whole(stats.segments as u64));
-        gauges.bytes.set(whole(stats.bytes));
-        gauges.queue.set(whole(stats.queued_bytes as u64));
-        let read_to = self.0.relay.read_to().max(stats.first_offset);
-        gauges.lag.set(whole(stats.end_offset.saturating_sub(read_to)));
+    async fn measure(&self) {
+        let Inner { relay, stream, gauges, .. } = &*self.0;
+        gauges.stream.measure(stream);
+        if let Some(relay) = relay {
+            let (positions, asked) = (relay.positions(), stream.clone());
+            let lag = tokio::task::spawn_blocking(move || asked.lag(&positions)).await;
+            gauges.lag.set(lag.ok().flatten().map_or(-1, whole));
+        }
         gauges.memory.set(resident_bytes().unwrap_or(0));
+    }
+
+    /// Why this process is not ready; `None` when it is.
+    fn unready(&self) -> Option<&'static str> {
+        let Inner { gateway, relay, stream, .. } = &*self.0;
+        if let Some(gateway) = gateway {
+            return match () {
+                () if gateway.is_draining() => Some("draining\n"),
+                () if gateway.ready() && (stream.is_writable() || gateway.has_spool()) => None,
+                () => Some("the stream takes no changes; see the log\n"),
+            };
+        }
+        let works = relay.as_ref().is_some_and(Handle::is_working);
+        (!works).then_some("the relay's state cannot be used; see the log\n")
     }
 }
 
@@ -155,19 +167,16 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Ready means that the gateway accepts, whatever the targets do.
+/// Ready means that the gateway accepts, whatever the targets do; for a relay by itself, that its state is open.
 async fn ready(State(signs): State<Signs>) -> impl IntoResponse {
-    if signs.0.gateway.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if signs.0.gateway.ready() && signs.0.stream.stats().writable {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the stream takes no changes; see the log\n")
+    match signs.unready() {
+        None => (StatusCode::OK, "ready\n"),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
 
 async fn metrics(State(signs): State<Signs>) -> impl IntoResponse {
-    signs.measure();
+    signs.measure().await;
     let mut text = String::new();
     match encode(&mut text, &signs.0.registry) {
         Ok(()) => {

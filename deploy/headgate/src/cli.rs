@@ -49,6 +49,18 @@ pub(crate) enum Command {
         after_long_help = "Prints one line to stdout when it is ready:\n  ready gateway=http://127.0.0.1:8080 admin=http://127.0.0.1:8081\nSIGTERM and SIGINT drain; a second one stops at once. Exits 1 if open work had to be cut."
     )]
     Serve(ServeArgs),
+    /// Run the gateway alone: webhooks in, Kafka out
+    #[command(
+        before_long_help = "Examples:\n  headgate gateway --config headgate.toml\n  HEADGATE__ADMIN__LISTEN=127.0.0.1:8082 headgate gateway",
+        after_long_help = "Needs [stream] engine = \"kafka\": the embedded stream belongs to one process. Any number may run behind a\nload balancer. Prints one line to stdout when it is ready:\n  ready gateway=http://127.0.0.1:8080 admin=http://127.0.0.1:8082\nSIGTERM and SIGINT drain; a second one stops at once."
+    )]
+    Gateway(ServeArgs),
+    /// Run the relay alone: Kafka in, CRMs out
+    #[command(
+        before_long_help = "Examples:\n  headgate relay --config headgate.toml",
+        after_long_help = "Needs [stream] engine = \"kafka\": the embedded stream belongs to one process. Prints one line to stdout when\nit is ready:\n  ready admin=http://127.0.0.1:8081\nSIGTERM and SIGINT drain; a second one stops at once."
+    )]
+    Relay(ServeArgs),
     /// Show it work: simulated CRMs, signed webhooks, counts and latency
     #[command(
         before_long_help = "Examples:\n  headgate demo\n  headgate demo --changes 20000 --rate 1000\n  headgate demo --json > result.json",
@@ -100,7 +112,7 @@ pub(crate) enum Command {
     Completion(CompletionArgs),
 }
 
-/// Arguments of `serve`.
+/// Arguments of `serve`, `gateway` and `relay`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// The configuration

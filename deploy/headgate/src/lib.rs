@@ -19,6 +19,7 @@ mod output;
 mod process;
 mod report;
 mod signals;
+mod stream;
 
 use std::io::{Write as _, stderr};
 use std::process::ExitCode;

@@ -1,76 +1,144 @@
-//! The whole program in one process: the order of starting stands here and nowhere else. The stream first, then what
+//! What runs in one process, and the order of starting: it stands here and nowhere else. The stream first, then what
 //! reads it, then the gateway that writes to it, then the admin listener that shows them; the line that says `ready`
-//! comes when all of them work.
+//! comes when all of them work. `serve` has both halves, `gateway` and `relay` one each.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_gateway::Gateway;
+use headgate_relay::Relay;
+use headgate_relay::config::RelayConfig;
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::embedded::Embedded;
-use headgate_schemas::stream::{Sink, Source};
+use headgate_schemas::stream::Source;
 use prometheus_client::registry::Registry;
 
 use crate::admin::{self, Signs};
 use crate::admin_gateway;
 use crate::config::{Config, StreamConfig};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::stream::Stream;
+
+/// Which half of the program a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Both.
+    Serve,
+    /// Webhooks in, stream out.
+    Gateway,
+    /// Stream in, CRMs out.
+    Relay,
+}
+
+impl Role {
+    /// Refuses a half by itself on a stream that no other process can reach.
+    ///
+    /// # Errors
+    /// The reason, and what to do.
+    fn allowed(self, stream: &StreamConfig) -> Result<(), Failure> {
+        let name = match self {
+            Self::Serve => return Ok(()),
+            Self::Gateway => "gateway",
+            Self::Relay => "relay",
+        };
+        match stream {
+            StreamConfig::Embedded(_) => Err(Failure::new(
+                Exit::Configuration,
+                format!(
+                    "stream.engine: `headgate {name}` by itself needs a stream that other processes reach, and the \
+                     embedded one belongs to one process; use `headgate serve`, or engine = \"kafka\" with brokers"
+                ),
+            )),
+            #[cfg(feature = "kafka")]
+            StreamConfig::Kafka(_) => Ok(()),
+        }
+    }
+}
 
 /// What runs. Stop it with the [`Shutdown`] it was started with, then [`Running::close`] it.
 pub(crate) struct Running {
-    /// Address of the gateway.
-    pub(crate) gateway: std::net::SocketAddr,
+    /// The gateway, where this process has one.
+    gateway: Option<Gateway>,
     /// Address of the admin API.
-    pub(crate) admin: std::net::SocketAddr,
-    gateway_parts: Gateway,
-    stream: Arc<Embedded>,
+    pub(crate) admin: SocketAddr,
+    stream: Stream,
 }
 
 impl Running {
-    /// The line that tells where.
-    pub(crate) fn ready_line(&self) -> String {
-        format!("ready gateway=http://{} admin=http://{}", self.gateway, self.admin)
+    /// Address of the gateway, where this process has one.
+    pub(crate) fn gateway(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Gateway::local_addr)
     }
 
-    /// Brings what the spool holds to the stream, at most for `patience`, writes what the stream still holds in memory
-    /// and closes its files. Call it when every task has ended. False when that failed, or something remains.
+    /// The line that tells where.
+    pub(crate) fn ready_line(&self) -> String {
+        match self.gateway() {
+            Some(gateway) => format!("ready gateway=http://{gateway} admin=http://{}", self.admin),
+            None => format!("ready admin=http://{}", self.admin),
+        }
+    }
+
+    /// Brings what the spool holds to the stream, writes what the stream still holds in memory and closes it, both at
+    /// most for `patience`. Call it when every task has ended. False when that failed, or something remains.
     pub(crate) async fn close(self, patience: Duration) -> bool {
-        let finished = self.gateway_parts.finish(patience).await;
+        let finished = match &self.gateway {
+            Some(gateway) => gateway.finish(patience).await,
+            None => Ok(()),
+        };
         if let Err(remaining) = finished {
             tracing::error!("{remaining}");
         }
-        // Joining the log's threads blocks.
-        tokio::task::spawn_blocking(move || self.stream.close()).await.is_ok() && finished.is_ok()
+        // Closing joins threads, which blocks.
+        let closed = tokio::task::spawn_blocking(move || self.stream.close(patience)).await;
+        matches!(closed, Ok(true)) && finished.is_ok()
     }
 }
 
-/// Starts the parts in order.
+/// Starts the parts of `role` in order.
 ///
 /// # Errors
 /// Why a part did not start. What was started before it ends with `shutdown`.
-pub(crate) async fn start(config: Config, shutdown: &Shutdown) -> Result<Running, Failure> {
+pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Result<Running, Failure> {
+    role.allowed(&config.stream)?;
     let mut registry = Registry::default();
-    let StreamConfig::Embedded(stream) = config.stream;
-    let stream = Arc::new(Embedded::open(stream).map_err(|error| Failure::failed(format!("stream: {error}")))?);
+    let stream = Stream::open(config.stream).await?;
 
-    let source: Box<dyn Source> = Box::new(stream.source());
-    let relay = headgate_relay::start(config.relay, source, &mut registry, shutdown)
-        .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))?;
+    let relay = match role {
+        Role::Serve | Role::Relay => Some(relay(config.relay, &stream, &mut registry, shutdown)?),
+        Role::Gateway => None,
+    };
+    let gateway = match role {
+        Role::Serve | Role::Gateway => {
+            let gateway = headgate_gateway::start(config.gateway, stream.sink(), &mut registry, shutdown)
+                .await
+                .map_err(|error| Failure::failed(format!("gateway: {}", with_causes(&error))))?;
+            gateway.remember(reader(&stream)?);
+            Some(gateway)
+        }
+        Role::Relay => None,
+    };
 
-    let sink: Arc<dyn Sink> = stream.clone();
-    let gateway = headgate_gateway::start(config.gateway, sink, &mut registry, shutdown)
-        .await
-        .map_err(|error| Failure::failed(format!("gateway: {}", with_causes(&error))))?;
-
-    gateway.remember(Box::new(stream.source()));
-    let (gateway_addr, reader) = (gateway.local_addr(), stream.clone());
-    let open = Arc::new(move || Ok(Box::new(reader.source()) as Box<dyn Source>));
-    let api = headgate_relay::admin::router(relay.clone())
-        .merge(headgate_relay::admin::changes(open, config.admin.readers, shutdown))
-        .merge(admin_gateway::router(gateway.clone()));
-    let signs = Signs::new(registry, gateway.clone(), relay.handle, stream.clone());
+    let opened = stream.clone();
+    let open = Arc::new(move || opened.source());
+    let mut api = headgate_relay::admin::changes(open, config.admin.readers, shutdown);
+    if let Some(relay) = &relay {
+        api = api.merge(headgate_relay::admin::router(relay.clone()));
+    }
+    if let Some(gateway) = &gateway {
+        api = api.merge(admin_gateway::router(gateway.clone()));
+    }
+    let signs = Signs::new(registry, gateway.clone(), relay.map(|relay| relay.handle), stream.clone());
     let admin = admin::serve(&config.admin, api, signs, shutdown).await?;
-    Ok(Running { gateway: gateway_addr, admin, gateway_parts: gateway, stream })
+    Ok(Running { gateway, admin, stream })
+}
+
+fn relay(config: RelayConfig, stream: &Stream, registry: &mut Registry, shutdown: &Shutdown) -> Result<Relay, Failure> {
+    headgate_relay::start(config, reader(stream)?, registry, shutdown)
+        .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))
+}
+
+fn reader(stream: &Stream) -> Result<Box<dyn Source>, Failure> {
+    stream.source().map_err(|error| Failure::failed(format!("stream: {error}")))
 }
 
 /// An error with its causes, in one line.

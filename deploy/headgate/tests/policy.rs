@@ -31,6 +31,9 @@ struct Named {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// The crates that may need a banned one all the same.
+    #[serde(default)]
+    wrappers: BTreeSet<String>,
 }
 
 /// A package that is built: name, version, licence expression, and whether it is one of ours.
@@ -63,6 +66,21 @@ fn packages() -> Vec<Package> {
     let text = String::from_utf8(output.stdout).expect("cargo prints text");
     let lines: BTreeSet<&str> = text.lines().filter(|l| !l.is_empty()).collect();
     lines.into_iter().map(package).collect()
+}
+
+/// The crates that need `name` directly.
+fn users(name: &str) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["tree", "--workspace", "--all-features", "--locked", "--offline", "--edges", "normal,build,dev"])
+        .args(["--prefix", "depth", "--depth", "1", "--format", " {p}", "--invert", name])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo prints text");
+    let direct = text.lines().filter_map(|line| line.strip_prefix("1 "));
+    direct.filter_map(|spec| spec.split(' ').next().map(str::to_owned)).collect()
 }
 
 fn package(line: &str) -> Package {
@@ -99,8 +117,12 @@ fn licences_are_allowed() {
 fn banned_crates_are_not_built_and_all_come_from_one_registry() {
     let (policy, packages) = (policy(), packages());
     for package in &packages {
-        let ban = policy.bans.deny.iter().find(|b| b.name == package.name);
-        assert!(ban.is_none(), "{} is banned: {}", package.name, ban.map_or("", |b| &b.reason));
+        if let Some(ban) = policy.bans.deny.iter().find(|b| b.name == package.name) {
+            let users = users(&package.name);
+            assert!(!users.is_empty(), "nothing needs {}, and yet it is built", package.name);
+            let bad: Vec<_> = users.difference(&ban.wrappers).collect();
+            assert!(bad.is_empty(), "{} is banned and {bad:?} need it: {}", package.name, ban.reason);
+        }
         assert!(!package.foreign, "{} does not come from the registry", package.name);
     }
 }

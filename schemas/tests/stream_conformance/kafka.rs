@@ -1,105 +1,43 @@
 //! The Kafka engine on a real broker: the suite, and what only it promises.
 //!
-//! The broker is Apache Kafka itself, started by `deploy/kafka/broker`, which people use too; it needs Java, and Maven
-//! when its jars are fetched for the first time. It takes seconds to start, so each test here starts one and does much
-//! with it.
+//! A broker takes seconds to start, so each test here starts one and does much with it. They run where a broker is asked
+//! for, see [`broker`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use headgate_schemas::stream::kafka::{Kafka, KafkaConfig, KafkaSource, OpenError};
+use headgate_schemas::stream::kafka::{Deviation, Kafka, KafkaConfig, KafkaSource, OpenError};
 use headgate_schemas::stream::{Sink, Source, StreamError, from_start};
 use tempfile::TempDir;
 
+use crate::broker::{self, Broker};
 use crate::suite::{self, Engine, PARTITIONS, RECORD_BYTES};
 use crate::support::{assign_all, number, read, record, soon, sorted};
 
-/// A broker of our own, ended with the value.
-struct Broker {
-    child: Child,
-    port: u16,
-    folder: Arc<TempDir>,
+/// A broker and its data, if one is asked for.
+fn started() -> Option<(Broker, TempDir)> {
+    let script = broker::script()?;
+    let folder = tempfile::tempdir().unwrap();
+    Some((Broker::start(&script, folder.path()).unwrap(), folder))
 }
 
-fn script() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kafka/broker")
-}
-
-/// Two neighbouring ports that nobody listens on.
-fn free_ports() -> u16 {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-}
-
-impl Broker {
-    fn start() -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), free_ports())
-    }
-
-    /// Starts over the data of an earlier one.
-    fn start_in(folder: Arc<TempDir>, port: u16) -> Self {
-        let mut child = Command::new(script())
-            .args(["run".as_ref(), folder.path().as_os_str()])
-            .env("KAFKA_PORT", port.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("deploy/kafka/broker can be started");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("ready"), "the broker did not start; deploy/kafka/broker run says why: {line:?}");
-        Self { child, port, folder }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Killed without warning, and started again over the same data.
-    fn crash(self) -> Self {
-        let (folder, port) = (Arc::clone(&self.folder), self.port);
-        drop(self);
-        Self::start_in(folder, port)
-    }
-
-    fn config(&self, topic: &str) -> KafkaConfig {
-        KafkaConfig {
-            topic: topic.to_owned(),
-            partitions: PARTITIONS,
-            replication: 1,
-            max_record_bytes: RECORD_BYTES,
-            ..KafkaConfig::new(format!("127.0.0.1:{}", self.port))
-        }
-    }
-
-    async fn topic(&self, config: KafkaConfig) -> Kafka {
-        assert!(Kafka::ensure(&config).await.unwrap(), "the topic is new");
-        open(config).await
+fn config(broker: &Broker, topic: &str) -> KafkaConfig {
+    KafkaConfig {
+        topic: topic.to_owned(),
+        partitions: PARTITIONS,
+        replication: 1,
+        min_in_sync: 1,
+        max_record_bytes: RECORD_BYTES,
+        ..KafkaConfig::new(broker.address())
     }
 }
 
 async fn open(config: KafkaConfig) -> Kafka {
     tokio::task::spawn_blocking(|| Kafka::open(config)).await.unwrap().unwrap()
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // A stopped process dies of SIGKILL, too.
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 /// The broker of the suite.
@@ -118,7 +56,7 @@ impl OnBroker {
     async fn with(change: impl FnOnce(&mut KafkaConfig)) -> Self {
         static TOPICS: AtomicU32 = AtomicU32::new(0);
         let name = format!("suite-{}", TOPICS.fetch_add(1, Ordering::Relaxed));
-        let mut config = shared(|broker| broker.config(&name));
+        let mut config = shared(|broker| config(broker, &name));
         change(&mut config);
         assert!(Kafka::ensure(&config).await.unwrap());
         Self { kafka: open(config).await }
@@ -140,12 +78,12 @@ impl Engine for OnBroker {
         })
         .await;
         engine.kafka.append(vec![record("first", 0)]).await.unwrap();
-        shared(|broker| broker.signal("STOP"));
+        shared(|broker| broker.pause().unwrap());
         engine
     }
 
     fn resume(&self) {
-        shared(|broker| broker.signal("CONT"));
+        shared(|broker| broker.go_on().unwrap());
     }
 
     fn sink(&self) -> &dyn Sink {
@@ -159,8 +97,9 @@ impl Engine for OnBroker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_broker_passes_the_suite() {
+    let Some((broker, _folder)) = started() else { return };
     let shared = SHARED.get_or_init(|| std::sync::Mutex::new(None));
-    *shared.lock().unwrap() = Some(Broker::start());
+    *shared.lock().unwrap() = Some(broker);
     suite::all::<OnBroker>().await;
     topics_are_made_checked_and_named().await;
     javas_own_consumer_reads_it().await;
@@ -168,7 +107,7 @@ async fn a_real_broker_passes_the_suite() {
 }
 
 async fn topics_are_made_checked_and_named() {
-    let config = shared(|broker| broker.config("checked"));
+    let config = shared(|broker| config(broker, "checked"));
     let missing = tokio::task::spawn_blocking({
         let config = config.clone();
         || Kafka::open(config)
@@ -179,6 +118,14 @@ async fn topics_are_made_checked_and_named() {
     let other = KafkaConfig { partitions: PARTITIONS + 1, ..config.clone() };
     let refused = tokio::task::spawn_blocking(|| Kafka::open(other)).await.unwrap();
     assert!(matches!(refused, Err(OpenError::Partitions { found: PARTITIONS, .. })));
+    let other = KafkaConfig { partitions: PARTITIONS - 1, ..config.clone() };
+    assert!(matches!(Kafka::ensure(&other).await, Err(OpenError::Partitions { found: PARTITIONS, .. })));
+    assert_eq!(Kafka::inspect(&config).await.unwrap(), []);
+    let strict = KafkaConfig { min_in_sync: 2, max_record_bytes: RECORD_BYTES + 1, ..config.clone() };
+    let deviations = Kafka::inspect(&strict).await.unwrap();
+    let told: Vec<(&str, bool)> =
+        deviations.iter().map(|Deviation { setting, grave, .. }| (*setting, *grave)).collect();
+    assert_eq!(told, [("max.message.bytes", true), ("min.insync.replicas", false)]);
     let id = open(config).await.topic().id;
     assert!(id.starts_with("kafka:") && id.ends_with("/checked"), "{id}");
 }
@@ -188,8 +135,8 @@ async fn javas_own_consumer_reads_it() {
     let engine = OnBroker::with(|config| config.topic = "changes-for-all".to_owned()).await;
     let batch = (0..20).map(|n| record(&format!("tenant/system/account/contact/{n}"), n)).collect();
     soon(engine.kafka.append(batch)).await.unwrap();
-    let port = shared(|broker| broker.port);
-    let mut reader = Command::new(script())
+    let port = shared(Broker::port);
+    let mut reader = Command::new(broker::script().unwrap())
         .args(["consume", "changes-for-all"])
         .env("KAFKA_PORT", port.to_string())
         .stdout(Stdio::piped())
@@ -212,8 +159,10 @@ async fn javas_own_consumer_reads_it() {
 /// source go on without being made anew by anybody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_dies_or_stands_still_loses_nothing_acknowledged() {
-    let mut broker = Broker::start();
-    let kafka = broker.topic(KafkaConfig { delivery: Duration::from_millis(800), ..broker.config("outage") }).await;
+    let Some((mut broker, _folder)) = started() else { return };
+    let settings = KafkaConfig { delivery: Duration::from_millis(800), ..config(&broker, "outage") };
+    assert!(Kafka::ensure(&settings).await.unwrap(), "the topic is new");
+    let kafka = open(settings).await;
     let mut source = kafka.source().unwrap();
     assign_all(&mut source);
     let mut acknowledged = BTreeSet::new();
@@ -236,12 +185,13 @@ async fn a_broker_that_dies_or_stands_still_loses_nothing_acknowledged() {
     };
     send_until_taken(&kafka, 50).await;
     for round in 0..3 {
-        broker.signal("STOP");
+        broker.pause().unwrap();
         let stuck = soon(kafka.append(vec![record("stuck", 1_000_000 + round)])).await;
         assert!(matches!(stuck, Err(StreamError::Indefinite(_))), "its fate is open: {stuck:?}");
-        broker.signal("CONT");
+        broker.go_on().unwrap();
         send_until_taken(&kafka, 50).await;
-        broker = broker.crash();
+        broker.kill().unwrap();
+        broker.up().unwrap();
         send_until_taken(&kafka, 50).await;
     }
     assert!(kafka.stats().replaced >= 3, "{:?}", kafka.stats());

@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers as well")]
 
+#[cfg(feature = "kafka")]
+#[path = "../../../bench/src/broker.rs"]
+#[expect(unreachable_pub, reason = "the file is a module of a library, too")]
+mod broker;
 mod damage;
 mod embedded;
 #[cfg(feature = "kafka")]

@@ -1,5 +1,5 @@
 //! `headgate check`: a configuration line by line, each ok, warn or fail with what to do; with `--online` also whether
-//! every CRM can be reached. What the lines say is worked out first and printed last, so that it can be tested. Sends
+//! every CRM can be reached, and a Kafka topic is made where it is missing. What the lines say is worked out first and printed last, so that it can be tested. Sends
 //! nothing to a CRM but an opened connection: no token leaves this machine for a check.
 
 use std::io::{IsTerminal as _, Write, stdout};
@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How good a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
+pub(super) enum Level {
     Ok,
     Warn,
     Fail,
@@ -40,18 +40,18 @@ impl Level {
 
 /// One line of the answer.
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
-    level: Level,
+pub(super) struct Line {
+    pub(super) level: Level,
     /// What was looked at.
-    about: String,
+    pub(super) about: String,
     /// What was found.
-    found: String,
+    pub(super) found: String,
     /// What to do, if something is to be done.
-    fix: Option<String>,
+    pub(super) fix: Option<String>,
 }
 
 impl Line {
-    fn ok(about: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn ok(about: impl Into<String>, found: impl Into<String>) -> Self {
         Self { level: Level::Ok, about: about.into(), found: found.into(), fix: None }
     }
 
@@ -83,6 +83,12 @@ pub(super) async fn run(args: &CheckArgs, env: &Env) -> Result<Exit, Failure> {
                     exit = Exit::CannotReach;
                 }
                 lines.extend(reached);
+                #[cfg(feature = "kafka")]
+                if let StreamConfig::Kafka(topic) = &config.stream {
+                    let (found, worst) = super::check_topic::look(topic).await;
+                    lines.extend(found);
+                    exit = if exit == Exit::Ok { worst } else { exit };
+                }
             }
             lines
         }
@@ -108,18 +114,10 @@ pub(super) async fn run(args: &CheckArgs, env: &Env) -> Result<Exit, Failure> {
 /// What the configuration says, in words.
 fn described(config: &Config) -> Vec<Line> {
     let public = config.gateway.public_url.as_deref().unwrap_or("the address it gets");
-    let StreamConfig::Embedded(stream) = &config.stream;
     let mut lines = vec![
         Line::ok("gateway", format!("listens on {}, called as {public}", config.gateway.listen)),
         Line::ok("admin", format!("listens on {}", config.admin.listen)),
-        Line::ok(
-            "stream",
-            format!(
-                "embedded, {} partitions, kept for {}",
-                stream.partitions,
-                config::durations::show(stream.retention_age)
-            ),
-        ),
+        Line::ok("stream", stream(&config.stream)),
     ];
     lines.extend(config.relay.connections.iter().map(|c| {
         Line::ok(
@@ -143,12 +141,30 @@ fn described(config: &Config) -> Vec<Line> {
     lines
 }
 
+/// The stream, in words.
+fn stream(stream: &StreamConfig) -> String {
+    match stream {
+        StreamConfig::Embedded(log) => {
+            let kept = config::durations::show(log.retention_age);
+            format!("embedded, {} partitions, kept for {kept}", log.partitions)
+        }
+        #[cfg(feature = "kafka")]
+        StreamConfig::Kafka(topic) => {
+            format!("Kafka at {}, topic {}, {} partitions", topic.brokers, topic.topic, topic.partitions)
+        }
+    }
+}
+
 /// Whether the places the program writes to can be made.
 fn places(config: &Config) -> Vec<Line> {
-    let StreamConfig::Embedded(stream) = &config.stream;
     let store = &config.relay.store;
-    [("stream.path", stream.path.as_path()), ("store.url", &store.path), ("store.key_file", &store.key_file)]
-        .into_iter()
+    let log = match &config.stream {
+        StreamConfig::Embedded(log) => Some(("stream.path", log.path.as_path())),
+        #[cfg(feature = "kafka")]
+        StreamConfig::Kafka(_) => None,
+    };
+    log.into_iter()
+        .chain([("store.url", store.path.as_path()), ("store.key_file", &store.key_file)])
         .filter_map(|(about, path)| {
             let problem = unwritable(path)?;
             let found = format!("{} {problem}", path.display());

@@ -20,8 +20,9 @@ use super::serve::drain;
 use crate::cli::DemoArgs;
 use crate::config::{self, Config, Env};
 use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::process::{self, Role};
 use crate::signals::Signals;
-use crate::{output, process};
 
 /// Path of the demo's endpoint; the demo is reachable from this machine only.
 const KEY: &str = "demo-endpoint-on-loopback";
@@ -54,7 +55,7 @@ pub(super) async fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     stdout().flush()?;
     if args.stay {
         let mut talk = stderr();
-        writeln!(talk, "still running: gateway http://{}, admin http://{}", running.gateway, running.admin)?;
+        writeln!(talk, "still running: {}", running.ready_line())?;
         writeln!(talk, "look around with: headgate record list --admin http://{}  (Ctrl-C ends it)", running.admin)?;
         signals.next().await;
     }
@@ -72,9 +73,12 @@ async fn show(args: &DemoArgs, folder: &Path, shutdown: &Shutdown) -> Result<(pr
     let salesforce = Salesforce::start(SalesforceOptions::default(), shutdown).await.map_err(model)?;
     let config = configuration(folder, &hubspot.base_url(), &salesforce.base_url())?;
     let started = Instant::now();
-    let running = process::start(config, shutdown).await?;
+    let running = process::start(Role::Serve, config, shutdown).await?;
     let ready_ms = started.elapsed().as_millis();
-    writeln!(stderr(), "ready in {ready_ms} ms: gateway http://{}, admin http://{}", running.gateway, running.admin)?;
+    let Some(gateway) = running.gateway() else {
+        return Err(Failure::failed("demo: the process has no gateway"));
+    };
+    writeln!(stderr(), "ready in {ready_ms} ms: gateway http://{gateway}, admin http://{}", running.admin)?;
     writeln!(
         stderr(),
         "simulated HubSpot {} → headgate → simulated Salesforce {}\n",
@@ -91,7 +95,7 @@ async fn show(args: &DemoArgs, folder: &Path, shutdown: &Shutdown) -> Result<(pr
         ..LoadOptions::default()
     };
     let endpoint = Endpoint {
-        url: format!("http://{}/in/hubspot/{KEY}", running.gateway),
+        url: format!("http://{gateway}/in/hubspot/{KEY}"),
         secret: SECRET.to_owned(),
         retry: RetryPlan::default(),
     };

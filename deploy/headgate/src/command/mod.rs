@@ -2,6 +2,8 @@
 //! environment as values and ends in an exit code or a failure that explains itself.
 
 mod check;
+#[cfg(feature = "kafka")]
+mod check_topic;
 mod completion;
 mod conflict;
 mod deadletter;
@@ -19,6 +21,7 @@ use serde_json::Value;
 use crate::cli::Command;
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
+use crate::process::Role;
 
 /// Runs one command.
 ///
@@ -26,7 +29,9 @@ use crate::exit::{Exit, Failure};
 /// Why it stopped, with the exit code to stop with.
 pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
     match command {
-        Command::Serve(args) => serve::run(&args, env).await,
+        Command::Serve(args) => serve::run(Role::Serve, &args, env).await,
+        Command::Gateway(args) => serve::run(Role::Gateway, &args, env).await,
+        Command::Relay(args) => serve::run(Role::Relay, &args, env).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Simulate(args) => simulate::run(&args, env).await,
         Command::Check(args) => check::run(&args, env).await,

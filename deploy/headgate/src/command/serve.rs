@@ -1,5 +1,5 @@
-//! `headgate serve`: the whole program in one process, from its configuration to a signal. What starts in which order
-//! stands in `process`.
+//! `headgate serve`, `gateway` and `relay`: the whole program or a half of it in one process, from its configuration to a
+//! signal. What starts in which order stands in `process`.
 
 use std::io::{Write as _, stdout};
 use std::time::Instant;
@@ -9,17 +9,18 @@ use headgate_schemas::shutdown::Shutdown;
 use crate::cli::ServeArgs;
 use crate::config::{self, Env};
 use crate::exit::{Exit, Failure};
+use crate::process::{self, Role};
+use crate::report;
 use crate::signals::Signals;
-use crate::{process, report};
 
-/// Reads the configuration, starts everything, and runs until a signal.
-pub(super) async fn run(args: &ServeArgs, env: &Env) -> Result<Exit, Failure> {
+/// Reads the configuration, starts the parts of `role`, and runs until a signal.
+pub(super) async fn run(role: Role, args: &ServeArgs, env: &Env) -> Result<Exit, Failure> {
     let mut config = config::load(&args.config, env).map_err(|error| report::refused(&error))?;
     report::warn(&config.warnings)?;
     config.warnings.clear();
     let mut signals = Signals::listen()?;
     let shutdown = Shutdown::new(config.grace);
-    let parts = match process::start(config, &shutdown).await {
+    let parts = match process::start(role, config, &shutdown).await {
         Ok(parts) => parts,
         Err(failure) => {
             // What was started before the part that failed must not outlive it.

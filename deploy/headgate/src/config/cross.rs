@@ -95,9 +95,9 @@ pub(crate) fn listeners(reader: &Reader<'_>, gateway: &GatewayDraft, admin: &Adm
 
 /// What the gateway makes must fit into the stream.
 pub(crate) fn sizes(reader: &Reader<'_>, gateway: &GatewayDraft, stream: Option<&StreamConfig>) {
-    let Some(StreamConfig::Embedded(stream)) = stream else { return };
-    if gateway.limits.record_bytes > stream.max_record_bytes {
-        let problem = format!("the stream takes records of at most {} bytes", stream.max_record_bytes);
+    let Some(most) = stream.map(StreamConfig::max_record_bytes) else { return };
+    if gateway.limits.record_bytes > most {
+        let problem = format!("the stream takes records of at most {most} bytes");
         reader.fault(&gateway.record_bytes_at, problem, "lower it, or raise stream.max_record_bytes");
     }
 }

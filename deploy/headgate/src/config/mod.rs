@@ -6,7 +6,7 @@
 //! |---|---|
 //! | text to a tree with lines | `file` |
 //! | variables laid over it | `env` |
-//! | each section by itself | `reader`, `secret`, `gateway`, `relay`, `link`, `stream` |
+//! | each section by itself | `reader`, `secret`, `gateway`, `relay`, `link`, `stream`, `kafka` |
 //! | sections against each other | `cross` |
 
 mod account;
@@ -18,6 +18,8 @@ mod env;
 pub(crate) mod fault;
 mod file;
 mod gateway;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod link;
 mod reader;
 mod relay;
@@ -135,6 +137,8 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     cross::one_way(reader, &connections, &fed);
     cross::links(reader, &index, &links);
 
+    let deadline = gateway.spool.as_ref().map_or(gateway.limits.append_deadline, |spool| spool.deadline);
+
     let connections: Option<Vec<ConnectionConfig>> = connections.into_iter().map(|draft| draft.config).collect();
     let links: Option<Vec<LinkConfig>> = links.into_iter().map(link::LinkDraft::config).collect();
     Some(Config {
@@ -148,7 +152,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
             tls: gateway.tls,
         },
         admin,
-        stream: stream?,
+        stream: stream?.answered_within(deadline),
         relay: RelayConfig { store: store?, connections: connections?, links: links?, limits },
         grace: gateway.grace,
         warnings: Vec::new(),

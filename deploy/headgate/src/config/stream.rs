@@ -1,11 +1,13 @@
 //! `[stream]`, `[store]` and `[admin]`: the parts under the gateway and the relay. The surprise: `serve` takes any pair
-//! of engines; what is refused here is refused because this version does not have it, and by its name.
+//! of engines, so no pair is refused here; a half by itself is refused where it would start.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use headgate_relay::config::{AdminConfig, StoreConfig};
 use headgate_schemas::stream::embedded::EmbeddedConfig;
+#[cfg(feature = "kafka")]
+use headgate_schemas::stream::kafka::KafkaConfig;
 
 use super::gateway::listen;
 use super::reader::{Choice, Section, set};
@@ -15,23 +17,68 @@ use super::reader::{Choice, Section, set};
 pub(crate) enum StreamConfig {
     /// A log of SQLite segments in a folder.
     Embedded(EmbeddedConfig),
+    /// A topic of a Kafka cluster.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaConfig>),
 }
+
+impl StreamConfig {
+    /// Whoever appends waits so long; an engine that would go on trying gives up then, too.
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "only Kafka's client goes on trying"))]
+    pub(crate) fn answered_within(self, deadline: Duration) -> Self {
+        match self {
+            Self::Embedded(config) => Self::Embedded(config),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(config) => Self::Kafka(Box::new(KafkaConfig { delivery: deadline, ..*config })),
+        }
+    }
+
+    /// The largest record it takes.
+    pub(crate) fn max_record_bytes(&self) -> usize {
+        match self {
+            Self::Embedded(config) => config.max_record_bytes,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(config) => config.max_record_bytes,
+        }
+    }
+}
+
+/// The engines by name.
+#[derive(Clone, Copy)]
+enum Engine {
+    Embedded,
+    #[cfg(feature = "kafka")]
+    Kafka,
+}
+
+/// The engines a file may name. A build without Kafka knows it by name only.
+const ENGINES: [(&str, Choice<Engine>); 2] = [
+    ("embedded", Choice::Built(Engine::Embedded)),
+    #[cfg(feature = "kafka")]
+    ("kafka", Choice::Built(Engine::Kafka)),
+    #[cfg(not(feature = "kafka"))]
+    ("kafka", Choice::NotYet),
+];
 
 /// Reads `[stream]`. `None` after a fault that leaves nothing to build.
 pub(crate) fn stream(mut section: Section<'_>) -> Option<StreamConfig> {
-    let engine = if section.has("engine") {
-        section.choice("engine", &[("embedded", Choice::Built(())), ("kafka", Choice::NotYet)])
-    } else {
-        Some(())
+    let engine = if section.has("engine") { section.choice("engine", &ENGINES) } else { Some(Engine::Embedded) };
+    let config = match engine {
+        Some(Engine::Embedded) => {
+            let path = section.path("path").unwrap_or_else(|| section.reader.base.join("data/stream"));
+            Some(StreamConfig::Embedded(embedded(&mut section, EmbeddedConfig::new(path))))
+        }
+        #[cfg(feature = "kafka")]
+        Some(Engine::Kafka) => {
+            // Where the embedded engine would keep its log: a file may name both and change between them.
+            section.ignore(&["path"]);
+            super::kafka::kafka(&mut section).map(|config| StreamConfig::Kafka(Box::new(config)))
+        }
+        // Which keys belong here is not known without the engine.
+        None => return None,
     };
-    if engine.is_none() {
-        // The keys of another engine are none of this one's faults.
-        section.ignore(&["brokers", "topic"]);
-    }
-    let path = section.path("path").unwrap_or_else(|| section.reader.base.join("data/stream"));
-    let config = embedded(&mut section, EmbeddedConfig::new(path));
     section.finish();
-    engine.map(|()| StreamConfig::Embedded(config))
+    config
 }
 
 fn embedded(s: &mut Section<'_>, d: EmbeddedConfig) -> EmbeddedConfig {

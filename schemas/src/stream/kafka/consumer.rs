@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::ASK;
+use super::probe::{Probe, blocking, unavailable};
 use super::settings::{Context, KafkaConfig};
 use crate::contract::Record;
 use crate::stream::{Delivered, Next, Position, Source, StreamError, Topic};
@@ -23,6 +23,7 @@ use crate::time::Timestamp;
 pub struct KafkaSource {
     consumer: StreamConsumer<Context>,
     config: Arc<KafkaConfig>,
+    probe: Arc<Probe>,
     topic: Topic,
     /// Where each assigned partition is read on.
     next: BTreeMap<u32, u64>,
@@ -37,29 +38,21 @@ impl fmt::Debug for KafkaSource {
 }
 
 impl KafkaSource {
-    pub(super) fn new(config: &Arc<KafkaConfig>, topic: &Topic) -> Result<Self, StreamError> {
-        let consumer = config
-            .consumer()
-            .create_with_context(config.context())
-            .map_err(|error: KafkaError| StreamError::Unavailable(error.to_string()))?;
-        Ok(Self { consumer, config: Arc::clone(config), topic: topic.clone(), next: BTreeMap::new() })
+    pub(super) fn new(config: &Arc<KafkaConfig>, probe: &Arc<Probe>, topic: &Topic) -> Result<Self, StreamError> {
+        let consumer = config.consumer().create_with_context(config.context()).map_err(unavailable)?;
+        let (config, probe) = (Arc::clone(config), Arc::clone(probe));
+        Ok(Self { consumer, config, probe, topic: topic.clone(), next: BTreeMap::new() })
     }
 
-    fn bounds_of(&self, partition: u32) -> Result<(Position, Position), StreamError> {
-        let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        let (low, high) = self.consumer.fetch_watermarks(&self.config.topic, number, ASK).map_err(unavailable)?;
-        let at = |offset| Position { partition, offset: u64::try_from(offset).unwrap_or(0) };
-        Ok((at(low), at(high)))
-    }
-
-    fn check(&self, position: Position) -> Result<(), StreamError> {
-        let Position { partition, offset } = position;
-        let (start, end) = match partition < self.topic.partitions {
-            true => self.bounds_of(partition)?,
-            false => (Position { partition, offset: 0 }, Position { partition, offset: 0 }),
-        };
-        if partition >= self.topic.partitions || offset < start.offset || offset > end.offset {
-            return Err(StreamError::OutOfRange { partition, offset, start: start.offset, end: end.offset });
+    /// Fails when the log does not hold one of the positions.
+    fn check(&self, positions: &[Position]) -> Result<(), StreamError> {
+        let bounds = self.bounds()?;
+        for Position { partition, offset } in positions.iter().copied() {
+            let found = bounds.get(usize::try_from(partition).unwrap_or(usize::MAX));
+            let (start, end) = found.map_or((0, 0), |(start, end)| (start.offset, end.offset));
+            if found.is_none() || offset < start || offset > end {
+                return Err(StreamError::OutOfRange { partition, offset, start, end });
+            }
         }
         Ok(())
     }
@@ -68,9 +61,9 @@ impl KafkaSource {
     fn fault(&self, error: &KafkaError) -> Option<StreamError> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                let lost = self.next.iter().map(|(p, o)| Position { partition: *p, offset: *o });
-                let found = lost.into_iter().find_map(|position| self.check(position).err());
-                Some(found.unwrap_or_else(|| StreamError::Unavailable(error.to_string())))
+                let next: Vec<_> = self.next.iter().map(|(p, o)| Position { partition: *p, offset: *o }).collect();
+                let lost = self.check(&next).err();
+                Some(lost.unwrap_or_else(|| StreamError::Unavailable(error.to_string())))
             }
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
@@ -100,9 +93,7 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
-        for position in positions {
-            self.check(*position)?;
-        }
+        self.check(positions)?;
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
             let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
@@ -136,7 +127,11 @@ impl Source for KafkaSource {
     }
 
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
-        (0..self.topic.partitions).map(|p| self.bounds_of(p)).collect()
+        blocking(|| self.probe.bounds())
+    }
+
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
+        blocking(|| self.probe.since(at))
     }
 }
 
@@ -156,10 +151,6 @@ impl KafkaSource {
             Err(error) => self.fault(&error).map_or(Ok(()), Err),
         }
     }
-}
-
-fn unavailable(error: KafkaError) -> StreamError {
-    StreamError::Unavailable(error.to_string())
 }
 
 fn delivered(message: &BorrowedMessage<'_>) -> Delivered {

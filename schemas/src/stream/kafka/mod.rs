@@ -5,39 +5,40 @@
 //! | `settings` | what is configured, and what librdkafka is told because of it |
 //! | `producer` | [`Sink`]: bounded, idempotent, replaced after an error that leaves an outcome open |
 //! | `consumer` | [`KafkaSource`]: reads where the store says, never where the broker would guess |
+//! | `topic` | makes the topic and compares its settings, for `headgate check --online` |
+//! | `probe` | questions about the topic that need no reader: partitions, offsets, times |
 //!
 //! An append is acknowledged when all in-sync replicas have it. The surprising things: a batch is taken whole by the
 //! queue but enters the log record by record, so an error leaves it *indefinite*; and positions are kept by whoever
 //! reads, so the group offsets on the broker are never consulted.
 
 mod consumer;
+mod probe;
 mod producer;
 mod settings;
+mod topic;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 pub use self::consumer::KafkaSource;
+use self::probe::Probe;
 pub use self::producer::KafkaStats;
 use self::producer::Producers;
-use self::settings::Context;
 pub use self::settings::{Bearer, KafkaConfig, Sasl, Security, Token};
-use super::{Append, Sink, StreamError, Topic};
+pub use self::topic::Deviation;
+use super::{Append, Position, Sink, StreamError, Topic};
 use crate::contract::Record;
-
-/// How long a question to the cluster may take: metadata, watermarks, making a topic.
-const ASK: Duration = Duration::from_secs(10);
 
 /// A topic of a Kafka cluster. Cheap to clone through its `Arc`s; dropping the last sink gives up what is still queued,
 /// so [`Kafka::close`] it first.
 pub struct Kafka {
     config: Arc<KafkaConfig>,
     topic: Topic,
+    probe: Arc<Probe>,
     producers: Producers,
 }
 
@@ -82,6 +83,14 @@ pub enum OpenError {
         /// What was asked for.
         wanted: u32,
     },
+    /// The cluster does not show the topic's settings.
+    #[error("the settings of topic {topic} cannot be looked at: {reason}")]
+    Hidden {
+        /// Its name.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
     /// The cluster would not make the topic.
     #[error("topic {topic} cannot be made: {reason}")]
     NotMade {
@@ -92,60 +101,32 @@ pub enum OpenError {
     },
 }
 
+impl KafkaConfig {
+    /// Fails unless a topic with `found` partitions is the one that is configured.
+    fn fits(&self, found: u32) -> Result<(), OpenError> {
+        let (topic, wanted) = (self.topic.clone(), self.partitions);
+        match found {
+            0 => Err(OpenError::Missing { topic }),
+            found if found != wanted => Err(OpenError::Partitions { topic, found, wanted }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Kafka {
     /// Opens a topic that exists. Blocks for some seconds at most; call it off the async threads.
     ///
     /// # Errors
     /// [`OpenError`], which says what to do.
     pub fn open(config: KafkaConfig) -> Result<Self, OpenError> {
-        let probe: BaseConsumer<Context> =
-            config.client().create_with_context(config.context()).map_err(OpenError::Settings)?;
-        let unreachable = |source| OpenError::Unreachable { brokers: config.brokers.clone(), source };
-        let metadata = probe.fetch_metadata(Some(&config.topic), ASK).map_err(unreachable)?;
-        let found = metadata.topics().iter().find(|t| t.name() == config.topic);
-        let found = found.filter(|t| t.error().is_none()).map_or(0, |t| t.partitions().len());
-        let found = u32::try_from(found).unwrap_or(u32::MAX);
-        match found {
-            0 => return Err(OpenError::Missing { topic: config.topic }),
-            n if n != config.partitions => {
-                return Err(OpenError::Partitions { topic: config.topic, found, wanted: config.partitions });
-            }
-            _ => {}
-        }
-        let cluster = probe.client().fetch_cluster_id(ASK).unwrap_or_default();
-        let topic = Topic { id: format!("kafka:{cluster}/{}", config.topic), partitions: found };
         let config = Arc::new(config);
+        let probe = Probe::new(&config).map_err(OpenError::Settings)?;
+        let unreachable = |source| OpenError::Unreachable { brokers: config.brokers.clone(), source };
+        config.fits(probe.partitions().map_err(unreachable)?)?;
+        let id = format!("kafka:{}/{}", probe.cluster(), config.topic);
+        let topic = Topic { id, partitions: config.partitions };
         let producers = Producers::start(Arc::clone(&config)).map_err(OpenError::Settings)?;
-        Ok(Self { config, topic, producers })
-    }
-
-    /// Makes the topic where it is missing, with its partitions, replicas and retention. True when it was made.
-    ///
-    /// # Errors
-    /// [`OpenError`]; an existing topic with another number of partitions is one.
-    pub async fn ensure(config: &KafkaConfig) -> Result<bool, OpenError> {
-        let admin: AdminClient<Context> =
-            config.client().create_with_context(config.context()).map_err(OpenError::Settings)?;
-        let retention = config.retention.as_millis().to_string();
-        let wanted = NewTopic::new(
-            &config.topic,
-            i32::try_from(config.partitions).unwrap_or(i32::MAX),
-            TopicReplication::Fixed(config.replication),
-        )
-        .set("retention.ms", &retention)
-        .set("cleanup.policy", "delete");
-        let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-        let not_made = |reason: String| OpenError::NotMade { topic: config.topic.clone(), reason };
-        let results = admin
-            .create_topics([&wanted], &options)
-            .await
-            .map_err(|source| OpenError::Unreachable { brokers: config.brokers.clone(), source })?;
-        match results.into_iter().next() {
-            Some(Ok(_)) => Ok(true),
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) => Err(not_made(code.to_string())),
-            None => Err(not_made("the cluster gave no answer".to_owned())),
-        }
+        Ok(Self { config, topic, probe: Arc::new(probe), producers })
     }
 
     /// A reader. Must be called inside a Tokio runtime.
@@ -153,7 +134,20 @@ impl Kafka {
     /// # Errors
     /// When librdkafka does not take the settings.
     pub fn source(&self) -> Result<KafkaSource, StreamError> {
-        KafkaSource::new(&self.config, &self.topic)
+        KafkaSource::new(&self.config, &self.probe, &self.topic)
+    }
+
+    /// Records behind `positions`; a partition without a position counts from its start. Blocks for some seconds at
+    /// most.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn lag(&self, positions: &[Position]) -> Result<u64, StreamError> {
+        let behind = self.probe.bounds()?.into_iter().map(|(start, end)| {
+            let at = positions.iter().find(|p| p.partition == start.partition).map_or(0, |p| p.offset);
+            end.offset.saturating_sub(at.max(start.offset))
+        });
+        Ok(behind.sum())
     }
 
     /// What the producer is doing, for metrics.

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// What the producer is doing, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KafkaStats {
+    /// The last append was acknowledged, or a broker has come back since one was not.
+    pub writable: bool,
     /// Records on their way.
     pub queued_records: usize,
     /// Bytes on their way.
@@ -61,6 +63,7 @@ struct Shared {
     room: Arc<Room>,
     keeper: SyncSender<Errand>,
     replaced: AtomicUsize,
+    writable: AtomicBool,
     seen: Mutex<KafkaStats>,
 }
 
@@ -105,6 +108,7 @@ impl Producers {
             room: Arc::default(),
             keeper: errands,
             replaced: AtomicUsize::new(0),
+            writable: AtomicBool::new(true),
             seen: Mutex::default(),
         });
         // Made at start: the first record of a fresh producer waits half a second for its producer id.
@@ -132,6 +136,7 @@ impl Producers {
             queued_records: self.shared.room.records.load(Ordering::Relaxed),
             queued_bytes: self.shared.room.bytes.load(Ordering::Relaxed),
             replaced: self.shared.replaced.load(Ordering::Relaxed),
+            writable: self.shared.writable.load(Ordering::Relaxed),
             ..*self.shared.seen.lock()
         }
     }
@@ -255,6 +260,9 @@ impl ClientContext for Watch {
         let brokers = statistics.brokers.values();
         let up = brokers.clone().filter(|b| b.state == "UP").count();
         let slowest = brokers.filter_map(|b| b.rtt.as_ref()).map(|rtt| rtt.avg).max().unwrap_or(0);
+        if up > 0 {
+            shared.writable.store(true, Ordering::Relaxed);
+        }
         let mut seen = shared.seen.lock();
         seen.brokers_up = up;
         seen.round_trip_s = Duration::from_micros(u64::try_from(slowest).unwrap_or(0)).as_secs_f64();
@@ -262,8 +270,10 @@ impl ClientContext for Watch {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "Kafka");
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fatal)) {
-            self.replace();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.replace(),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.mark(false),
+            _ => {}
         }
     }
 
@@ -273,6 +283,13 @@ impl ClientContext for Watch {
 }
 
 impl Watch {
+    /// Notes whether appends are acknowledged.
+    fn mark(&self, writable: bool) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.writable.store(writable, Ordering::Relaxed);
+        }
+    }
+
     fn replace(&self) {
         if let Some(shared) = self.shared.upgrade()
             && shared.keeper.try_send(Errand::Replace(self.generation)).is_err()
@@ -287,12 +304,16 @@ impl ProducerContext for Watch {
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<Batch>) {
         match result {
-            Ok(_) => batch.ended(1, None),
+            Ok(_) => {
+                self.mark(true);
+                batch.ended(1, None);
+            }
             Err((error, _)) => {
                 // Only a record that the broker finds too large has certainly not been taken, and harms no other.
                 let alone = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge);
                 batch.ended(1, Some(StreamError::Indefinite(error.to_string())));
                 if !alone {
+                    self.mark(false);
                     self.replace();
                 }
             }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -25,6 +26,8 @@ pub struct KafkaConfig {
     pub partitions: u32,
     /// Replicas of each partition when the topic is made.
     pub replication: i32,
+    /// Replicas that must have a record before it is acknowledged (`min.insync.replicas`), when the topic is made.
+    pub min_in_sync: i32,
     /// How long the topic keeps records when it is made.
     pub retention: Duration,
     /// Name of this client in the broker's logs and metrics.
@@ -110,6 +113,7 @@ impl KafkaConfig {
             topic: contract::CHANGES_TOPIC.to_owned(),
             partitions: contract::DEFAULT_PARTITIONS,
             replication: 3,
+            min_in_sync: 2,
             retention: Duration::from_hours(7 * 24),
             client_id: "headgate".to_owned(),
             delivery: Duration::from_secs(2),
@@ -174,6 +178,8 @@ impl KafkaConfig {
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     bearer: Option<Arc<dyn Bearer>>,
+    /// A token was given to librdkafka.
+    token: Arc<AtomicBool>,
 }
 
 impl KafkaConfig {
@@ -182,14 +188,19 @@ impl KafkaConfig {
             Some(Sasl::OauthBearer(bearer)) => Some(Arc::clone(bearer)),
             Some(Sasl::Plain { .. } | Sasl::Scram { .. }) | None => None,
         };
-        Context { bearer }
+        Context { bearer, token: Arc::default() }
     }
 }
 
 impl Context {
+    pub(super) fn has_token(&self) -> bool {
+        self.token.load(Ordering::Relaxed)
+    }
+
     pub(super) fn oauth_token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let bearer = self.bearer.as_ref().ok_or("no source of tokens is configured")?;
         let token = bearer.token()?;
+        self.token.store(true, Ordering::Relaxed);
         Ok(OAuthToken {
             token: token.value.expose_secret().to_owned(),
             principal_name: token.principal,
