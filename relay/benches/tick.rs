@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
+    StorePlace,
 };
 use headgate_relay::engine::{Call, Engine, Input, Parts, Reply, ReplyResult, Request};
 use headgate_relay::metrics::Metrics;
-use headgate_relay::store::Sqlite;
 use headgate_relay::target::{
     Answered, Calling, FieldInfo, FindCall, Found, NativeName, NativeValues, Pack, Prepared, ReadCall, ReadItem,
     Target, TargetError, Version, WriteCall, WriteItems, Written,
@@ -109,7 +109,7 @@ impl Run {
         let parts = Parts {
             config: &config,
             targets: &targets,
-            store: Box::new(Sqlite::open(&config.store.path).unwrap()),
+            store: config.store.place.open().unwrap(),
             topic: &Topic { id: "topic".to_owned(), partitions: 1 },
             vault: Arc::new(Vault::open_or_create(&key_file).unwrap()),
             metrics: Metrics::unregistered(),
@@ -224,7 +224,7 @@ fn config(path: std::path::PathBuf, key_file: std::path::PathBuf) -> RelayConfig
         set_up: SetUp::Auto,
     };
     RelayConfig {
-        store: StoreConfig { path, key_file },
+        store: StoreConfig { place: StorePlace::Sqlite(path), key_file },
         connections: vec![
             connection("hs", System::Hubspot, "relay_id"),
             connection("sf", System::Salesforce, "Relay_Id__c"),

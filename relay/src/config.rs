@@ -8,6 +8,7 @@ use headgate_schemas::{ObjectType, System};
 use secrecy::SecretString;
 
 pub use crate::entity::record::DeletePolicy;
+pub use crate::store::StorePlace;
 
 /// Everything the relay is told.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ pub struct RelayConfig {
 /// Where the state is kept.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The SQLite file.
-    pub path: PathBuf,
+    /// A SQLite file or a PostgreSQL database.
+    pub place: StorePlace,
     /// The key that seals secrets and rejected messages; made on first start with mode 0600.
     pub key_file: PathBuf,
 }

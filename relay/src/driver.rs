@@ -24,7 +24,7 @@ use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyRes
 use crate::metrics::Metrics;
 use crate::setup::{self, Place, Setups};
 use crate::step;
-use crate::store::{Sqlite, StoreError};
+use crate::store::StoreError;
 use crate::target::Target;
 use crate::vault::Vault;
 
@@ -122,7 +122,7 @@ pub(crate) struct Driver {
 /// When the state cannot be opened, or the stream no longer holds the positions it stands at.
 pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handle, StartError> {
     let topic = source.topic();
-    let engine = driver.open(&topic)?;
+    let engine = open_apart(&driver, &topic)?;
     let bounds = source.bounds()?;
     let starts: Vec<Position> = bounds.iter().map(|(start, _)| *start).collect();
     source.assign(&assignment(&starts, &engine.positions()))?;
@@ -167,6 +167,12 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     Ok(handle)
 }
 
+/// Opens the state on a thread of its own: a store may wait for its server, which no thread of the runtime may.
+fn open_apart(driver: &Driver, topic: &headgate_schemas::stream::Topic) -> Result<Engine, StartError> {
+    let opened = std::thread::scope(|scope| scope.spawn(|| driver.open(topic)).join());
+    Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+}
+
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -197,13 +203,13 @@ fn assignment(starts: &[Position], known: &[Position]) -> Vec<Position> {
 
 impl Driver {
     fn open(&self, topic: &headgate_schemas::stream::Topic) -> Result<Engine, StoreError> {
-        let store = Sqlite::open(&self.config.store.path)?;
+        let store = self.config.store.place.open()?;
         let now = time::now();
         let seed = u64::try_from(now.micros()).unwrap_or(0) ^ u64::from(std::process::id()).rotate_left(40);
         let parts = Parts {
             config: &self.config,
             targets: &self.targets,
-            store: Box::new(store),
+            store,
             topic,
             vault: Arc::clone(&self.vault),
             metrics: self.metrics.clone(),

@@ -87,7 +87,7 @@ pub fn start(
         }
     }
     let metrics = metrics::Metrics::register(registry);
-    let path = config.store.path.clone();
+    let readers = Arc::new(store::Readers::new(config.store.place.clone()));
     let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
     let setups = setup::Setups::default();
     let plans = admin::plans(&config.links, |name| targets.get(name).map(|target| target.conditional()));
@@ -101,7 +101,7 @@ pub fn start(
         shutdown: shutdown.clone(),
     };
     let handle = driver::start(driver, source)?;
-    Ok(Relay { handle, vault, path, systems, setups, plans, circuit })
+    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit })
 }
 
 /// A running relay.
@@ -110,7 +110,7 @@ pub struct Relay {
     /// Commands and state.
     pub handle: Handle,
     vault: Arc<vault::Vault>,
-    path: std::path::PathBuf,
+    readers: Arc<store::Readers>,
     systems: HashMap<String, headgate_schemas::System>,
     setups: setup::Setups,
     plans: Arc<[admin::Plan]>,

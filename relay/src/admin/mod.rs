@@ -69,8 +69,9 @@ impl Admin {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let path = self.relay.path.clone();
-        let joined = tokio::task::spawn_blocking(move || Reader::open(&path).and_then(|reader| read(&reader))).await;
+        let readers = Arc::clone(&self.relay.readers);
+        let _room = self.relay.readers.room().await;
+        let joined = tokio::task::spawn_blocking(move || readers.read(read)).await;
         match joined {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

@@ -4,7 +4,7 @@
 use headgate_schemas::ChangeId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{DecisionRow, EntityId, QuestionEnd, QuestionRow, Reader, StoreError, Unit};
+use super::{DecisionRow, EntityId, QuestionEnd, QuestionRow, StoreError, Unit, sqlite::Reader};
 
 /// Their part of the schema.
 pub(super) const SCHEMA: &str = "
@@ -138,7 +138,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn questions(
+    pub(super) fn questions(
         &self,
         filter: &QuestionFilter,
         after: i64,
@@ -158,7 +158,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn question(&self, id: i64) -> Result<Option<ListedQuestion>, StoreError> {
+    pub(super) fn question(&self, id: i64) -> Result<Option<ListedQuestion>, StoreError> {
         let mut statement = self.db.prepare_cached(&format!("SELECT {QUESTION} FROM question WHERE id=?1"))?;
         Ok(statement.query_row([id], listed).optional()?)
     }
@@ -167,7 +167,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn decisions(
+    pub(super) fn decisions(
         &self,
         entity: Option<EntityId>,
         before: i64,

@@ -4,6 +4,8 @@
 mod asked;
 mod lives;
 mod outcomes;
+pub mod postgres;
+mod reader;
 mod sqlite;
 mod trail;
 
@@ -12,7 +14,9 @@ use headgate_schemas::stream::Position;
 use sha2::{Digest, Sha256};
 
 pub use asked::{ListedDecision, ListedQuestion, QuestionFilter};
-pub use sqlite::{ListedLetter, Reader, Sqlite};
+pub use postgres::{Postgres, PostgresError};
+pub use reader::{Reader, Readers, StorePlace};
+pub use sqlite::{ListedLetter, Sqlite};
 
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
@@ -27,6 +31,9 @@ pub enum StoreError {
     /// The database said no.
     #[error("the state database failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// PostgreSQL said no, or nothing.
+    #[error(transparent)]
+    Postgres(PostgresError),
     /// A document does not decode.
     #[error("entity {entity} cannot be decoded: {source}")]
     Document {
@@ -41,6 +48,9 @@ pub enum StoreError {
         /// Which.
         entity: EntityId,
     },
+    /// A claim or a change that was read as nobody's is somebody's by now.
+    #[error("another relay was first to take a key")]
+    Taken,
     /// The database was made by an older program.
     #[error("the state database has schema version {found}, this program needs {known}; start over with a new file")]
     Older {
@@ -121,6 +131,10 @@ fn change_bound(us: i64) -> Key {
     let time = u64::try_from(us / 1_000).unwrap_or(0).to_be_bytes();
     key[..6].copy_from_slice(&time[2..]);
     key
+}
+
+fn split_fields(text: &str) -> Vec<String> {
+    text.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
 /// A hash of anything, to tell later whether it was the same.

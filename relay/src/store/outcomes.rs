@@ -92,7 +92,7 @@ fn exists(db: &Connection, day: i64) -> Result<bool, StoreError> {
 }
 
 impl Committed {
-    fn count(&mut self, place: Place, outcome: Outcome) {
+    pub(super) fn count(&mut self, place: Place, outcome: Outcome) {
         match self.ended.iter_mut().find(|(p, o, _)| (*p, *o) == (place, outcome)) {
             Some((_, _, n)) => *n += 1,
             None => self.ended.push((place, outcome, 1)),

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
     AuditRow, Before, Committed, Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit,
-    WorkKey, WorkRow, asked, lives, outcomes, trail,
+    WorkKey, WorkRow, asked, lives, outcomes, split_fields, trail,
 };
 use crate::books::{Place, Sum};
 use crate::step;
@@ -405,10 +405,6 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn split_fields(text: &str) -> Vec<String> {
-    text.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect()
-}
-
 fn counters(db: &Connection) -> Result<Vec<(Counter, i64)>, StoreError> {
     let rows: Vec<(u8, i64)> = db
         .prepare("SELECT name,n FROM counter")?
@@ -434,7 +430,7 @@ fn documents(db: &Connection, after: EntityId, limit: u32) -> Result<Vec<(Entity
 
 /// Reads the state beside the engine, for the admin API: a connection of its own that cannot write.
 #[derive(Debug)]
-pub struct Reader {
+pub(super) struct Reader {
     pub(super) db: Connection,
 }
 
@@ -464,7 +460,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(std::time::Duration::from_secs(2))?;
@@ -475,7 +471,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn member(&self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+    pub(super) fn member(&self, key: &Key) -> Result<Option<EntityId>, StoreError> {
         let mut statement = self.db.prepare_cached("SELECT entity FROM member WHERE key=?1")?;
         Ok(statement.query_row([key.as_slice()], |r| r.get(0)).optional()?)
     }
@@ -484,7 +480,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn document(&self, id: EntityId) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn document(&self, id: EntityId) -> Result<Option<Vec<u8>>, StoreError> {
         let mut statement = self.db.prepare_cached("SELECT doc FROM entity WHERE id=?1")?;
         Ok(statement.query_row([id], |r| r.get(0)).optional()?)
     }
@@ -493,7 +489,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+    pub(super) fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         documents(&self.db, after, limit)
     }
 
@@ -501,7 +497,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
+    pub(super) fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
         let mut statement = self.db.prepare_cached("SELECT again FROM change WHERE id=?1")?;
         Ok(statement.query_row([change.as_slice()], |r| r.get(0)).optional()?)
     }
@@ -510,7 +506,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn work(&self, key: WorkKey) -> Result<Option<WorkRow>, StoreError> {
+    pub(super) fn work(&self, key: WorkKey) -> Result<Option<WorkRow>, StoreError> {
         let mut statement =
             self.db.prepare_cached("SELECT due,attempts,owner,until FROM work WHERE target=?1 AND entity=?2")?;
         let row = statement.query_row(params![key.target, key.entity], |r| {
@@ -524,7 +520,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn outcomes(&self, entity: EntityId, newest: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
+    pub(super) fn outcomes(&self, entity: EntityId, newest: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
         outcomes::of_entity(&self.db, entity, newest, limit)
     }
 
@@ -533,7 +529,11 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn outcomes_of_change(&self, key: &Key, change: ChangeId) -> Result<Option<Vec<OutcomeRow>>, StoreError> {
+    pub(super) fn outcomes_of_change(
+        &self,
+        key: &Key,
+        change: ChangeId,
+    ) -> Result<Option<Vec<OutcomeRow>>, StoreError> {
         outcomes::of_change(&self.db, key, change)
     }
 
@@ -541,7 +541,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn recent_outcomes(&self, before: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
+    pub(super) fn recent_outcomes(&self, before: i64, limit: usize) -> Result<Vec<OutcomeRow>, StoreError> {
         outcomes::recent(&self.db, before, limit)
     }
 
@@ -549,7 +549,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn audit(&self, before: i64, limit: u32) -> Result<Vec<(i64, AuditRow)>, StoreError> {
+    pub(super) fn audit(&self, before: i64, limit: u32) -> Result<Vec<(i64, AuditRow)>, StoreError> {
         let mut statement = self.db.prepare_cached(
             "SELECT id,at,who,what,subject,before,after FROM audit WHERE id<?1 ORDER BY id DESC LIMIT ?2",
         )?;
@@ -564,7 +564,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn letters(&self, only: Option<i64>, open: bool, limit: u32) -> Result<Vec<ListedLetter>, StoreError> {
+    pub(super) fn letters(&self, only: Option<i64>, open: bool, limit: u32) -> Result<Vec<ListedLetter>, StoreError> {
         let mut statement = self.db.prepare_cached(
             "SELECT id,entity,target,at,code,message,fields,state FROM dead_letter
              WHERE (?1 IS NULL OR id=?1) AND (?2=0 OR state='open') ORDER BY id DESC LIMIT ?3",
@@ -588,7 +588,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn letters_of(&self, entity: EntityId, limit: u32) -> Result<Vec<i64>, StoreError> {
+    pub(super) fn letters_of(&self, entity: EntityId, limit: u32) -> Result<Vec<i64>, StoreError> {
         let mut statement =
             self.db.prepare_cached("SELECT id FROM dead_letter WHERE entity=?1 ORDER BY id DESC LIMIT ?2")?;
         Ok(statement.query_map(params![entity, limit], |r| r.get(0))?.collect::<Result<_, _>>()?)
@@ -598,7 +598,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn counters(&self) -> Result<Vec<(Counter, i64)>, StoreError> {
+    pub(super) fn counters(&self) -> Result<Vec<(Counter, i64)>, StoreError> {
         counters(&self.db)
     }
 }

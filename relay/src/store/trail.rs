@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{EntityId, Forgotten, Reader, StoreError, TrailRow};
+use super::{EntityId, Forgotten, StoreError, TrailRow, sqlite::Reader};
 use crate::trail::Happened;
 
 /// Its part of the schema.
@@ -81,7 +81,7 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails or a row cannot be decoded.
-    pub fn trail(&self, entity: EntityId, newest: i64, since: i64, most: usize) -> Result<Vec<TrailRow>, StoreError> {
+    pub(super) fn trail(&self, entity: EntityId, newest: i64, since: i64, most: usize) -> Result<Vec<TrailRow>, StoreError> {
         chain(&self.db, (newest, entity), since, most.min(CHAIN))
     }
 }

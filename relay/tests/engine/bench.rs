@@ -8,6 +8,7 @@ use std::time::Duration;
 use headgate_relay::books::{Account, Place};
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
+    StorePlace,
 };
 use headgate_relay::engine::{
     self, Call, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, ResolveError, Resolved,
@@ -399,7 +400,7 @@ pub(crate) fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
         longest_run: Duration::from_secs(600),
     };
     RelayConfig {
-        store: StoreConfig { path, key_file },
+        store: StoreConfig { place: StorePlace::Sqlite(path), key_file },
         connections: vec![
             connection("hs", System::Hubspot, "relay_id"),
             connection("sf", System::Salesforce, "Relay_Id__c"),

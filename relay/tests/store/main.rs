@@ -2,27 +2,51 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod contention;
+#[path = "../support/postgres.rs"]
+mod postgres;
+
 use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityWrite, Forgotten,
-    ListedQuestion, OutcomeRow, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError, TrailRow,
-    Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
+    ListedQuestion, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError,
+    TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
+use postgres::Schema;
 
 /// Makes a store that is empty, or opens again what it made before.
 trait Make {
     fn open(&self) -> Box<dyn Store>;
+    fn reader(&self) -> Reader;
 }
 
 struct InFile(tempfile::TempDir);
 
+impl InFile {
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("deep/state.db")
+    }
+}
+
 impl Make for InFile {
     fn open(&self) -> Box<dyn Store> {
-        Box::new(Sqlite::open(&self.0.path().join("deep/state.db")).unwrap())
+        Box::new(Sqlite::open(&self.path()).unwrap())
+    }
+    fn reader(&self) -> Reader {
+        Reader::open(&self.path()).unwrap()
+    }
+}
+
+impl Make for Schema {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(Postgres::open(&self.address()).unwrap())
+    }
+    fn reader(&self) -> Reader {
+        self.reader()
     }
 }
 
@@ -345,41 +369,12 @@ fn sums_outlive_the_outcomes_they_count(make: &dyn Make) {
     assert_eq!(start.sums, [(PLACE, Sum::Ended(Outcome::Delivered), 2)]);
 }
 
-macro_rules! suite {
-    ($make:expr => $($promise:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[test]
-            fn $promise() {
-                super::$promise(&$make);
-            })+
-        }
-    };
-}
-
-suite!(super::in_file() =>
-    what_is_committed_is_there_after_a_restart,
-    a_unit_is_all_or_nothing,
-    versions_rise_by_one,
-    a_position_never_goes_back,
-    positions_belong_to_one_topic,
-    a_claim_is_held_once,
-    numbers_of_names_stay,
-    a_dead_letter_is_closed_once,
-    a_change_ends_once_at_a_target,
-    documents_come_in_pages,
-    work_is_replaced_and_removed,
-    the_old_is_forgotten_and_the_new_kept,
-    a_question_ends_once_and_its_number_is_never_given_again,
-    decisions_and_ended_questions_are_forgotten_by_age,
-    sums_outlive_the_outcomes_they_count,
-);
-
 #[test]
 fn the_file_is_its_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let make = in_file();
     make.open().start("topic").unwrap();
-    let mode = std::fs::metadata(make.0.path().join("deep/state.db")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(make.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -387,7 +382,7 @@ fn the_file_is_its_owners_alone() {
 fn a_second_process_is_refused() {
     let make = in_file();
     let _held = make.open();
-    let path = make.0.path().join("deep/state.db");
+    let path = make.path();
     assert!(matches!(Sqlite::open(&path), Err(StoreError::InUse { .. })));
 }
 
@@ -395,18 +390,16 @@ fn a_second_process_is_refused() {
 fn a_newer_file_is_refused() {
     let make = in_file();
     drop(make.open());
-    let path = make.0.path().join("deep/state.db");
+    let path = make.path();
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
     assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 5 })));
 }
 
-#[test]
-fn a_reader_sees_what_was_committed() {
-    let make = in_file();
+fn a_reader_sees_what_was_committed(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     store.commit(&full_unit()).unwrap();
-    let reader = Reader::open(&make.0.path().join("deep/state.db")).unwrap();
+    let reader = make.reader();
     assert_eq!(reader.member(&member_key(1, "contact", "7001")).unwrap(), Some(1));
     assert_eq!(reader.document(1).unwrap(), Some(b"one".to_vec()));
     assert_eq!(reader.documents(1, 10).unwrap(), [(2, b"two".to_vec())]);
@@ -419,9 +412,7 @@ fn a_reader_sees_what_was_committed() {
     assert_eq!(letters[0].fields, ["title", "city"]);
 }
 
-#[test]
-fn a_reader_lists_questions_and_decisions() {
-    let make = in_file();
+fn a_reader_lists_questions_and_decisions(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     let end = QuestionEnd { at: 200, by: "ana".to_owned(), choice: "another value".to_owned() };
@@ -432,7 +423,7 @@ fn a_reader_lists_questions_and_decisions() {
         ..Unit::default()
     };
     store.commit(&unit).unwrap();
-    let reader = Reader::open(&make.0.path().join("deep/state.db")).unwrap();
+    let reader = make.reader();
     let ids = |filter: &QuestionFilter, after, limit| {
         reader.questions(filter, after, limit).unwrap().iter().map(|q| q.question.id).collect::<Vec<_>>()
     };
@@ -458,7 +449,7 @@ fn a_reader_lists_questions_and_decisions() {
 fn a_file_of_an_older_program_is_refused() {
     let make = in_file();
     drop(make.open());
-    let path = make.0.path().join("deep/state.db");
+    let path = make.path();
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
     assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 5 })));
 }
@@ -467,9 +458,7 @@ fn told(entity: i64, at: i64, previous: i64, happened: Happened) -> TrailRow {
     TrailRow { entity, at, previous, happened: vec![happened] }
 }
 
-#[test]
-fn what_happened_is_a_chain_that_forks_where_entities_became_one() {
-    let make = in_file();
+fn what_happened_is_a_chain_that_forks_where_entities_became_one(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     let echo = || Happened::Decided { change: change(1), source: 1, met: Met::Echo };
@@ -482,7 +471,7 @@ fn what_happened_is_a_chain_that_forks_where_entities_became_one() {
         told(1, 40, 30, echo()),
     ];
     store.commit(&Unit { trail: trail.clone(), ..Unit::default() }).unwrap();
-    let of = |entity, newest, since, most| reader(&make).trail(entity, newest, since, most).unwrap();
+    let of = |entity, newest, since, most| make.reader().trail(entity, newest, since, most).unwrap();
     let picked = |places: &[usize]| places.iter().map(|n| trail[*n].clone()).collect::<Vec<_>>();
     assert_eq!(of(1, 40, 0, 9), picked(&[5, 3, 2, 1, 0]), "the newest first, of both");
     assert_eq!(of(1, 40, 20, 9), picked(&[5, 3, 2]), "none older");
@@ -495,13 +484,11 @@ fn what_happened_is_a_chain_that_forks_where_entities_became_one() {
     assert_eq!(of(1, 40, 0, 9), []);
     assert_eq!(of(2, 20, 0, 9), [], "who became part of a person who was erased is erased, too");
     assert_eq!(of(3, 30, 0, 9), picked(&[4]));
-    while store.expire(Before { outcomes: 31, ..NEVER }).unwrap() {}
+    while store.expire(Before { outcomes: 2 * DAY, ..NEVER }).unwrap() {}
     assert_eq!(of(3, 30, 0, 9), [], "and what is old is forgotten");
 }
 
-#[test]
-fn a_change_that_comes_again_is_counted() {
-    let make = in_file();
+fn a_change_that_comes_again_is_counted(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     let key = |n| change_key("acme", change(n), 1_000);
@@ -509,7 +496,7 @@ fn a_change_that_comes_again_is_counted() {
         .commit(&Unit { changes: vec![(key(1), 50), (key(2), 50)], repeats: vec![key(2)], ..Unit::default() })
         .unwrap();
     store.commit(&Unit { repeats: vec![key(2), key(9)], ..Unit::default() }).unwrap();
-    let again = [1, 2, 9].map(|n| reader(&make).repeats(&key(n)).unwrap());
+    let again = [1, 2, 9].map(|n| make.reader().repeats(&key(n)).unwrap());
     assert_eq!(again, [Some(0), Some(2), None]);
 }
 
@@ -517,13 +504,7 @@ fn rows(n: std::ops::RangeInclusive<u8>, accepted: i64) -> Vec<OutcomeRow> {
     n.map(|n| outcome(n, accepted, accepted + 1)).collect()
 }
 
-fn reader(make: &InFile) -> Reader {
-    Reader::open(&make.0.path().join("deep/state.db")).unwrap()
-}
-
-#[test]
-fn outcomes_of_an_entity_are_found_along_their_chain() {
-    let make = in_file();
+fn outcomes_of_an_entity_are_found_along_their_chain(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     let link = |n: u8, accepted, previous, at| OutcomeRow { previous, ..outcome(n, accepted, at) };
@@ -532,30 +513,26 @@ fn outcomes_of_an_entity_are_found_along_their_chain() {
     store.commit(&outcomes(vec![link(2, 10, 0, 11), other, link(3, 10, 10, 12)])).unwrap();
     store.commit(&outcomes(vec![link(4, DAY + 5, 10, DAY + 6)])).unwrap();
     store.commit(&outcomes(vec![link(1, 5, DAY + 5, DAY + 7)])).unwrap();
-    let found = reader(&make).outcomes(1, 5, 10).unwrap();
+    let found = make.reader().outcomes(1, 5, 10).unwrap();
     assert_eq!(found.iter().map(|row| row.change).collect::<Vec<_>>(), [change(1), change(4), change(3), change(2)]);
-    let recent = reader(&make).recent_outcomes(DAY, 2).unwrap();
+    let recent = make.reader().recent_outcomes(DAY, 2).unwrap();
     assert_eq!(recent.iter().map(|row| row.change).collect::<Vec<_>>(), [change(9), change(3)]);
 }
 
-#[test]
-fn outcomes_of_a_change_are_found_by_its_event() {
-    let make = in_file();
+fn outcomes_of_a_change_are_found_by_its_event(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     let key = |n: u8| change_key("acme", change(n), 1_000);
     let elsewhere = OutcomeRow { place: Place { link: 1, target: 3 }, outcome: Outcome::Lost, ..outcome(1, 50, 61) };
     let unit = Unit { changes: vec![(key(1), 50), (key(2), 50)], ..outcomes(vec![outcome(1, 50, 60), elsewhere]) };
     store.commit(&unit).unwrap();
-    let reader = reader(&make);
+    let reader = make.reader();
     assert_eq!(reader.outcomes_of_change(&key(1), change(1)).unwrap(), Some(vec![outcome(1, 50, 60), elsewhere]));
     assert_eq!(reader.outcomes_of_change(&key(2), change(2)).unwrap(), Some(Vec::new()), "it is open");
     assert_eq!(reader.outcomes_of_change(&key(3), change(3)).unwrap(), None);
 }
 
-#[test]
-fn a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago() {
-    let make = in_file();
+fn a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     store.commit(&outcomes(rows(1..=3, DAY))).unwrap();
@@ -564,7 +541,7 @@ fn a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago() {
     store.commit(&outcomes(vec![outcome(6, 2 * DAY, 9 * DAY)])).unwrap();
     let left = |store: &mut dyn Store| {
         while store.expire(Before { outcomes: 5 * DAY, ..NEVER }).unwrap() {}
-        reader(&make).recent_outcomes(i64::MAX, 100).unwrap().len()
+        make.reader().recent_outcomes(i64::MAX, 100).unwrap().len()
     };
     assert_eq!(left(store.as_mut()), 3, "the second day is kept whole");
     store.commit(&outcomes(vec![outcome(7, DAY, 10 * DAY)])).unwrap();
@@ -580,14 +557,12 @@ fn a_big_day_is_forgotten_in_steps() {
     store.commit(&outcomes((0..12_000).map(row).collect())).unwrap();
     let mut left = Vec::new();
     while store.expire(Before { outcomes: 5 * DAY, ..NEVER }).unwrap() {
-        left.push(reader(&make).recent_outcomes(i64::MAX, 20_000).unwrap().len());
+        left.push(make.reader().recent_outcomes(i64::MAX, 20_000).unwrap().len());
     }
     assert_eq!(left, [6_999, 1_998, 0]);
 }
 
-#[test]
-fn what_was_closed_and_what_was_done_is_forgotten_by_age() {
-    let make = in_file();
+fn what_was_closed_and_what_was_done_is_forgotten_by_age(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
     for (at, closed) in [(DAY, Some(2 * DAY)), (DAY, Some(9 * DAY)), (DAY, None)] {
@@ -600,8 +575,52 @@ fn what_was_closed_and_what_was_done_is_forgotten_by_age() {
     store.commit(&close(1, 2 * DAY)).unwrap();
     store.commit(&close(2, 9 * DAY)).unwrap();
     assert!(!store.expire(Before { letters: 5 * DAY, audit: 5 * DAY, ..NEVER }).unwrap());
-    let letters = reader(&make).letters(None, false, 10).unwrap();
+    let letters = make.reader().letters(None, false, 10).unwrap();
     assert_eq!(letters.iter().map(|l| l.id).collect::<Vec<_>>(), [3, 2], "an open one is kept however old it is");
-    let audit = reader(&make).audit(i64::MAX, 10).unwrap();
+    let audit = make.reader().audit(i64::MAX, 10).unwrap();
     assert_eq!(audit.iter().map(|(_, row)| row.at).collect::<Vec<_>>(), [9 * DAY]);
 }
+
+macro_rules! suite {
+    ($($promise:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $promise() {
+                super::$promise(&super::in_file());
+            })+
+        }
+        mod in_postgres {
+            $(#[test]
+            fn $promise() {
+                if let Some(schema) = super::Schema::make() {
+                    super::$promise(&schema);
+                }
+            })+
+        }
+    };
+}
+
+suite!(
+    what_is_committed_is_there_after_a_restart,
+    a_unit_is_all_or_nothing,
+    versions_rise_by_one,
+    a_position_never_goes_back,
+    positions_belong_to_one_topic,
+    a_claim_is_held_once,
+    numbers_of_names_stay,
+    a_dead_letter_is_closed_once,
+    a_change_ends_once_at_a_target,
+    documents_come_in_pages,
+    work_is_replaced_and_removed,
+    the_old_is_forgotten_and_the_new_kept,
+    a_question_ends_once_and_its_number_is_never_given_again,
+    decisions_and_ended_questions_are_forgotten_by_age,
+    sums_outlive_the_outcomes_they_count,
+    a_reader_sees_what_was_committed,
+    a_reader_lists_questions_and_decisions,
+    outcomes_of_an_entity_are_found_along_their_chain,
+    outcomes_of_a_change_are_found_by_its_event,
+    a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago,
+    what_was_closed_and_what_was_done_is_forgotten_by_age,
+    what_happened_is_a_chain_that_forks_where_entities_became_one,
+);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use headgate_gateway::config::Owners;
+use headgate_relay::config::StorePlace;
 use hyper::Uri;
 use serde_json::{Value, json};
 
@@ -163,8 +164,13 @@ fn places(config: &Config) -> Vec<Line> {
         #[cfg(feature = "kafka")]
         StreamConfig::Kafka(_) => None,
     };
+    let state = match &store.place {
+        StorePlace::Sqlite(path) => Some(("store.url", path.as_path())),
+        StorePlace::Postgres(_) => None,
+    };
     log.into_iter()
-        .chain([("store.url", store.path.as_path()), ("store.key_file", &store.key_file)])
+        .chain(state)
+        .chain([("store.key_file", store.key_file.as_path())])
         .filter_map(|(about, path)| {
             let problem = unwritable(path)?;
             let found = format!("{} {problem}", path.display());

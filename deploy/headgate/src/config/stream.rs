@@ -4,13 +4,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use headgate_relay::config::{AdminConfig, StoreConfig};
+use headgate_relay::config::{AdminConfig, StoreConfig, StorePlace};
+use headgate_relay::store::postgres::Address;
 use headgate_schemas::stream::embedded::EmbeddedConfig;
 #[cfg(feature = "kafka")]
 use headgate_schemas::stream::kafka::KafkaConfig;
 
 use super::gateway::listen;
 use super::reader::{Choice, Section, set};
+use super::secret;
 
 /// Where the changes are kept.
 #[derive(Clone, Debug)]
@@ -99,28 +101,38 @@ fn embedded(s: &mut Section<'_>, d: EmbeddedConfig) -> EmbeddedConfig {
 pub(crate) fn store(mut section: Section<'_>) -> Option<StoreConfig> {
     let url = section.text("url").unwrap_or_else(|| "sqlite://data/state.db".to_owned());
     let key_file = section.path("key_file").unwrap_or_else(|| section.reader.base.join("data/headgate.key"));
-    let path = match url.strip_prefix("sqlite://") {
-        Some(path) if !path.is_empty() => Some(section.reader.base.join(path)),
-        _ if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            section.fault(
-                "url",
-                "a PostgreSQL store is not available in this version",
-                "use \"sqlite://data/state.db\"",
-            );
-            None
-        }
+    let place = match url.strip_prefix("sqlite://") {
+        Some(path) if !path.is_empty() => Some(StorePlace::Sqlite(section.reader.base.join(path))),
+        _ if url.starts_with("postgres://") || url.starts_with("postgresql://") => postgres(&mut section, &url),
         _ => {
             // The text is not repeated: a store URL may carry a password.
             section.fault(
                 "url",
                 "it is not a store URL",
-                "use \"sqlite://\" and a path, like \"sqlite://data/state.db\"",
+                "use \"sqlite://data/state.db\" or \"postgres://user@host:5432/database\"",
             );
+            section.ignore(&["statement_timeout"]);
             None
         }
     };
     section.finish();
-    Some(StoreConfig { path: path?, key_file })
+    Some(StoreConfig { place: place?, key_file })
+}
+
+fn postgres(section: &mut Section<'_>, url: &str) -> Option<StorePlace> {
+    let given = secret::PASSWORD.present(section);
+    let password = secret::optional(section, secret::PASSWORD);
+    let timeout = section.duration("statement_timeout", Duration::from_secs(1));
+    match Address::parse(url, password.as_ref(), section.reader.base) {
+        Ok(mut address) => {
+            address.statement_timeout = timeout.unwrap_or(address.statement_timeout);
+            (password.is_some() || !given).then(|| StorePlace::Postgres(Box::new(address)))
+        }
+        Err(error) => {
+            section.fault("url", error.to_string(), error.fix());
+            None
+        }
+    }
 }
 
 /// Reads `[admin]`.

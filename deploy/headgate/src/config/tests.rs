@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use headgate_gateway::config::{Credential, Owner, Owners, ProviderName};
-use headgate_relay::config::{Auth, Guard, Policy};
+use headgate_relay::config::{Auth, Guard, Policy, StorePlace};
 use headgate_schemas::{ObjectType, System};
 use secrecy::ExposeSecret;
 
@@ -106,7 +106,8 @@ fn the_documented_example_stands_as_it_is() {
     let StreamConfig::Embedded(stream) = &config.stream else { panic!("embedded") };
     assert_eq!(stream.path, Path::new("/etc/headgate/data/stream"));
     assert_eq!((stream.partitions, stream.retention_age), (24, Duration::from_secs(604_800)));
-    assert_eq!(config.relay.store.path, Path::new("/etc/headgate/data/state.db"));
+    let StorePlace::Sqlite(path) = &config.relay.store.place else { panic!("a file") };
+    assert_eq!(path, Path::new("/etc/headgate/data/state.db"));
     assert_eq!(config.relay.store.key_file, Path::new("/etc/headgate/data/headgate.key"));
 
     let [hubspot, salesforce] = &config.relay.connections[..] else { panic!("two connections") };
@@ -339,7 +340,19 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     (
         "sqlite://data/state.db",
         "postgres://u:p@db/x",
-        "store.url | a PostgreSQL store is not available in this version | use \"sqlite://data/state.db\"",
+        "store.url | a password must not stand in the URL | name an environment variable in password_env, or a file in \
+         password_file",
+    ),
+    (
+        "sqlite://data/state.db",
+        "postgres://u@db/x?sslmode=prefer",
+        "store.url | this sslmode is not safe against somebody in between | write sslmode=verify-full, or \
+         sslmode=disable on a network you trust",
+    ),
+    (
+        "sqlite://data/state.db",
+        "mysql://u@db/x",
+        "store.url | it is not a store URL | use \"sqlite://data/state.db\" or \"postgres://user@host:5432/database\"",
     ),
     (
         "listen = \"127.0.0.1:8081\"",
@@ -780,6 +793,22 @@ fn a_connection_nobody_feeds_is_a_warning() {
         one_way("poll = \"auto\""),
         "line 28: connection[salesforce-main].poll | polling is not available in this version: changes made in this CRM \
          are not seen | add an [[endpoint]], or accept it with poll = \"off\""
+    );
+}
+
+#[test]
+fn a_postgresql_store_takes_its_password_from_outside() {
+    let text = with(
+        "url = \"sqlite://data/state.db\"",
+        "url = \"postgres://headgate@db.example.com/state\"\npassword_env = \"DB\"\nstatement_timeout = \"3s\"",
+    );
+    let config = read(&text, &[("DB", "hunter2")]);
+    let StorePlace::Postgres(address) = &config.relay.store.place else { panic!("a database") };
+    assert_eq!((address.place().as_str(), address.statement_timeout.as_secs()), ("db.example.com:5432/state", 3));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(
+        faults(&text, &[]),
+        ["line 20: store.password_env | the environment variable DB is not set | set DB before the start"]
     );
 }
 

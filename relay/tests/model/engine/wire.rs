@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp, StoreConfig};
+use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp, StoreConfig, StorePlace};
 use headgate_relay::engine::ReplyResult;
 use headgate_relay::target::{
     Answered, Calling, Disposition, FieldInfo, FindCall, Found, NativeValues, Pack, Prepared, ReadCall, ReadItem,
@@ -54,7 +54,7 @@ pub fn config(scenario: &Scenario) -> RelayConfig {
         longest_run: wait(LATEST),
     };
     RelayConfig {
-        store: StoreConfig { path: "".into(), key_file: "".into() },
+        store: StoreConfig { place: StorePlace::Sqlite("".into()), key_file: "".into() },
         connections: (0..scenario.crms.len()).map(connection).collect(),
         links: Vec::new(),
         limits: Limits::default(),

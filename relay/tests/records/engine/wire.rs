@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use headgate_relay::config::{Auth, ConnectionConfig, Guard, Limits, RelayConfig, SetUp, StoreConfig};
+use headgate_relay::config::{Auth, ConnectionConfig, Guard, Limits, RelayConfig, SetUp, StoreConfig, StorePlace};
 use headgate_relay::conflict::{By as Set, Policy};
 use headgate_relay::engine::{Choice, ReplyResult};
 use headgate_relay::entity::Entity;
@@ -86,7 +86,7 @@ pub fn config() -> RelayConfig {
         longest_run: Duration::from_millis(LATEST.unsigned_abs()),
     };
     RelayConfig {
-        store: StoreConfig { path: "".into(), key_file: "".into() },
+        store: StoreConfig { place: StorePlace::Sqlite("".into()), key_file: "".into() },
         connections: (0..CRMS).map(connection).collect(),
         links: Vec::new(),
         limits: Limits::default(),

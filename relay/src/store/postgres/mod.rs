@@ -1,0 +1,266 @@
+//! The state in PostgreSQL, for a relay whose machine may go: one connection for the engine, every row of a tick in a
+//! fixed number of statements, one transaction per tick.
+//!
+//! One relay at a time works on a state: it holds a lock for as long as its session lives, and commits on that very
+//! session, so that a relay that was cut off cannot commit beside its successor. When the server goes away the tick is
+//! void, and the state is opened again from what is durable; nothing was sent that had not been committed.
+
+mod address;
+mod days;
+mod error;
+mod migrations;
+mod read;
+mod rows;
+mod session;
+mod statements;
+mod tls;
+mod write;
+
+pub use address::{Address, AddressError};
+pub use error::PostgresError;
+pub(super) use read::Reading;
+
+use headgate_schemas::stream::Position;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use self::days::Days;
+use self::session::{Lock, Session};
+use self::statements::Statements;
+use self::write::{Writer, unsigned};
+use super::{
+    Before, Committed, EntityId, Key, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
+};
+
+/// Rows that one statement of [`Store::expire`] takes away at most.
+const EXPIRE_ROWS: i64 = 10_000;
+/// Goings older than this are forgotten: the brake looks at one hour.
+const GOINGS: i64 = 2 * 3_600_000_000;
+/// How long the hash of an erased record is kept: longer than any CRM repeats its events.
+const TOMBSTONES: i64 = 90 * 86_400_000_000;
+
+/// The state in PostgreSQL.
+#[derive(Debug)]
+pub struct Postgres {
+    session: Session,
+    statements: Statements,
+    days: Days,
+}
+
+impl Postgres {
+    /// Connects, becomes the relay of this state, and brings the schema to this program's version.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another relay has it; [`StoreError::Newer`] for a schema of a newer program;
+    /// [`PostgresError`] when the server cannot be reached or refuses.
+    pub fn open(address: &Address) -> Result<Self, StoreError> {
+        let session = Session::open(address)?;
+        let client = &session.client;
+        let held = session.run(Lock::Relay.acquire(client));
+        held.map_err(|error| match error.is_locked_out() {
+            true => StoreError::InUse { path: address.place() },
+            false => error.into(),
+        })?;
+        session.run(migrations::migrate(client, migrations::VERSION))?;
+        let statements = session.run(Statements::prepare(client))?;
+        Ok(Self { session, statements, days: Days::default() })
+    }
+
+    fn row(&self, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, StoreError> {
+        Ok(self.session.run(async { Ok::<_, PostgresError>(self.session.client.query_opt(statement, of).await?) })?)
+    }
+
+    fn rows(&self, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        Ok(self.session.run(async { Ok::<_, PostgresError>(self.session.client.query(statement, of).await?) })?)
+    }
+
+    fn one(&self, statement: &Statement, key: &Key) -> Result<Option<i64>, StoreError> {
+        let row = self.row(statement, &[&key.as_slice()])?;
+        Ok(row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)?)
+    }
+
+    /// Runs a statement that is too rare to be prepared. Returns the rows it touched.
+    fn execute(&self, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<i64, StoreError> {
+        let rows = self.session.run(async { Ok::<_, PostgresError>(self.session.client.execute(sql, of).await?) })?;
+        Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+    }
+
+    async fn begin(&self, topic: &str) -> Result<Start, StoreError> {
+        let client = &self.session.client;
+        let put = "INSERT INTO meta(key,value) VALUES($1,$2) ON CONFLICT(key) DO NOTHING";
+        client.execute(put, &[&"topic", &topic]).await.map_err(PostgresError::from)?;
+        let salt =
+            "INSERT INTO meta(key,value) VALUES('salt',replace(gen_random_uuid()::text,'-','')) ON CONFLICT DO NOTHING";
+        client.execute(salt, &[]).await.map_err(PostgresError::from)?;
+        let kept: String = rows::value(client, "SELECT value FROM meta WHERE key='topic'").await?;
+        if kept != topic {
+            return Err(StoreError::OtherTopic { kept, found: topic.to_owned() });
+        }
+        let epoch: i64 = rows::value(
+            client,
+            "INSERT INTO meta(key,value) VALUES('epoch','1')
+             ON CONFLICT(key) DO UPDATE SET value=(meta.value::bigint+1)::text RETURNING value::bigint",
+        )
+        .await?;
+        let salt: Vec<u8> = rows::value(client, "SELECT decode(value,'hex') FROM meta WHERE key='salt'").await?;
+        Ok(Start {
+            positions: rows::positions(client).await?,
+            work: rows::work(client).await?,
+            epoch: u64::try_from(epoch).unwrap_or(0),
+            next_entity: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM entity").await?,
+            counters: rows::counters(client).await?,
+            sums: rows::sums(client).await?,
+            next_letter: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM dead_letter").await?,
+            next_question: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM question").await?,
+            goings: rows::pairs(client, "SELECT link,at FROM going ORDER BY n").await?,
+            sizes: rows::pairs(client, "SELECT link,n FROM size").await?,
+            salt: salt.try_into().unwrap_or_default(),
+        })
+    }
+}
+
+impl Store for Postgres {
+    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
+        self.session.run(self.begin(topic))
+    }
+
+    fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
+        let mut numbers = Vec::with_capacity(names.len());
+        for name in names {
+            // Looked for first, because an attempt to insert takes a number even where it finds the name.
+            let there = "INSERT INTO name(text) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM name WHERE text=$1)
+                         ON CONFLICT DO NOTHING";
+            self.execute(there, &[name])?;
+            let find = async {
+                Ok::<_, PostgresError>(
+                    self.session.client.query_one("SELECT id FROM name WHERE text=$1", &[name]).await?.try_get(0)?,
+                )
+            };
+            numbers.push(unsigned(self.session.run(find)?));
+        }
+        Ok(numbers)
+    }
+
+    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let row = self.row(&self.statements.entity, &[&id])?;
+        let read = |row: Row| -> Result<_, PostgresError> {
+            Ok((u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0), row.try_get(1)?))
+        };
+        Ok(row.map(read).transpose()?)
+    }
+
+    fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        self.one(&self.statements.member, key)
+    }
+
+    fn claim(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
+        self.one(&self.statements.claim, key)
+    }
+
+    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.rows(&self.statements.hints, &[&key.as_slice(), &most])?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(PostgresError::from)?)
+    }
+
+    fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {
+        Ok(self.one(&self.statements.tombstone, tombstone)?.is_some())
+    }
+
+    fn known(&mut self, change: &Key) -> Result<bool, StoreError> {
+        Ok(self.one(&self.statements.change, change)?.is_some())
+    }
+
+    fn open_letter(&mut self, id: i64) -> Result<Option<(EntityId, u32, Vec<String>)>, StoreError> {
+        let row = self.row(&self.statements.letter, &[&id])?;
+        let read = |row: Row| -> Result<_, PostgresError> {
+            Ok((row.try_get(0)?, unsigned(row.try_get(1)?), split_fields(row.try_get(2)?)))
+        };
+        Ok(row.map(read).transpose()?)
+    }
+
+    fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError> {
+        let row = self.row(&self.statements.question, &[&id])?;
+        let read = |row: Row| -> Result<_, PostgresError> { Ok((row.try_get(0)?, rows::question_end(&row, 1)?)) };
+        Ok(row.map(read).transpose()?)
+    }
+
+    fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        let rows = self.rows(&self.statements.documents, &[&after, &i64::from(limit)])?;
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        Ok(rows.iter().map(read).collect::<Result<_, PostgresError>>()?)
+    }
+
+    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
+        if unit.is_empty() {
+            return Ok(Committed::default());
+        }
+        let client = &self.session.client;
+        self.session.run(self.days.make_for(client, unit))?;
+        let written = self.session.run(Writer { client, statements: &self.statements }.commit(unit));
+        if written.is_err() {
+            // Where even this fails the session is of no use, and its end rolls back.
+            let rolled = self.session.run(async { Ok::<_, PostgresError>(client.batch_execute("ROLLBACK").await?) });
+            if let Err(error) = rolled {
+                tracing::debug!(%error, "a refused unit could not be rolled back by hand");
+            }
+        }
+        written
+    }
+
+    fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
+        let changes = self.execute(
+            "DELETE FROM change WHERE id IN (SELECT id FROM change WHERE id<$3 AND at<$1 LIMIT $2)",
+            &[&before.changes, &EXPIRE_ROWS, &super::change_bound(before.changes).as_slice()],
+        )?;
+        let days = self.session.run(self.days.expire(&self.session.client, before))?;
+        let decisions = self.execute(
+            "DELETE FROM decision WHERE n IN (SELECT n FROM decision WHERE n<=(SELECT min(n)+$2 FROM decision) AND at<$1)",
+            &[&before.decisions, &EXPIRE_ROWS],
+        )?;
+        // The last one of questions and of letters stays, so that no number is ever given twice.
+        let questions = self.execute(
+            "DELETE FROM question WHERE id IN (SELECT id FROM question WHERE ended<$1 ORDER BY ended LIMIT $2)
+             AND id<(SELECT max(id) FROM question)",
+            &[&before.decisions, &EXPIRE_ROWS],
+        )?;
+        let letters = self.execute(
+            "DELETE FROM dead_letter WHERE id IN
+             (SELECT id FROM dead_letter WHERE state IN ('retried','skipped') AND closed<$1 LIMIT $2)
+             AND id<(SELECT max(id) FROM dead_letter)",
+            &[&before.letters, &EXPIRE_ROWS],
+        )?;
+        Ok(days || [changes, decisions, questions, letters].into_iter().any(|rows| rows >= EXPIRE_ROWS))
+    }
+
+    fn expire_lives(&mut self, now: i64) -> Result<bool, StoreError> {
+        let goings = self.execute(
+            "DELETE FROM going WHERE n IN (SELECT n FROM going WHERE at<$1 ORDER BY n LIMIT $2)",
+            &[&(now - GOINGS), &EXPIRE_ROWS],
+        )?;
+        let tombstones = self.execute(
+            "DELETE FROM tombstone WHERE key IN (SELECT key FROM tombstone WHERE at<$1 LIMIT $2)",
+            &[&(now - TOMBSTONES), &EXPIRE_ROWS],
+        )?;
+        Ok(goings >= EXPIRE_ROWS || tombstones >= EXPIRE_ROWS)
+    }
+}
+
+impl WorkRow {
+    fn read(row: &Row) -> Result<Self, PostgresError> {
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        Ok(Self {
+            key: WorkKey { target: unsigned(row.try_get(0)?), entity: row.try_get(1)? },
+            due: row.try_get(2)?,
+            attempts: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
+            owner: number(row.try_get(4)?),
+            until: row.try_get(5)?,
+        })
+    }
+}
+
+/// Where to read a partition on.
+fn position(row: &Row) -> Result<Position, PostgresError> {
+    let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Position { partition: u32::try_from(partition).unwrap_or(u32::MAX), offset: u64::try_from(offset).unwrap_or(0) })
+}

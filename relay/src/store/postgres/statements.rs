@@ -1,0 +1,93 @@
+//! Every statement of the hot path, prepared once per session. Each writes all rows of its kind at once: the columns come
+//! as arrays, so that a tick costs a fixed number of statements however many rows it has.
+
+use tokio_postgres::{Client, Statement};
+
+use super::error::PostgresError;
+
+macro_rules! statements {
+    ($($name:ident: $sql:literal;)+) => {
+        /// The statements, by what they do.
+        pub(super) struct Statements {
+            $(pub(super) $name: Statement,)+
+        }
+
+        impl Statements {
+            /// Prepares all of them, which also tells whether the schema is what they need.
+            pub(super) async fn prepare(client: &Client) -> Result<Self, PostgresError> {
+                Ok(Self { $($name: client.prepare($sql).await?,)+ })
+            }
+        }
+    };
+}
+
+statements! {
+    make_entities: "INSERT INTO entity(id,ver,doc) SELECT i,1,d FROM unnest($1::bigint[],$2::bytea[]) u(i,d)
+        ON CONFLICT DO NOTHING RETURNING id";
+    change_entities: "UPDATE entity SET ver=u.v+1, doc=u.d FROM unnest($1::bigint[],$2::bigint[],$3::bytea[]) u(i,v,d)
+        WHERE id=u.i AND ver=u.v RETURNING id";
+    put_members: "INSERT INTO member(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])
+        ON CONFLICT(key) DO UPDATE SET entity=excluded.entity";
+    drop_members: "DELETE FROM member WHERE key=ANY($1::bytea[])";
+    take_claims: "INSERT INTO claim(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    give_claims: "DELETE FROM claim WHERE key=ANY($1::bytea[])";
+    put_hints: "INSERT INTO hint(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
+    drop_hints: "DELETE FROM hint USING unnest($1::bytea[],$2::bigint[]) u(k,e) WHERE key=u.k AND entity=u.e";
+    put_tombstones: "INSERT INTO tombstone(key,at) SELECT * FROM unnest($1::bytea[],$2::bigint[])
+        ON CONFLICT(key) DO UPDATE SET at=excluded.at";
+    put_goings: "INSERT INTO going(link,at) SELECT l,a FROM unnest($1::text[],$2::bigint[]) WITH ORDINALITY u(l,a,n)
+        ORDER BY n";
+    drop_goings: "DELETE FROM going WHERE link=ANY($1::text[])";
+    put_sizes: "INSERT INTO size(link,n) SELECT * FROM unnest($1::text[],$2::bigint[])
+        ON CONFLICT(link) DO UPDATE SET n=size.n+excluded.n";
+    forget_decisions: "DELETE FROM decision WHERE entity=ANY($1::bigint[])";
+    forget_letters: "DELETE FROM dead_letter WHERE entity=ANY($1::bigint[])";
+    forget_hints: "DELETE FROM hint WHERE entity=ANY($1::bigint[])";
+    forget_questions: "UPDATE question SET subject='' WHERE entity=ANY($1::bigint[])";
+    put_changes: "INSERT INTO change(id,at) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    put_work: "INSERT INTO work(target,entity,due,attempts,owner,until)
+        SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
+        ON CONFLICT(target,entity) DO UPDATE
+        SET due=excluded.due, attempts=excluded.attempts, owner=excluded.owner, until=excluded.until";
+    drop_work: "DELETE FROM work USING unnest($1::int[],$2::bigint[]) u(t,e) WHERE target=u.t AND entity=u.e";
+    put_outcomes: "INSERT INTO outcome(accepted,change,target,link,entity,previous,kind,at,took)
+        SELECT * FROM unnest($1::bigint[],$2::bytea[],$3::int[],$4::int[],$5::bigint[],$6::bigint[],$7::smallint[],
+        $8::bigint[],$9::bigint[]) ON CONFLICT DO NOTHING RETURNING link,target,kind";
+    put_sums: "INSERT INTO sum(link,target,what,n) SELECT * FROM unnest($1::int[],$2::int[],$3::smallint[],$4::bigint[])
+        ON CONFLICT(link,target,what) DO UPDATE SET n=sum.n+excluded.n";
+    put_counters: "INSERT INTO counter(name,n) SELECT * FROM unnest($1::smallint[],$2::bigint[])
+        ON CONFLICT(name) DO UPDATE SET n=counter.n+excluded.n";
+    put_positions: "INSERT INTO position(part,off) SELECT * FROM unnest($1::bigint[],$2::bigint[])
+        ON CONFLICT(part) DO UPDATE SET off=greatest(position.off,excluded.off)";
+    put_letters: "INSERT INTO dead_letter(entity,target,at,code,message,fields) SELECT e,t,a,c,m,f
+        FROM unnest($1::bigint[],$2::int[],$3::bigint[],$4::text[],$5::bytea[],$6::text[])
+        WITH ORDINALITY u(e,t,a,c,m,f,n) ORDER BY n";
+    close_letters: "UPDATE dead_letter SET state=u.s, closed=u.a FROM unnest($1::bigint[],$2::text[],$3::bigint[]) u(i,s,a)
+        WHERE id=u.i AND state='open'";
+    put_questions: "INSERT INTO question(id,entity,tenant,link,kind,subject,since)
+        SELECT * FROM unnest($1::bigint[],$2::bigint[],$3::text[],$4::text[],$5::text[],$6::text[],$7::bigint[])";
+    end_questions: "UPDATE question SET ended=u.a, by=u.b, choice=u.c
+        FROM unnest($1::bigint[],$2::bigint[],$3::text[],$4::text[]) u(i,a,b,c) WHERE id=u.i AND ended IS NULL";
+    put_decisions: "INSERT INTO decision(at,entity,field,rule,ruling,edit_by,edit_lo,edit_hi,force_by,force_lo,force_hi,
+        author,change,value) SELECT a,e,f,r,o,eb,el,eh,fb,fl,fh,w,c,v FROM unnest($1::bigint[],$2::bigint[],$3::text[],
+        $4::text[],$5::text[],$6::int[],$7::bigint[],$8::bigint[],$9::int[],$10::bigint[],$11::bigint[],$12::text[],
+        $13::bytea[],$14::bytea[]) WITH ORDINALITY u(a,e,f,r,o,eb,el,eh,fb,fl,fh,w,c,v,n) ORDER BY n";
+    put_audit: "INSERT INTO audit(at,who,what,subject,before,after) SELECT a,w,d,s,b,f
+        FROM unnest($1::bigint[],$2::text[],$3::text[],$4::text[],$5::bytea[],$6::bytea[])
+        WITH ORDINALITY u(a,w,d,s,b,f,n) ORDER BY n";
+    entity: "SELECT ver,doc FROM entity WHERE id=$1";
+    member: "SELECT entity FROM member WHERE key=$1";
+    claim: "SELECT entity FROM claim WHERE key=$1";
+    hints: "SELECT entity FROM hint WHERE key=$1 ORDER BY entity LIMIT $2";
+    tombstone: "SELECT at FROM tombstone WHERE key=$1";
+    change: "SELECT at FROM change WHERE id=$1";
+    letter: "SELECT entity,target,fields FROM dead_letter WHERE id=$1 AND state='open'";
+    question: "SELECT entity,ended,by,choice FROM question WHERE id=$1";
+    documents: "SELECT id,doc FROM entity WHERE id>$1 ORDER BY id LIMIT $2";
+}
+
+impl std::fmt::Debug for Statements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Statements")
+    }
+}

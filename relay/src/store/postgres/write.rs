@@ -1,0 +1,336 @@
+//! One unit as one transaction: all its rows are sent without waiting for answers in between, then what the answers say
+//! is checked, then the sums are written and the transaction ends. Two round trips, whatever the unit holds.
+//!
+//! *Read committed* is enough, because nothing rests on an earlier read: an entity is written only in the version that
+//! was read, claims, changes and outcomes have their unique keys, and positions only rise. The sums come last, so that
+//! the few rows that every unit writes are locked for the shortest time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+
+use headgate_schemas::failpoint::pass;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+
+use super::error::PostgresError;
+use super::statements::Statements;
+use crate::books::{Place, Sum};
+use crate::entity::Outcome;
+use crate::step;
+use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, StoreError, Unit, WorkKey};
+
+type Written = Result<(), PostgresError>;
+
+/// The connection, and what is prepared on it.
+#[derive(Clone, Copy)]
+pub(super) struct Writer<'s> {
+    pub(super) client: &'s Client,
+    pub(super) statements: &'s Statements,
+}
+
+impl Writer<'_> {
+    /// Writes a unit. After an error nothing of it stays, once the transaction was rolled back or the session dropped.
+    pub(super) async fn commit(self, unit: &Unit) -> Result<Committed, StoreError> {
+        let rows = tokio::try_join!(
+            biased;
+            self.begin(),
+            self.entities(&unit.entities),
+            self.identity(unit),
+            self.work(unit),
+            self.asked(unit),
+            self.lives(unit),
+            self.outcomes(unit),
+            self.letters(unit),
+            self.positions(unit),
+        )
+        .map_err(contended)?;
+        let ((), written, (), (), (), (), committed, (), ()) = rows;
+        if let Some(lost) = unit.entities.iter().find(|e| !written.contains(&e.id)) {
+            return Err(StoreError::Moved { entity: lost.id });
+        }
+        pass(step::WRITTEN);
+        // Where a sum is refused, the server rolls back at the word COMMIT, and the refusal is what we return.
+        tokio::try_join!(biased; self.sums(unit, &committed), self.counters(unit, &committed), self.end())
+            .map_err(contended)?;
+        Ok(committed)
+    }
+
+    async fn begin(self) -> Written {
+        Ok(self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+    }
+
+    async fn end(self) -> Written {
+        Ok(self.client.batch_execute("COMMIT").await?)
+    }
+
+    /// Which entities could be written.
+    async fn entities(self, writes: &[EntityWrite]) -> Result<HashSet<EntityId>, PostgresError> {
+        let mut sorted: Vec<&EntityWrite> = writes.iter().collect();
+        // In one order everywhere: two relays that write the same entities wait for each other in a row, not in a ring.
+        sorted.sort_unstable_by_key(|e| e.id);
+        let (new, known): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|e| e.version == 0);
+        let docs = |writes: &[&EntityWrite]| writes.iter().map(|e| e.doc.clone()).collect::<Vec<_>>();
+        let ids = |writes: &[&EntityWrite]| writes.iter().map(|e| e.id).collect::<Vec<_>>();
+        let versions: Vec<i64> = known.iter().map(|e| i64::try_from(e.version).unwrap_or(i64::MAX)).collect();
+        let (new_ids, new_docs, known_ids, known_docs) = (ids(&new), docs(&new), ids(&known), docs(&known));
+        let s = self.statements;
+        let (made, changed) = tokio::try_join!(
+            biased;
+            self.ids(new.len(), &s.make_entities, [&new_ids, &new_docs]),
+            self.ids(known.len(), &s.change_entities, [&known_ids, &versions, &known_docs]),
+        )?;
+        Ok(made.into_iter().chain(changed).collect())
+    }
+
+    async fn identity(self, unit: &Unit) -> Written {
+        let s = self.statements;
+        let (keys, entities) = unzip(last(unit.members.iter().map(|(key, entity)| (key.to_vec(), *entity))));
+        let gone = bytes(&unit.unmembers);
+        let given = bytes(&unit.unclaims);
+        let (claims, holders) = unzip(unit.claims.iter().map(|(key, entity)| (key.to_vec(), *entity)));
+        let (changes, times) = unzip(unit.changes.iter().map(|(key, at)| (key.to_vec(), *at)));
+        tokio::try_join!(
+            biased;
+            self.rows(keys.len(), &s.put_members, [&keys, &entities]),
+            self.rows(given.len(), &s.give_claims, [&given]),
+            self.rows(claims.len(), &s.take_claims, [&claims, &holders]),
+            self.rows(gone.len(), &s.drop_members, [&gone]),
+            self.rows(changes.len(), &s.put_changes, [&changes, &times]),
+        )?;
+        Ok(())
+    }
+
+    async fn work(self, unit: &Unit) -> Written {
+        let mut work: Vec<_> = last(unit.work.iter().map(|w| (w.key, *w))).map(|(_, w)| w).collect();
+        work.sort_unstable_by_key(|w| order(w.key));
+        let mut done = unit.done.clone();
+        done.sort_unstable_by_key(|key| order(*key));
+        let columns = (
+            work.iter().map(|w| number(w.key.target)).collect::<Vec<_>>(),
+            work.iter().map(|w| w.key.entity).collect::<Vec<_>>(),
+            work.iter().map(|w| w.due).collect::<Vec<_>>(),
+            work.iter().map(|w| i64::from(w.attempts)).collect::<Vec<_>>(),
+            work.iter().map(|w| i64::try_from(w.owner).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+            work.iter().map(|w| w.until).collect::<Vec<_>>(),
+        );
+        let (targets, entities) = unzip(done.iter().map(|key| (number(key.target), key.entity)));
+        let c = &columns;
+        tokio::try_join!(
+            biased;
+            self.rows(work.len(), &self.statements.put_work, [&c.0, &c.1, &c.2, &c.3, &c.4, &c.5]),
+            self.rows(done.len(), &self.statements.drop_work, [&targets, &entities]),
+        )?;
+        Ok(())
+    }
+
+    async fn asked(self, unit: &Unit) -> Written {
+        let s = self.statements;
+        let q = &unit.questions;
+        let (ids, entities) = unzip(q.iter().map(|q| (q.id, q.entity)));
+        let (tenants, links) = unzip(q.iter().map(|q| (q.tenant.as_str(), q.link.as_str())));
+        let (kinds, subjects) = unzip(q.iter().map(|q| (q.kind.as_str(), q.subject.as_str())));
+        let since: Vec<i64> = q.iter().map(|q| q.since).collect();
+        let ends: Vec<_> = first(unit.ended_questions.iter().map(|(id, end)| (*id, end))).collect();
+        let (ended, at) = unzip(ends.iter().map(|(id, end)| (*id, end.at)));
+        let (by, choices) = unzip(ends.iter().map(|(_, end)| (end.by.as_str(), end.choice.as_str())));
+        tokio::try_join!(
+            biased;
+            self.rows(q.len(), &s.put_questions, [&ids, &entities, &tenants, &links, &kinds, &subjects, &since]),
+            self.rows(ends.len(), &s.end_questions, [&ended, &at, &by, &choices]),
+            self.decisions(unit),
+        )?;
+        Ok(())
+    }
+
+    async fn decisions(self, unit: &Unit) -> Written {
+        let d = &unit.decisions;
+        let (at, entities) = unzip(d.iter().map(|d| (d.at, d.entity)));
+        let (fields, rules) = unzip(d.iter().map(|d| (d.field.as_str(), d.rule.as_str())));
+        let (rulings, authors) = unzip(d.iter().map(|d| (d.ruling.as_str(), d.author.as_str())));
+        let (edit_by, force_by) = unzip(d.iter().map(|d| (number(d.edit.0), number(d.force.0))));
+        let (edit_lo, edit_hi) = unzip(d.iter().map(|d| (d.edit.1, d.edit.2)));
+        let (force_lo, force_hi) = unzip(d.iter().map(|d| (d.force.1, d.force.2)));
+        let changes: Vec<_> = d.iter().map(|d| d.change.as_ref().map(|c| c.as_bytes().to_vec())).collect();
+        let values: Vec<&[u8]> = d.iter().map(|d| d.values.as_slice()).collect();
+        let columns: [&(dyn ToSql + Sync); 14] = [
+            &at, &entities, &fields, &rules, &rulings, &edit_by, &edit_lo, &edit_hi, &force_by, &force_lo, &force_hi,
+            &authors, &changes, &values,
+        ];
+        self.rows(d.len(), &self.statements.put_decisions, columns).await
+    }
+
+    async fn lives(self, unit: &Unit) -> Written {
+        let s = self.statements;
+        let (on, off): (Vec<_>, Vec<_>) =
+            last(unit.hints.iter().map(|(key, entity, on)| ((key, *entity), *on))).partition(|(_, on)| *on);
+        let (put, of) = unzip(on.iter().map(|((key, entity), _)| (key.as_slice(), *entity)));
+        let (drop, from) = unzip(off.iter().map(|((key, entity), _)| (key.as_slice(), *entity)));
+        let (links, at) = unzip(unit.goings.iter().map(|(link, at)| (link.as_str(), *at)));
+        let (sized, by) = unzip(added(unit.sizes.iter().map(|(link, n)| (link.as_str(), *n))));
+        let (stones, times) = unzip(last(unit.tombstones.iter().map(|(key, at)| (key.to_vec(), *at))));
+        let (forgotten, lost) = (&unit.forgotten, unit.forgotten.len());
+        tokio::try_join!(
+            biased;
+            self.rows(drop.len(), &s.drop_hints, [&drop, &from]),
+            self.rows(put.len(), &s.put_hints, [&put, &of]),
+            self.rows(links.len(), &s.put_goings, [&links, &at]),
+            self.rows(unit.released.len(), &s.drop_goings, [&unit.released]),
+            self.rows(sized.len(), &s.put_sizes, [&sized, &by]),
+            self.rows(stones.len(), &s.put_tombstones, [&stones, &times]),
+            self.rows(lost, &s.forget_decisions, [forgotten]),
+            self.rows(lost, &s.forget_letters, [forgotten]),
+            self.rows(lost, &s.forget_hints, [forgotten]),
+            self.rows(lost, &s.forget_questions, [forgotten]),
+        )?;
+        Ok(())
+    }
+
+    /// Writes outcomes and counts those that are new.
+    async fn outcomes(self, unit: &Unit) -> Result<Committed, PostgresError> {
+        let mut committed = Committed::default();
+        let o = &unit.outcomes;
+        if o.is_empty() {
+            return Ok(committed);
+        }
+        let (accepted, changes) = unzip(o.iter().map(|o| (o.accepted, o.change.as_bytes().to_vec())));
+        let (targets, links) = unzip(o.iter().map(|o| (number(o.place.target), number(o.place.link))));
+        let (entities, previous) = unzip(o.iter().map(|o| (o.entity, o.previous)));
+        let kinds: Vec<i16> = o.iter().map(|o| i16::from(o.outcome as u8)).collect();
+        let (at, took) = unzip(o.iter().map(|o| (o.at, o.took)));
+        let columns: [&(dyn ToSql + Sync); 9] =
+            [&accepted, &changes, &targets, &links, &entities, &previous, &kinds, &at, &took];
+        let kept = self.client.query(&self.statements.put_outcomes, &columns).await?;
+        for row in &kept {
+            let place = Place { link: unsigned(row.try_get(0)?), target: unsigned(row.try_get(1)?) };
+            let kind: i16 = row.try_get(2)?;
+            if let Some(outcome) = Outcome::ALL.into_iter().find(|o| i16::from(*o as u8) == kind) {
+                committed.count(place, outcome);
+            }
+        }
+        committed.doubled = i64::try_from(o.len() - kept.len()).unwrap_or(i64::MAX);
+        Ok(committed)
+    }
+
+    async fn letters(self, unit: &Unit) -> Written {
+        let d = &unit.dead_letters;
+        let (entities, targets) = unzip(d.iter().map(|d| (d.entity, number(d.target))));
+        let (at, codes) = unzip(d.iter().map(|d| (d.at, d.code.as_str())));
+        let (messages, fields) = unzip(d.iter().map(|d| (d.message.as_slice(), d.fields.join(","))));
+        let closed: Vec<_> = first(unit.closed_letters.iter().map(|c| (c.id, c))).collect();
+        let (ids, times) = unzip(closed.iter().map(|(id, c)| (*id, c.at)));
+        let states: Vec<&str> = closed.iter().map(|(_, c)| if c.again { "retried" } else { "skipped" }).collect();
+        let a = &unit.audit;
+        let (done, who) = unzip(a.iter().map(|a| (a.at, a.who.as_str())));
+        let (what, subjects) = unzip(a.iter().map(|a| (a.what.as_str(), a.subject.as_str())));
+        let (before, after) = unzip(a.iter().map(|a| (a.before.map(Vec::from), a.after.map(Vec::from))));
+        let s = self.statements;
+        tokio::try_join!(
+            biased;
+            self.rows(d.len(), &s.put_letters, [&entities, &targets, &at, &codes, &messages, &fields]),
+            self.rows(closed.len(), &s.close_letters, [&ids, &states, &times]),
+            self.rows(a.len(), &s.put_audit, [&done, &who, &what, &subjects, &before, &after]),
+        )?;
+        Ok(())
+    }
+
+    async fn positions(self, unit: &Unit) -> Written {
+        let mut at: BTreeMap<i64, i64> = BTreeMap::new();
+        for p in &unit.positions {
+            let offset = i64::try_from(p.offset).unwrap_or(i64::MAX);
+            at.entry(i64::from(p.partition)).and_modify(|o| *o = offset.max(*o)).or_insert(offset);
+        }
+        let (parts, offsets) = unzip(at.into_iter());
+        self.rows(parts.len(), &self.statements.put_positions, [&parts, &offsets]).await
+    }
+
+    async fn sums(self, unit: &Unit, committed: &Committed) -> Written {
+        let due = unit.due.iter().map(|(place, n)| (*place, Sum::Due, *n));
+        let ended = committed.ended.iter().map(|(place, outcome, n)| (*place, Sum::Ended(*outcome), *n));
+        let key = |place: Place, what: Sum| (number(place.link), number(place.target), i16::from(what.number()));
+        let sums: Vec<_> = added(due.chain(ended).map(|(place, what, n)| (key(place, what), n))).collect();
+        let (links, targets) = unzip(sums.iter().map(|((link, target, _), _)| (*link, *target)));
+        let (what, n) = unzip(sums.iter().map(|((_, _, what), n)| (*what, *n)));
+        self.rows(sums.len(), &self.statements.put_sums, [&links, &targets, &what, &n]).await
+    }
+
+    async fn counters(self, unit: &Unit, committed: &Committed) -> Written {
+        let doubled = (committed.doubled > 0).then_some((Counter::Doubled, committed.doubled));
+        let counts = unit.counters.iter().copied().chain(doubled);
+        let (names, n) = unzip(added(counts.map(|(counter, n)| (i16::from(counter as u8), n))));
+        self.rows(names.len(), &self.statements.put_counters, [&names, &n]).await
+    }
+
+    async fn rows<const N: usize>(
+        self,
+        rows: usize,
+        statement: &Statement,
+        columns: [&(dyn ToSql + Sync); N],
+    ) -> Written {
+        if rows > 0 {
+            self.client.execute(statement, &columns).await?;
+        }
+        Ok(())
+    }
+
+    async fn ids<const N: usize>(
+        self,
+        rows: usize,
+        statement: &Statement,
+        columns: [&(dyn ToSql + Sync); N],
+    ) -> Result<Vec<EntityId>, PostgresError> {
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = self.client.query(statement, &columns).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+/// Two relays in each other's way void the unit of one of them, as a moved entity does.
+fn contended(error: PostgresError) -> StoreError {
+    if error.is_contention() || error.is_taken() { StoreError::Taken } else { error.into() }
+}
+
+/// Numbers of connections and links are given by this database and fit.
+pub(super) fn number(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+pub(super) fn unsigned(n: i32) -> u32 {
+    u32::try_from(n).unwrap_or(0)
+}
+
+fn order(key: WorkKey) -> (EntityId, u32) {
+    (key.entity, key.target)
+}
+
+fn bytes(keys: &[Key]) -> Vec<&[u8]> {
+    keys.iter().map(Key::as_slice).collect()
+}
+
+fn unzip<A, B>(rows: impl Iterator<Item = (A, B)>) -> (Vec<A>, Vec<B>) {
+    rows.unzip()
+}
+
+/// One row for each key, the last one given: a statement may write a row once only.
+fn last<K: Eq + Hash + Clone, V>(rows: impl Iterator<Item = (K, V)>) -> impl Iterator<Item = (K, V)> {
+    rows.collect::<HashMap<K, V>>().into_iter()
+}
+
+/// One row for each key, the first one given.
+fn first<K: Eq + Hash + Clone, V>(rows: impl Iterator<Item = (K, V)>) -> impl Iterator<Item = (K, V)> {
+    let mut kept = HashMap::new();
+    for (key, value) in rows {
+        kept.entry(key).or_insert(value);
+    }
+    kept.into_iter()
+}
+
+/// One row for each key, with the sum, in the order of the keys.
+fn added<K: Ord>(rows: impl Iterator<Item = (K, i64)>) -> impl Iterator<Item = (K, i64)> {
+    let mut sums = BTreeMap::new();
+    for (key, n) in rows {
+        *sums.entry(key).or_insert(0) += n;
+    }
+    sums.into_iter()
+}

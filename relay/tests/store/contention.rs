@@ -1,0 +1,63 @@
+//! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
+//! an operator's console does meanwhile.
+
+use headgate_relay::store::{Postgres, Store as _, StoreError, Unit};
+
+use super::postgres::Schema;
+use super::{entity, full_unit};
+
+#[test]
+fn a_second_relay_is_refused_until_the_first_is_gone() {
+    let Some(schema) = Schema::make() else { return };
+    let first = Postgres::open(&schema.address()).unwrap();
+    let refused = Postgres::open(&schema.address()).unwrap_err();
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+    assert!(!refused.to_string().contains("headgate@"), "{refused}");
+    drop(first);
+    Postgres::open(&schema.address()).unwrap();
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let Some(schema) = Schema::make() else { return };
+    drop(Postgres::open(&schema.address()).unwrap());
+    schema.execute("INSERT INTO schema_version(version) VALUES(99)");
+    let refused = Postgres::open(&schema.address()).unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 99, .. }), "{refused}");
+}
+
+#[test]
+fn a_session_that_was_ended_commits_nothing() {
+    let Some(schema) = Schema::make() else { return };
+    let mut store = Postgres::open(&schema.address()).unwrap();
+    store.start("topic").unwrap();
+    store.commit(&full_unit()).unwrap();
+    // As when the server restarts, or an operator ends the session.
+    schema.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype='advisory'
+         AND objid::bigint = hashtext(current_schema())::bigint & 4294967295",
+    );
+    let update = Unit { entities: vec![entity(1, 1, b"newer")], ..Unit::default() };
+    let lost = store.commit(&update).unwrap_err();
+    assert!(matches!(lost, StoreError::Postgres(_)), "{lost}");
+    let mut successor = Postgres::open(&schema.address()).unwrap();
+    assert_eq!(successor.entity(1).unwrap(), Some((1, b"one".to_vec())));
+    assert!(store.commit(&update).is_err(), "the first one stays without a session");
+    successor.commit(&update).unwrap();
+    assert_eq!(successor.entity(1).unwrap(), Some((2, b"newer".to_vec())));
+}
+
+#[test]
+fn an_error_tells_no_row() {
+    let Some(schema) = Schema::make() else { return };
+    let mut store = Postgres::open(&schema.address()).unwrap();
+    store.start("topic").unwrap();
+    schema.execute("ALTER TABLE entity ADD CHECK (ver < 2)");
+    store.commit(&full_unit()).unwrap();
+    let update = Unit { entities: vec![entity(1, 1, b"newer")], ..Unit::default() };
+    let error = store.commit(&update).unwrap_err();
+    let (shown, debug) = (error.to_string(), format!("{error:?}"));
+    assert!(shown.contains("23514"), "{shown}");
+    // The server's detail would be: Failing row contains (1, 2, \x6e65776572).
+    assert!(!shown.contains("6e65776572") && !debug.contains("6e65776572"), "{debug}");
+}
