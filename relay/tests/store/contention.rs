@@ -1,10 +1,10 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
-use headgate_relay::store::{Postgres, Store as _, StoreError, Unit};
+use headgate_relay::store::{Before, Postgres, Store as _, StoreError, Unit};
 
 use super::postgres::Schema;
-use super::{entity, full_unit};
+use super::{DAY, NEVER, entity, full_unit, outcome, outcomes};
 
 #[test]
 fn a_second_relay_is_refused_until_the_first_is_gone() {
@@ -15,6 +15,21 @@ fn a_second_relay_is_refused_until_the_first_is_gone() {
     assert!(!refused.to_string().contains("headgate@"), "{refused}");
     drop(first);
     Postgres::open(&schema.address()).unwrap();
+}
+
+#[test]
+fn a_day_is_a_partition_that_is_dropped() {
+    let Some(schema) = Schema::make() else { return };
+    let partitions = || schema.number("SELECT count(*) FROM pg_inherits i WHERE i.inhparent='outcome'::regclass");
+    let mut store = Postgres::open(&schema.address()).unwrap();
+    store.start("topic").unwrap();
+    store.commit(&outcomes(vec![outcome(1, DAY, DAY), outcome(2, 2 * DAY, 2 * DAY)])).unwrap();
+    assert_eq!(partitions(), 2);
+    while store.expire(Before { outcomes: 2 * DAY, ..NEVER }).unwrap() {}
+    assert_eq!(partitions(), 1);
+    // The session does not take the day it dropped for one that is there.
+    store.commit(&outcomes(vec![outcome(3, DAY, 9 * DAY)])).unwrap();
+    assert_eq!(partitions(), 2);
 }
 
 #[test]

@@ -310,7 +310,7 @@ name = \"l\"
             "line 9: gateway.limits.body_timeout | \"10 seconds\" is not a duration | write a whole number and a unit: \
              ms, s, m, h or d, like \"50ms\", \"60s\", \"2h\"",
             "line 10: gateway.limits.body_bytes | 0 is out of range | use at least 1024",
-            "line 12: store.url | it is not a store URL | use \"sqlite://\" and a path, like \"sqlite://data/state.db\"",
+            "line 12: store.url | it is not a store URL | use \"sqlite://data/state.db\" or \"postgres://user@host:5432/database\"",
             "line 13: connection[a].tenant | it is missing | say whose connection it is",
             "line 15: connection[a].system | \"hubspt\" is not known | did you mean \"hubspot\"?",
             "line 16: connection[a].account | it is a whole number, not text | put it in quotes",
@@ -808,7 +808,7 @@ fn a_postgresql_store_takes_its_password_from_outside() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(
         faults(&text, &[]),
-        ["line 20: store.password_env | the environment variable DB is not set | set DB before the start"]
+        ["line 12: store.password_env | the environment variable DB is not set | set DB before the start"]
     );
 }
 
