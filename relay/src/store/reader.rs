@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::postgres::{Address, Reading};
 use super::{
     AuditRow, Counter, EntityId, Key, ListedDecision, ListedLetter, ListedQuestion, OutcomeRow, Postgres,
-    QuestionFilter, Sqlite, Store, StoreError, sqlite,
+    QuestionFilter, Sqlite, Store, StoreError, TrailRow, WorkKey, WorkRow, sqlite,
 };
 
 /// Where a state is kept.
@@ -137,6 +137,31 @@ impl Reader {
     /// When the database fails.
     pub fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         either!(self, documents(after, limit))
+    }
+
+    /// How often a change came again. `None` when it is not known (any more).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
+        either!(self, repeats(change))
+    }
+
+    /// What waits for an entity at a target.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn work(&self, key: WorkKey) -> Result<Option<WorkRow>, StoreError> {
+        either!(self, work(key))
+    }
+
+    /// What happened to an entity and to those that became part of it, the newest row first, none older than `since`;
+    /// `newest` is where its chain starts ([`crate::entity::Entity::trail`]).
+    ///
+    /// # Errors
+    /// When the database fails or a row cannot be decoded.
+    pub fn trail(&self, entity: EntityId, newest: i64, since: i64, most: usize) -> Result<Vec<TrailRow>, StoreError> {
+        either!(self, trail(entity, newest, since, most))
     }
 
     /// The newest outcomes of an entity; `newest` is where its chain starts ([`crate::entity::Entity::outcome`]).

@@ -19,16 +19,33 @@ CREATE TABLE trail(at INTEGER NOT NULL, entity INTEGER NOT NULL, previous INTEGE
 /// Rows that one round of forgetting takes away at most.
 const EXPIRE_ROWS: i64 = 10_000;
 /// A chain is not followed further: longer ones take a person's patience, not our memory.
-const CHAIN: usize = 10_000;
+pub(super) const CHAIN: usize = 10_000;
 
 pub(super) fn write(db: &Connection, rows: &[TrailRow]) -> Result<(), StoreError> {
     let mut insert = db.prepare_cached("INSERT INTO trail(at,entity,previous,happened) VALUES(?1,?2,?3,?4)")?;
     for row in rows {
-        let happened =
-            postcard::to_stdvec(&row.happened).map_err(|source| StoreError::Document { entity: row.entity, source })?;
-        insert.execute(params![row.at, row.entity, row.previous, happened])?;
+        insert.execute(params![row.at, row.entity, row.previous, encode(row)?])?;
     }
     Ok(())
+}
+
+/// What happened, as it is kept.
+pub(super) fn encode(row: &TrailRow) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(&row.happened).map_err(|source| StoreError::Document { entity: row.entity, source })
+}
+
+/// Reads what [`encode`] wrote.
+pub(super) fn decode(entity: EntityId, happened: &[u8]) -> Result<Vec<Happened>, StoreError> {
+    postcard::from_bytes(happened).map_err(|source| StoreError::Document { entity, source })
+}
+
+/// The rows that come before one along its chain, by time and entity.
+pub(super) fn before(row: &TrailRow) -> impl Iterator<Item = (i64, EntityId)> {
+    let joined = row.happened.iter().filter_map(|happened| match happened {
+        Happened::Joined { other, trail, .. } => Some((*trail, *other)),
+        _ => None,
+    });
+    std::iter::once((row.previous, row.entity)).chain(joined)
 }
 
 /// Takes away everything that was told of an entity, and of those that became part of it.
@@ -63,14 +80,9 @@ fn chain(db: &Connection, newest: (i64, EntityId), since: i64, most: usize) -> R
         let found: Option<(i64, Vec<u8>)> =
             select.query_row(params![at, entity], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
         let Some((previous, happened)) = found else { continue };
-        let happened: Vec<Happened> =
-            postcard::from_bytes(&happened).map_err(|source| StoreError::Document { entity, source })?;
-        ahead.insert((previous, entity));
-        ahead.extend(happened.iter().filter_map(|h| match h {
-            Happened::Joined { other, trail, .. } => Some((*trail, *other)),
-            _ => None,
-        }));
-        rows.push(TrailRow { entity, at, previous, happened });
+        let row = TrailRow { entity, at, previous, happened: decode(entity, &happened)? };
+        ahead.extend(before(&row));
+        rows.push(row);
     }
     Ok(rows)
 }
@@ -81,7 +93,13 @@ impl Reader {
     ///
     /// # Errors
     /// When SQLite fails or a row cannot be decoded.
-    pub(super) fn trail(&self, entity: EntityId, newest: i64, since: i64, most: usize) -> Result<Vec<TrailRow>, StoreError> {
+    pub(super) fn trail(
+        &self,
+        entity: EntityId,
+        newest: i64,
+        since: i64,
+        most: usize,
+    ) -> Result<Vec<TrailRow>, StoreError> {
         chain(&self.db, (newest, entity), since, most.min(CHAIN))
     }
 }

@@ -1,7 +1,8 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
-use headgate_relay::store::{Before, Postgres, Store as _, StoreError, Unit};
+use headgate_relay::store::{Before, Key, Postgres, Store as _, StoreError, Unit, WorkKey, WorkRow};
+use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
 use super::{DAY, NEVER, entity, full_unit, outcome, outcomes};
@@ -75,4 +76,36 @@ fn an_error_tells_no_row() {
     assert!(shown.contains("23514"), "{shown}");
     // The server's detail would be: Failing row contains (1, 2, \x6e65776572).
     assert!(!shown.contains("6e65776572") && !debug.contains("6e65776572"), "{debug}");
+}
+
+/// The schema of version 1, with what a relay of that time left in it.
+#[test]
+fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
+    let Some(schema) = Schema::make() else { return };
+    schema.execute("CREATE TABLE schema_version(version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())");
+    schema.execute(include_str!("../../src/store/postgres/migrations/0001_state.sql"));
+    schema.execute("INSERT INTO schema_version(version) VALUES(1)");
+    schema.execute(include_str!("migrations/0002_trail.sql"));
+    let mut store = Postgres::open(&schema.address()).unwrap();
+    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 2);
+    let start = store.start("topic").unwrap();
+    assert_eq!((start.epoch, start.next_entity, start.salt[15]), (8, 6, 15));
+    assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
+    let key = WorkKey { target: 2, entity: 5 };
+    assert_eq!(start.work, [WorkRow { key, due: 100, attempts: 1, owner: 7, until: 105 }]);
+    assert_eq!(store.entity(5).unwrap(), Some((3, b"one".to_vec())));
+    assert_eq!(store.member(&numbered(1)).unwrap(), Some(5));
+    assert!(store.known(&numbered(2)).unwrap());
+    store.commit(&Unit { repeats: vec![numbered(2)], ..Unit::default() }).unwrap();
+    assert_eq!(
+        schema.reader().repeats(&numbered(2)).unwrap(),
+        Some(1),
+        "a change of then counts its repeats from now on"
+    );
+}
+
+fn numbered(n: u8) -> Key {
+    let mut key = Key::default();
+    key[15] = n;
+    key
 }

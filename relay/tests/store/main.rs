@@ -623,4 +623,5 @@ suite!(
     a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago,
     what_was_closed_and_what_was_done_is_forgotten_by_age,
     what_happened_is_a_chain_that_forks_where_entities_became_one,
+    a_change_that_comes_again_is_counted,
 );

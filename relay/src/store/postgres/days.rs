@@ -1,4 +1,4 @@
-//! Days of outcomes and of audit: a partition each, made before its first row is written and dropped as a whole.
+//! Days of outcomes, of trails and of audit: a partition each, made before its first row is written and dropped as a whole.
 //!
 //! A partition is made in a transaction of its own, ahead of the tick that needs it, because making one takes locks that
 //! a tick must not hold. With it goes a note until when the day matters, rounded up to the hour so that it is written
@@ -27,6 +27,7 @@ const DROP_PATIENCE_MS: u32 = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Of {
     Outcome,
+    Trail,
     Audit,
 }
 
@@ -34,6 +35,7 @@ impl Of {
     const fn table(self) -> &'static str {
         match self {
             Self::Outcome => "outcome",
+            Self::Trail => "trail",
             Self::Audit => "audit",
         }
     }
@@ -59,8 +61,9 @@ impl Days {
     /// Drops the days that do not matter any more. Returns whether there may be more.
     pub(super) async fn expire(&mut self, client: &Client, before: Before) -> Result<bool, PostgresError> {
         let outcomes = self.drop_ended(client, Of::Outcome, before.outcomes).await?;
+        let trail = self.drop_ended(client, Of::Trail, before.outcomes).await?;
         let audit = self.drop_ended(client, Of::Audit, before.audit).await?;
-        Ok(outcomes || audit)
+        Ok(outcomes || trail || audit)
     }
 
     async fn drop_ended(&mut self, client: &Client, of: Of, before: i64) -> Result<bool, PostgresError> {
@@ -86,7 +89,8 @@ fn wanted(unit: &Unit) -> impl Iterator<Item = (Of, i64, i64)> {
     let outcomes = unit.outcomes.iter().map(|o| (Of::Outcome, o.accepted.div_euclid(DAY), o.at));
     let audit = unit.audit.iter().map(|a| (Of::Audit, a.at.div_euclid(DAY), a.at));
     let mut days: BTreeMap<(Of, i64), i64> = BTreeMap::new();
-    for (of, day, at) in outcomes.chain(audit) {
+    let trail = unit.trail.iter().map(|t| (Of::Trail, t.at.div_euclid(DAY), t.at));
+    for (of, day, at) in outcomes.chain(audit).chain(trail) {
         let last = at.div_euclid(HOUR).saturating_add(1).saturating_mul(HOUR);
         days.entry((of, day)).and_modify(|noted| *noted = last.max(*noted)).or_insert(last);
     }

@@ -9,30 +9,29 @@ use super::session::Lock;
 use crate::store::StoreError;
 
 /// The steps; the first makes version 1.
-const STEPS: [&str; 1] = [include_str!("migrations/0001_state.sql")];
+const STEPS: [&str; 2] = [include_str!("migrations/0001_state.sql"), include_str!("migrations/0002_trail.sql")];
 
 /// The version this program works with.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+const VERSION: i64 = STEPS.len() as i64;
 
 /// Brings the schema to this program's version.
 ///
 /// # Errors
 /// [`StoreError::Newer`] where a newer program was here; when a step fails.
-pub(super) async fn migrate(client: &Client, to: i64) -> Result<(), StoreError> {
+pub(super) async fn migrate(client: &Client) -> Result<(), StoreError> {
     Lock::Schema.acquire(client).await?;
-    let migrated = steps(client, to).await;
+    let migrated = steps(client).await;
     // Where this fails the connection is of no use any more, and the lock goes with it.
     Lock::Schema.release(client).await?;
     migrated
 }
 
-async fn steps(client: &Client, to: i64) -> Result<(), StoreError> {
+async fn steps(client: &Client) -> Result<(), StoreError> {
     let found = version(client).await.map_err(StoreError::Postgres)?;
-    if found > to {
-        return Err(StoreError::Newer { found, known: to });
+    if found > VERSION {
+        return Err(StoreError::Newer { found, known: VERSION });
     }
-    let (first, last) = (usize::try_from(found).unwrap_or(0), usize::try_from(to).unwrap_or(STEPS.len()));
-    for (n, sql) in STEPS.iter().enumerate().take(last).skip(first) {
+    for (n, sql) in STEPS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         // A step may rewrite a big table: it ends when it ends.
         let step = format!(
             "BEGIN; SET LOCAL statement_timeout = 0; {sql} INSERT INTO schema_version(version) VALUES({}); COMMIT",

@@ -14,6 +14,7 @@ mod rows;
 mod session;
 mod statements;
 mod tls;
+mod trail;
 mod write;
 
 pub use address::{Address, AddressError};
@@ -61,7 +62,7 @@ impl Postgres {
             true => StoreError::InUse { path: address.place() },
             false => error.into(),
         })?;
-        session.run(migrations::migrate(client, migrations::VERSION))?;
+        session.run(migrations::migrate(client))?;
         let statements = session.run(Statements::prepare(client))?;
         Ok(Self { session, statements, days: Days::default() })
     }

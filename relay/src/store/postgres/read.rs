@@ -9,20 +9,19 @@ use tokio_postgres::types::ToSql;
 use super::error::PostgresError;
 use super::rows::{self, OUTCOME};
 use super::session::Session;
-use super::write::unsigned;
+use super::trail::chain;
+use super::write::{number, unsigned};
 use super::{Address, split_fields};
+use crate::store::trail::CHAIN;
 use crate::store::{
     AuditRow, Counter, DecisionRow, EntityId, Key, ListedDecision, ListedLetter, ListedQuestion, OutcomeRow,
-    QuestionFilter, QuestionRow, StoreError,
+    QuestionFilter, QuestionRow, StoreError, TrailRow, WorkKey, WorkRow,
 };
 
 const QUESTION: &str = "id,entity,tenant,link,kind,subject,since,ended,by,choice";
 const DECISION: &str =
     "n,at,entity,field,rule,ruling,edit_by,edit_lo,edit_hi,force_by,force_lo,force_hi,author,change,value";
 const LETTER: &str = "id,entity,target,at,code,message,fields,state";
-
-/// A chain is not followed further: longer ones take a person's patience, not our memory.
-const CHAIN: usize = 10_000;
 
 /// A session that reads.
 #[derive(Debug)]
@@ -79,6 +78,26 @@ impl Reading {
     ) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         let sql = "SELECT id,doc FROM entity WHERE id>$1 ORDER BY id LIMIT $2";
         self.all(sql, &[&after, &i64::from(limit)], |row| Ok((row.try_get(0)?, row.try_get(1)?)))
+    }
+
+    pub(in crate::store) fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
+        let sql = "SELECT again FROM change WHERE id=$1";
+        self.one(sql, &[&change.as_slice()], |row| Ok(unsigned(row.try_get(0)?)))
+    }
+
+    pub(in crate::store) fn work(&self, key: WorkKey) -> Result<Option<WorkRow>, StoreError> {
+        let sql = "SELECT target,entity,due,attempts,owner,until FROM work WHERE target=$1 AND entity=$2";
+        self.one(sql, &[&number(key.target), &key.entity], WorkRow::read)
+    }
+
+    pub(in crate::store) fn trail(
+        &self,
+        entity: EntityId,
+        newest: i64,
+        since: i64,
+        most: usize,
+    ) -> Result<Vec<TrailRow>, StoreError> {
+        Ok(self.0.run(chain(&self.0.client, (newest, entity), since, most.min(CHAIN)))?)
     }
 
     pub(in crate::store) fn outcomes(

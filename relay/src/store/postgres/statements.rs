@@ -45,6 +45,11 @@ statements! {
     forget_hints: "DELETE FROM hint WHERE entity=ANY($1::bigint[])";
     forget_questions: "UPDATE question SET subject='' WHERE entity=ANY($1::bigint[])";
     put_changes: "INSERT INTO change(id,at) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    count_repeats: "UPDATE change SET again=again+u.n FROM (SELECT k, count(*)::int n FROM unnest($1::bytea[]) k
+        GROUP BY k) u WHERE id=u.k";
+    put_trail: "INSERT INTO trail(at,entity,previous,happened)
+        SELECT * FROM unnest($1::bigint[],$2::bigint[],$3::bigint[],$4::bytea[])";
+    drop_trail: "DELETE FROM trail USING unnest($1::bigint[],$2::bigint[]) u(a,e) WHERE at=u.a AND entity=u.e";
     put_work: "INSERT INTO work(target,entity,due,attempts,owner,until)
         SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
         ON CONFLICT(target,entity) DO UPDATE

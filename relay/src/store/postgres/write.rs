@@ -14,9 +14,11 @@ use tokio_postgres::{Client, Statement};
 
 use super::error::PostgresError;
 use super::statements::Statements;
+use super::trail::chain;
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 use crate::step;
+use crate::store::trail::{CHAIN, encode};
 use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, StoreError, Unit, WorkKey};
 
 type Written = Result<(), PostgresError>;
@@ -31,6 +33,7 @@ pub(super) struct Writer<'s> {
 impl Writer<'_> {
     /// Writes a unit. After an error nothing of it stays, once the transaction was rolled back or the session dropped.
     pub(super) async fn commit(self, unit: &Unit) -> Result<Committed, StoreError> {
+        let happened = unit.trail.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let rows = tokio::try_join!(
             biased;
             self.begin(),
@@ -39,12 +42,13 @@ impl Writer<'_> {
             self.work(unit),
             self.asked(unit),
             self.lives(unit),
+            self.trail(unit, &happened),
             self.outcomes(unit),
             self.letters(unit),
             self.positions(unit),
         )
         .map_err(contended)?;
-        let ((), written, (), (), (), (), committed, (), ()) = rows;
+        let ((), written, (), (), (), (), (), committed, (), ()) = rows;
         if let Some(lost) = unit.entities.iter().find(|e| !written.contains(&e.id)) {
             return Err(StoreError::Moved { entity: lost.id });
         }
@@ -89,6 +93,7 @@ impl Writer<'_> {
         let given = bytes(&unit.unclaims);
         let (claims, holders) = unzip(unit.claims.iter().map(|(key, entity)| (key.to_vec(), *entity)));
         let (changes, times) = unzip(unit.changes.iter().map(|(key, at)| (key.to_vec(), *at)));
+        let again = bytes(&unit.repeats);
         tokio::try_join!(
             biased;
             self.rows(keys.len(), &s.put_members, [&keys, &entities]),
@@ -96,6 +101,7 @@ impl Writer<'_> {
             self.rows(claims.len(), &s.take_claims, [&claims, &holders]),
             self.rows(gone.len(), &s.drop_members, [&gone]),
             self.rows(changes.len(), &s.put_changes, [&changes, &times]),
+            self.rows(again.len(), &s.count_repeats, [&again]),
         )?;
         Ok(())
     }
@@ -168,7 +174,8 @@ impl Writer<'_> {
         let (links, at) = unzip(unit.goings.iter().map(|(link, at)| (link.as_str(), *at)));
         let (sized, by) = unzip(added(unit.sizes.iter().map(|(link, n)| (link.as_str(), *n))));
         let (stones, times) = unzip(last(unit.tombstones.iter().map(|(key, at)| (key.to_vec(), *at))));
-        let (forgotten, lost) = (&unit.forgotten, unit.forgotten.len());
+        let forgotten: Vec<EntityId> = unit.forgotten.iter().map(|f| f.entity).collect();
+        let lost = forgotten.len();
         tokio::try_join!(
             biased;
             self.rows(drop.len(), &s.drop_hints, [&drop, &from]),
@@ -177,12 +184,25 @@ impl Writer<'_> {
             self.rows(unit.released.len(), &s.drop_goings, [&unit.released]),
             self.rows(sized.len(), &s.put_sizes, [&sized, &by]),
             self.rows(stones.len(), &s.put_tombstones, [&stones, &times]),
-            self.rows(lost, &s.forget_decisions, [forgotten]),
-            self.rows(lost, &s.forget_letters, [forgotten]),
-            self.rows(lost, &s.forget_hints, [forgotten]),
-            self.rows(lost, &s.forget_questions, [forgotten]),
+            self.rows(lost, &s.forget_decisions, [&forgotten]),
+            self.rows(lost, &s.forget_letters, [&forgotten]),
+            self.rows(lost, &s.forget_hints, [&forgotten]),
+            self.rows(lost, &s.forget_questions, [&forgotten]),
         )?;
         Ok(())
+    }
+
+    async fn trail(self, unit: &Unit, happened: &[Vec<u8>]) -> Written {
+        let s = self.statements;
+        // Only the erasing of a person waits for answers here: a chain is followed from row to row.
+        for forgotten in &unit.forgotten {
+            let rows = chain(self.client, (forgotten.trail, forgotten.entity), 0, CHAIN).await?;
+            let (at, of) = unzip(rows.iter().map(|row| (row.at, row.entity)));
+            self.rows(rows.len(), &s.drop_trail, [&at, &of]).await?;
+        }
+        let (at, entities) = unzip(unit.trail.iter().map(|t| (t.at, t.entity)));
+        let previous: Vec<i64> = unit.trail.iter().map(|t| t.previous).collect();
+        self.rows(at.len(), &s.put_trail, [&at, &entities, &previous, &happened]).await
     }
 
     /// Writes outcomes and counts those that are new.
