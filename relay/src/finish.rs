@@ -253,7 +253,7 @@ impl Entity {
         self.revive(m);
         let read = self.members[m].next_read();
         let now = match self.members[m].state {
-            // A read that came too early is waited for: what it shows decides what is to be written.
+            // A read that was too old is waited for: what it shows decides what is to be written.
             MemberState::Live => self.members[m].stale == 0 && !self.dirty(m, cx).is_empty(),
             MemberState::Absent => self.wants_create(m),
             MemberState::Heard
@@ -262,7 +262,7 @@ impl Entity {
             | MemberState::Removed(_)
             | MemberState::Refused => false,
         };
-        let patient = self.members[m].stale > 0 && self.life != Life::Erasing;
+        let patient = self.is_doubtful(m, cx) && self.life != Life::Erasing;
         let now = now || (!patient && self.wants_removal(m, cx));
         let due = if now { Some(read.map_or(cx.now, |r| r.min(cx.now))) } else { read };
         // What waits for something else must be found again at the next start.

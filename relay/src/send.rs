@@ -364,9 +364,9 @@ impl Entity {
             }
             MemberState::Absent => read_due.then_some(Step::Lookup),
             MemberState::Live if read_due => Some(Step::Read),
-            // A read that came too early to tell is waited for: before a write, and all the more before a delete.
+            // A read that was too old is waited for, and before a delete also one that came too early to tell.
             MemberState::Live if self.members[m].stale > 0 => None,
-            MemberState::Live if self.wants_removal(m, cx) => Some(Step::Read),
+            MemberState::Live if self.wants_removal(m, cx) => (!self.is_doubtful(m, cx)).then_some(Step::Read),
             MemberState::Live if self.dirty(m, cx).is_empty() => None,
             MemberState::Live if !cx.rules.has(Rule::NativeId) => Some(Step::Create),
             MemberState::Live if cx.link.guard == Guard::None => Some(Step::Update),

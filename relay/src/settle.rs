@@ -457,10 +457,12 @@ impl Entity {
             self.settle_fold(m, event.change, event.came, folded, cx);
         }
         let due = self.members[m].next_read().is_some_and(|t| t <= cx.now);
-        let onward = if again || due || step != Step::Read {
+        // Where it came too early for some fields, the others go on.
+        let in_vain = again && self.members[m].stale > 0;
+        let onward = if in_vain || due || step != Step::Read {
             Onward::Nothing
         } else if self.wants_removal(m, cx) {
-            self.part_from(m, &outcome, &refolded, cx)
+            if again || self.is_doubtful(m, cx) { Onward::Nothing } else { self.part_from(m, &outcome, &refolded, cx) }
         } else if cx.link.guard != Guard::None && !self.dirty(m, cx).is_empty() {
             Onward::Update
         } else {

@@ -44,6 +44,8 @@ pub enum Rule {
     AgreeRev,
     /// A member's own later edit is informed.
     OwnLine,
+    /// A field that a tie leaves in doubt is not written until a read can be believed.
+    Doubt,
     /// Our own writes are known when they come back.
     Ours,
     /// A match claim is taken before a record is made.
@@ -283,6 +285,9 @@ impl Entity {
                 && !same(&sight.value, &cell.shown)
                 && sight.asked_at < cell.seen.hi + peer.read_lag;
             if early && cx.has(Rule::Patience) && !landed() {
+                if let Some(cell) = self.fields[f].cells[m].as_mut() {
+                    cell.early |= cx.has(Rule::Doubt);
+                }
                 return Learned::Early;
             }
         }
@@ -384,8 +389,10 @@ impl Entity {
             }
             if time.after(cell.seen) {
                 cell.seen = time;
+                cell.early = false;
             }
         } else if (time.ties(cell.seen) && !same_as_shown) || doubt {
+            cell.early |= doubt && own.is_none() && cx.has(Rule::Doubt);
             let wait = if cx.has(Rule::Patience) { cell.seen.hi - peer.clock.there(cx.now) + peer.read_lag } else { 0 };
             let due = cx.now + wait.max(0);
             self.members[m].need_read(due);

@@ -210,6 +210,9 @@ pub struct Cell {
     pub heard: Value,
     /// Its time.
     pub heard_at: Span,
+    /// A read showed something else, too early to be believed, or an event that ties with the newest one heard did: what
+    /// stands there is in doubt until the read lag is over.
+    pub early: bool,
     /// The revision that the CRM refused for good, or [`NO_REV`].
     pub refused: i32,
     /// Our own writes.
@@ -469,9 +472,15 @@ impl Cell {
             since: at.lo,
             mine: false,
             kept: false,
+            early: false,
             refused: NO_REV,
             ledger: Vec::new(),
         }
+    }
+
+    /// Nobody can say yet what stands there, so nothing is written over it.
+    pub const fn is_doubtful(&self, peer: fold::Peer, now: i64) -> bool {
+        self.early && peer.clock.there(now) < self.seen.hi.saturating_add(peer.read_lag)
     }
 
     /// A write of this cell is open.

@@ -7,7 +7,7 @@ use super::fold::{Context, Folded, Learned, Notes, Rule, Sight};
 use super::record::RemovalState;
 use super::{Author, Cell, Create, Entity, Event, Life, MemberState, NO_FLOOR, NO_REV, Seen, Write, WriteState};
 
-/// Reads that came too early or too old are repeated so often, then left to the reconciler.
+/// Reads that were too old are repeated so often, then left to the reconciler.
 const READ_RETRIES: u8 = 6;
 
 /// An intent: what is about to be written to one member. Its rows stand in the ledger before the call is made.
@@ -66,7 +66,8 @@ impl Entity {
             return Vec::new();
         }
         let connection = self.members[m].connection;
-        let there = cx.peer(connection).clock.there(cx.now);
+        let peer = cx.peer(connection);
+        let there = peer.clock.there(cx.now);
         let created = self.created;
         let mut dirty = Vec::new();
         for (f, field) in self.fields.iter_mut().enumerate() {
@@ -83,11 +84,18 @@ impl Entity {
                 continue;
             }
             let behind = cell.rev != field.rev || !cx.rules.has(Rule::RevDirty);
-            if field.held.is_none() && behind && cell.refused != field.rev {
+            if field.held.is_none() && behind && cell.refused != field.rev && !cell.is_doubtful(peer, cx.now) {
                 dirty.push(f);
             }
         }
         dirty
+    }
+
+    /// What stands in member `m` is not known well enough to take the record away.
+    pub fn is_doubtful(&self, m: usize, cx: &Context<'_>) -> bool {
+        let peer = cx.peer(self.members[m].connection);
+        let mut cells = self.fields.iter().filter_map(|field| field.cells[m].as_ref());
+        self.members[m].stale > 0 || cells.any(|cell| cell.is_doubtful(peer, cx.now))
     }
 
     /// Whether member `m` is to be made.
@@ -210,6 +218,7 @@ impl Entity {
                         }
                         cell.rev = row.rev;
                         cell.mine = true;
+                        cell.early = false;
                     } else if at.ties(cell.seen) && !plan.same(connection, &row.native, &cell.shown) {
                         let due = at.hi.max(cell.seen.hi) - peer.clock.there(cx.now) + peer.read_lag;
                         rereads.push(cx.now + due.max(0));
@@ -337,15 +346,21 @@ impl Entity {
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
         member.looks.retain(|t| *t > asked_at);
-        if (stale || patient.is_some()) && member.stale < READ_RETRIES {
+        // An early answer says when a read can be believed, so it is repeated then, however many are made meanwhile.
+        let doubted = patient.is_some() && cx.rules.has(Rule::Doubt);
+        let in_vain = (stale || (patient.is_some() && !doubted)) && member.stale < READ_RETRIES;
+        if in_vain {
             member.stale += 1;
-            let later = if stale { cx.timing.second << member.stale } else { 0 };
+        } else {
+            member.stale = 0;
+            member.floor = NO_FLOOR;
+        }
+        if in_vain || doubted {
+            let later = if in_vain && stale { cx.timing.second << member.stale } else { 0 };
             let lag = patient.map_or(0, |at| at - peer.clock.there(cx.now));
             member.need_read(cx.now + later.max(lag).max(0));
             return ReadOutcome::Again;
         }
-        member.stale = 0;
-        member.floor = NO_FLOOR;
         ReadOutcome::Folded { taken, learned: weightiest }
     }
 

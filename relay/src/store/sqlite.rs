@@ -20,7 +20,7 @@ use crate::books::{Place, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 const SCHEMA: &str = "
 CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);

@@ -73,6 +73,10 @@ impl Calls<'_> {
         self.calls.remove(0)
     }
 
+    pub(crate) fn all(self) -> Vec<Call> {
+        self.calls
+    }
+
     pub(crate) fn none(self) {
         assert_eq!(self.calls, []);
     }
@@ -160,6 +164,13 @@ impl Bench {
         self.now += time;
     }
 
+    /// To the beginning of a second after the start, which is to come.
+    pub(crate) fn pass_to(&mut self, second: i64) {
+        let at = START + second * SECOND;
+        assert!(at > self.now, "that second is over");
+        self.now = at;
+    }
+
     fn step(&mut self, input: Input) -> Vec<Call> {
         self.pass(20_000);
         let now = self.time();
@@ -194,6 +205,11 @@ impl Bench {
         change.occurred_at = Some(Timestamp::from_micros(START + at * SECOND));
         change.received_at = self.time();
         change
+    }
+
+    /// So many seconds after the start.
+    pub(crate) const fn at(&self, second: i64) -> Timestamp {
+        Timestamp::from_micros(START + second * SECOND)
     }
 
     /// Whole seconds since the start.
@@ -278,7 +294,12 @@ impl Bench {
 
     /// Salesforce answers with a record last changed in the present second.
     pub(crate) fn found_there(&mut self, call: &Call, id: &str, values: &[(&str, &str)]) -> Calls<'_> {
-        let version = Version { at: self.time(), resolution: Resolution::S };
+        self.found_there_as_of(self.second(), call, id, values)
+    }
+
+    /// Salesforce answers with a record last changed `at` seconds after the start.
+    pub(crate) fn found_there_as_of(&mut self, at: i64, call: &Call, id: &str, values: &[(&str, &str)]) -> Calls<'_> {
+        let version = Version { at: self.at(at), resolution: Resolution::S };
         self.read_reply(call, found(call, id, version, values))
     }
 

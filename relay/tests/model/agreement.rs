@@ -31,7 +31,7 @@ fn agree_with_the_reference_at_every_step() {
     }
 }
 
-const SWITCHES: [(RealRule, Rule, &str); 14] = [
+const SWITCHES: [(RealRule, Rule, &str); 15] = [
     (RealRule::WaitAny, Rule::WaitAny, "forms"),
     (RealRule::Informed, Rule::Informed, "ours"),
     (RealRule::Heard, Rule::Heard, "order"),
@@ -46,6 +46,7 @@ const SWITCHES: [(RealRule, Rule, &str); 14] = [
     (RealRule::Aligned, Rule::Aligned, "order"),
     (RealRule::AgreeRev, Rule::AgreeRev, "order"),
     (RealRule::OwnLine, Rule::OwnLine, "theirs"),
+    (RealRule::Doubt, Rule::Doubt, "states_late"),
 ];
 
 /// A rule of the real code that is switched off is missed, and its switch means what the reference's means.

@@ -46,10 +46,10 @@ fn number_from_env(name: &str) -> Option<u64> {
 
 /// What to read and what to run when a run ended badly.
 fn complaint(scenario: &Scenario, seed: u64, verdict: &Verdict) -> String {
-    let Verdict { end, writes, trace, .. } = verdict;
+    let Verdict { end, writes, reordered, trace, .. } = verdict;
     let name = scenario.name;
     format!(
-        "scenario {name}, seed {seed}: ended {end:?} after {writes} writes; replay with\n  \
+        "scenario {name}, seed {seed}: ended {end:?} after {writes} writes, {reordered} out of order; replay with\n  \
          HEADGATE_MODEL_SEED={seed} cargo test -p headgate-relay --test model scenarios::{name} -- --exact\n{trace}"
     )
 }
@@ -78,22 +78,23 @@ macro_rules! scenarios {
 scenarios! {
     order order3 crash crash_marks repeats aged no_times no_times_crash coarse coarse_crash skew read_lag ours ours_crash
     theirs priority manual manual_crash state real_mix group forms forms_blind refuses fight slow_fight guard_none
-    guard_read guard_strict two_channels reconciler everything
+    guard_read guard_strict two_channels states_late reconciler everything
 }
 
 #[test]
 fn every_scenario_has_its_test() {
     let all: Vec<_> = catalogue::ALL.iter().map(|scenario| scenario.name).collect();
     assert_eq!(all, TESTED);
-    assert_eq!(all.len(), 32);
+    assert_eq!(all.len(), 33);
 }
 
 #[test]
 fn a_complaint_names_scenario_seed_and_command() {
-    let verdict = Verdict { end: End::Differ, writes: 3, unseen: 0, twins: 0, trace: "0.000 nothing\n".to_owned() };
+    let verdict =
+        Verdict { end: End::Differ, writes: 3, unseen: 0, reordered: 0, twins: 0, trace: "0.000 nothing\n".to_owned() };
     assert_eq!(
         complaint(scenario("crash"), 7, &verdict),
-        "scenario crash, seed 7: ended Differ after 3 writes; replay with\n  HEADGATE_MODEL_SEED=7 cargo test -p \
+        "scenario crash, seed 7: ended Differ after 3 writes, 0 out of order; replay with\n  HEADGATE_MODEL_SEED=7 cargo test -p \
          headgate-relay --test model scenarios::crash -- --exact\n0.000 nothing\n"
     );
 }
@@ -108,6 +109,17 @@ fn is_caught(rule: Rule, name: &str, seeds: u64, as_end: End) {
     };
     let verdict = play_reference(scenario, seed, Rules::all(), false);
     assert!(verdict.is_good(scenario.want), "{}", complaint(scenario, seed, &verdict));
+}
+
+/// Without the rule some seed below `seeds` has a member's value written over a newer one of the same member, and with
+/// it the same seed has not.
+fn moves_back(rule: Rule, name: &str, seeds: u64) {
+    let scenario = scenario(name);
+    let reordered = |seed, rules| play_reference(scenario, seed, rules, false).reordered;
+    let Some(seed) = (0..seeds).find(|&seed| reordered(seed, Rules::all().without(rule)) > 0) else {
+        panic!("{name} without {rule:?} kept the order in {seeds} seeds: the rule is not tested by it");
+    };
+    assert_eq!(reordered(seed, Rules::all()), 0, "{name}, seed {seed}");
 }
 
 /// How many of 1,000 runs end on the last edit.
@@ -125,7 +137,7 @@ fn costs_edits(rule: Rule, name: &str, runs: usize) {
 mod rules_off {
     use super::reference::judge::End::{Differ, Equal, Loop, WrongSide};
     use super::reference::rules::{Rule, Rules};
-    use super::{conflicts, costs_edits, is_caught};
+    use super::{conflicts, costs_edits, is_caught, moves_back};
 
     #[test]
     fn heard() {
@@ -183,6 +195,11 @@ mod rules_off {
     fn group_read() {
         is_caught(Rule::GroupRead, "group", 500, Differ);
         is_caught(Rule::GroupRead, "real_mix", 100, Differ);
+    }
+
+    #[test]
+    fn doubt() {
+        moves_back(Rule::Doubt, "states_late", 1_000);
     }
 
     #[test]

@@ -68,10 +68,10 @@ fn check(name: &str, module: &str, deaths: f64) {
     for seed in single.map_or(0..many, |seed| seed..seed + 1) {
         let run = run(scenario, seed, Setting { deaths, diary: single.is_some(), ..Setting::default() });
         tally.add(&run);
-        let Run { verdict: Verdict { end, writes, trace, .. }, fault, .. } = &run;
+        let Run { verdict: Verdict { end, writes, reordered, trace, .. }, fault, .. } = &run;
         assert!(
             good(&run.verdict) && *writes <= MOST_WRITES && fault.is_none(),
-            "scenario {name}, seed {seed}: ended {end:?} after {writes} writes, {fault:?}; replay with\n  \
+            "scenario {name}, seed {seed}: ended {end:?} after {writes} writes, {reordered} out of order, {fault:?}; replay with\n  \
              HEADGATE_MODEL_SEED={seed} cargo test -p headgate-relay --test model schedules::{module}::{name} \
              -- --exact\n{trace}so far: {tally:?}"
         );
@@ -88,7 +88,7 @@ macro_rules! schedules {
 schedules! {
     order order3 crash crash_marks repeats aged no_times no_times_crash coarse coarse_crash skew read_lag ours
     ours_crash theirs priority manual manual_crash state real_mix group forms forms_blind refuses fight slow_fight guard_none guard_read
-    guard_strict two_channels reconciler everything
+    guard_strict two_channels states_late reconciler everything
 }
 
 #[test]

@@ -33,13 +33,13 @@ use headgate_relay::store::{EntityId, StoreError};
 use headgate_relay::target::{Target, Version};
 use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
 use headgate_schemas::stream::{Position, Sink as _, Source as _};
-use headgate_schemas::{Change, contract};
+use headgate_schemas::{Change, ChangeId, contract};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use crate::real;
 use crate::reference::scenario::Scenario;
-use crate::reference::value::{self as model, Field, Snapshot, Value};
+use crate::reference::value::{self as model, Field, Hand, Snapshot, Value};
 use crate::reference::world::{DEADLINE, Relay, Standing, World};
 use account::Account;
 use disk::{Disk, Shown};
@@ -111,6 +111,9 @@ pub struct Played {
     life: u64,
     flights: BTreeMap<u64, Flight>,
     inbox: Vec<(CallId, Reply)>,
+    /// Who set the values of each change and of the reads in the inbox, for the judge of order.
+    hands: BTreeMap<ChangeId, Vec<Hand>>,
+    read_hands: Vec<Hand>,
     /// When the next tick is due, if a wake-up for it is on its way.
     tick_at: Option<i64>,
     looks: u64,
@@ -154,6 +157,8 @@ impl Played {
             life: 0,
             flights: BTreeMap::new(),
             inbox: Vec::new(),
+            hands: BTreeMap::new(),
+            read_hands: Vec::new(),
             tick_at: None,
             looks: 0,
             read: BTreeMap::new(),
@@ -228,6 +233,9 @@ impl Played {
             Some(Err(error)) => panic!("the stream cannot be read: {error}"),
         };
         let more = records.len() == BATCH;
+        let changes = records.iter().filter_map(|delivered| contract::decode(&delivered.record).ok());
+        let hands = changes.filter_map(|change| self.hands.get(&change.id)).flatten().copied();
+        world.tell(hands.chain(std::mem::take(&mut self.read_hands)));
         if world.chance(self.setting.deaths / 3.0) {
             self.disk.fail_next();
         }
@@ -329,6 +337,7 @@ impl Played {
         self.committed(world);
         self.ask(world);
         self.inbox.clear();
+        self.read_hands.clear();
         self.read_on();
         self.schedule_soon(world);
     }
@@ -346,6 +355,7 @@ impl Played {
 
 impl Relay for Played {
     fn accept(&mut self, world: &mut World, change: &model::Change) {
+        self.hands.insert(wire::id(change), change.hands());
         self.publish(&wire::change(change, world.now));
         self.schedule_soon(world);
     }
@@ -369,6 +379,7 @@ impl Relay for Played {
         let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
         let result = match answer {
             Some(snapshot) => {
+                self.read_hands.extend(snapshot.hands());
                 self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
                 wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked))
             }

@@ -83,6 +83,7 @@ pub(super) fn compare_cell(own: &Cell, reference: &state::Cell, pruned: bool) ->
     same("kept", &own.kept, &reference.kept)?;
     same("heard", &own.heard, &real::value(reference.heard))?;
     same("heard at", &own.heard_at, &MILLIS.span(reference.heard_at))?;
+    same("in doubt", &own.early, &reference.early)?;
     if pruned {
         return Ok(());
     }

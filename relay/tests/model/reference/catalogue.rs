@@ -57,6 +57,7 @@ const BASE: Scenario = Scenario {
     polls: 0,
     reconcile: false,
     mapped: false,
+    distinct: false,
     want: Want::Equal,
 };
 
@@ -169,6 +170,20 @@ pub const ALL: &[Scenario] = &[
         polls: 6,
         repeat: 0.3,
         ..CRASH
+    },
+    Scenario {
+        name: "states_late",
+        crms: &[SALESFORCE_LIKE, CrmSpec { marks: false, ..HUBSPOT_LIKE }],
+        fields: XY,
+        guard: Guard::Read,
+        edits: 24,
+        gaps: &[30, 300, SEC, 5 * SEC],
+        delay: &[50, 2 * SEC, 5 * SEC],
+        repeat: 0.1,
+        send_delay: &[20, 20, SEC],
+        distinct: true,
+        want: Want::Order,
+        ..BASE
     },
     Scenario { name: "reconciler", crms: &[PLAIN, COARSE], lose: 0.3, polls: 3, reconcile: true, ..CRASH },
     Scenario {

@@ -72,7 +72,7 @@ impl State {
         } else {
             heard = channel.kind != Kind::Edit && value == cell.shown && !cell.mine && time.after(cell.heard_at);
         }
-        let patient = self.rules.has(Rule::Patience);
+        let (patient, doubted) = (self.rules.has(Rule::Patience), self.rules.has(Rule::Doubt));
         let keeper = &mut self.members[member];
         let Some(cell) = keeper.cells.get_mut(&field) else { return learnt };
         if heard && !cell.heard_at.after(time) {
@@ -81,6 +81,7 @@ impl State {
         if time.after(cell.seen) || (channel.kind == Kind::Read && (edit || own.is_some())) {
             cell.show(value, time, rev, own, edit);
         } else if doubt || (time.ties(cell.seen) && value != cell.shown) {
+            cell.early |= doubt && own.is_none() && doubted;
             let settled = cell.seen.hi;
             let delay = if patient { settled - keeper.here(channel.now) + LAG } else { 0 };
             keeper.need_read(channel.now, delay);
@@ -102,7 +103,7 @@ impl State {
             member.need_read(now, 0);
             return Some(Outcome::Aged);
         }
-        let cell = member.cells.get(&sighting.field)?;
+        let cell = member.cells.get_mut(&sighting.field)?;
         if cell.seen.after(sighting.time) {
             return Some(Outcome::Stale);
         }
@@ -112,7 +113,9 @@ impl State {
             row.state == RowState::Unknown && same && sighting.time.hi > row.at.lo
         });
         let doubtful = sighting.time.ties(cell.seen) && sighting.value != cell.shown && !landed;
-        (rules.has(Rule::Patience) && doubtful && asked < cell.seen.hi + LAG).then_some(Outcome::Early)
+        let early = rules.has(Rule::Patience) && doubtful && asked < cell.seen.hi + LAG;
+        cell.early |= early && rules.has(Rule::Doubt);
+        early.then_some(Outcome::Early)
     }
 
     /// The write of ours that this value is, if it is one: by value *and* time. A read made after a write settled
@@ -174,6 +177,7 @@ impl Cell {
         }
         if time.after(self.seen) {
             self.seen = time;
+            self.early = false;
         }
     }
 }

@@ -92,7 +92,10 @@ impl Follower {
         let member = &mut self.state.members[index];
         member.etag = snapshot.etag;
         member.rule_out(snapshot.asked);
-        let again = member.counts_again(old || said.iter().any(|(_, outcome)| outcome.wants_another_read()));
+        let came = |what| said.iter().any(|&(_, outcome)| outcome == what);
+        let (stale, early, doubted) =
+            (old || came(Outcome::Stale), came(Outcome::Early), self.state.rules.has(Rule::Doubt));
+        let again = member.counts_again(stale || (early && !doubted)) || (early && doubted);
         (said, again)
     }
 

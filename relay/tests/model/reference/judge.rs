@@ -38,7 +38,7 @@ impl End {
     pub const fn is_good(self, want: Want) -> bool {
         match want {
             Want::Right => matches!(self, Self::Right),
-            Want::Equal => matches!(self, Self::Right | Self::Equal | Self::Kept | Self::Held),
+            Want::Equal | Want::Order => matches!(self, Self::Right | Self::Equal | Self::Kept | Self::Held),
             Want::Ours | Want::Theirs | Want::KeptEdits => matches!(self, Self::Right | Self::Equal),
         }
     }
@@ -53,6 +53,8 @@ pub struct Verdict {
     pub writes: u32,
     /// How many users' edits were overwritten without a trace.
     pub unseen: usize,
+    /// How many writes moved a member's value back.
+    pub reordered: u32,
     /// How many edits nobody can tell from a write of ours.
     pub twins: u32,
     /// The trace, if one was kept.
@@ -64,14 +66,16 @@ impl Verdict {
     /// an older one, from the wrong side even, so only equality can be asked for.
     pub const fn is_good(&self, want: Want) -> bool {
         let equal = self.end.is_good(Want::Equal) || matches!(self.end, End::WrongSide);
-        self.end.is_good(want) || (self.twins > 0 && equal)
+        let ordered = self.reordered == 0 || !matches!(want, Want::Order);
+        ordered && (self.end.is_good(want) || (self.twins > 0 && equal))
     }
 }
 
 /// Plays a relay in a world until it rests, or has not after so many steps of the agenda.
 pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> Verdict {
     let end = if world.run(relay, steps) { judge(&world, relay) } else { End::Loop };
-    Verdict { end, writes: world.writes, unseen: world.unseen(), twins: world.twins, trace: world.trace().to_owned() }
+    let (unseen, trace) = (world.unseen(), world.trace().to_owned());
+    Verdict { end, writes: world.writes, unseen, reordered: world.order.reordered, twins: world.twins, trace }
 }
 
 /// Plays the reference relay.
@@ -121,7 +125,7 @@ fn judge_edits(world: &World, field: Field, value: Value) -> End {
     let preferred = |&(crm, _): &(usize, Value)| match world.scenario.want {
         Want::Ours => crm == 0,
         Want::Theirs => crm != 0,
-        Want::Right | Want::Equal | Want::KeptEdits => false,
+        Want::Right | Want::Equal | Want::KeptEdits | Want::Order => false,
     };
     if let Some(latest) = edits.iter().rposition(preferred)
         && !edits[latest..].iter().any(|&(_, edit)| edit == value)

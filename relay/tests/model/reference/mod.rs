@@ -15,6 +15,7 @@ pub mod judge;
 pub mod mind;
 pub mod naive;
 pub mod network;
+pub mod order;
 pub mod relay;
 pub mod rules;
 pub mod scenario;

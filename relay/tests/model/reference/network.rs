@@ -37,6 +37,9 @@ impl World {
         let effect = self.crms[crm].put(self.now, values, hand);
         self.say(format_args!("crm{crm} by {hand}: {} at {}", Listed(&effect.stored), effect.version));
         for &(before, after) in &effect.changed {
+            if let Hand::User(number) = hand {
+                self.order.typed(crm, after.field, after.value, number);
+            }
             match (hand, before.hand) {
                 (Hand::Us, Hand::User(number)) => _ = self.overwritten.insert(number),
                 (Hand::User(_), _) => self.edits.push((crm, after.field, after.value)),
@@ -53,6 +56,16 @@ impl World {
             }
         }
         (effect.stored, effect.version)
+    }
+
+    /// Judges what a call of ours has just written over what stood there.
+    fn judge_order(&mut self, call: &Call, before: &[(Field, Value)]) {
+        for &(field, old) in before {
+            let new = self.crms[call.crm].value(field);
+            if self.scenario.distinct && self.order.wrote(call.crm, field, (old, new), call.sent) {
+                self.say(format_args!("crm{} {field} moves back from {old} to {new}", call.crm));
+            }
+        }
     }
 
     /// Sends a message once, never, or more than once; a copy keeps its number or comes under a new one.
@@ -122,7 +135,9 @@ impl World {
             Answer::Refused
         } else {
             self.writes += 1;
+            let before: Vec<_> = call.values.iter().map(|&(field, _)| (field, self.crms[crm].value(field))).collect();
             let (stored, version) = self.put(crm, &call.values, Hand::Us);
+            self.judge_order(call, &before);
             let tells = self.crms[crm].spec.tells;
             Answer::Written {
                 stored: (tells == Tells::Values).then_some(stored),

@@ -224,6 +224,7 @@ impl<'o, M: Mind> Driver<'o, M> {
 
     fn on_read(&mut self, world: &mut World, index: usize, snapshot: &Snapshot) {
         let now = world.now;
+        let doubted = self.state().rules.has(Rule::Doubt);
         let member = self.member(index);
         let old = member.is_below_floor(snapshot.version);
         let asked = member.here(snapshot.asked);
@@ -233,19 +234,22 @@ impl<'o, M: Mind> Driver<'o, M> {
         let member = self.member(index);
         member.etag = snapshot.etag;
         member.rule_out(snapshot.asked);
-        let unfit = old || said.iter().any(|(_, outcome)| outcome.wants_another_read());
-        let again = member.counts_again(unfit);
         let here = member.here(now);
         let stale = old || said.iter().any(|&(_, outcome)| outcome == Outcome::Stale);
-        let later = if stale { SEC << member.stale } else { 0 };
+        let too_early = said.iter().any(|&(_, outcome)| outcome == Outcome::Early);
+        let in_vain = member.counts_again(stale || (too_early && !doubted));
+        let later = if in_vain && stale { SEC << member.stale } else { 0 };
         // An early answer is repeated as soon as it can be believed: the lag counts from what is known, not from now.
         let early = said.iter().filter(|&&(_, outcome)| outcome == Outcome::Early);
         let lags = early.filter_map(|(field, _)| member.cells.get(field)).map(|cell| cell.seen.hi + LAG - here);
         let delay = lags.max().unwrap_or(0).max(later).max(0);
-        let again = again.then_some(delay);
+        let again = (in_vain || (too_early && doubted)).then_some(delay);
         self.report(world, &Step::Read { member: index, snapshot, now, said: &said, again });
-        if let Some(delay) = again {
-            return self.read_again(world, index, delay);
+        match again {
+            Some(delay) if in_vain => return self.read_again(world, index, delay),
+            // Only fields in doubt wait for that read; the others go on.
+            Some(delay) => self.member(index).need_read(now, delay),
+            None => {}
         }
         let dirty = self.dirty(world, index);
         if dirty.is_empty() || self.member(index).is_read_due(now) {
@@ -271,6 +275,7 @@ impl<'o, M: Mind> Driver<'o, M> {
 
 impl<M: Mind> Relay for Driver<'_, M> {
     fn accept(&mut self, world: &mut World, change: &Change) {
+        world.tell(change.hands());
         if !self.outcomes.contains_key(&change.id) {
             self.fold_event(world, change);
         }
@@ -287,7 +292,10 @@ impl<M: Mind> Relay for Driver<'_, M> {
     fn read_answered(&mut self, world: &mut World, token: u64, answer: Option<&Snapshot>) {
         let member = token as usize;
         match answer {
-            Some(snapshot) => self.on_read(world, member, snapshot),
+            Some(snapshot) => {
+                world.tell(snapshot.hands());
+                self.on_read(world, member, snapshot);
+            }
             None => self.read_again(world, member, 0),
         }
     }

@@ -38,10 +38,13 @@ pub enum Rule {
     AgreeRev,
     /// A member's later value follows its own earlier one; off: only if its stamp is later.
     OwnLine,
+    /// A field that a tie leaves in doubt is not written until a read can be believed; off: reads that come too early
+    /// count as made in vain, and after the last of them it is written over.
+    Doubt,
 }
 
 /// Every rule that can be switched off.
-pub const ALL: [Rule; 16] = [
+pub const ALL: [Rule; 17] = [
     Rule::WaitAny,
     Rule::Informed,
     Rule::Heard,
@@ -58,6 +61,7 @@ pub const ALL: [Rule; 16] = [
     Rule::Aligned,
     Rule::AgreeRev,
     Rule::OwnLine,
+    Rule::Doubt,
 ];
 
 /// Which rules hold in a run.

@@ -116,6 +116,8 @@ pub enum Want {
     Theirs,
     /// Equal, with nothing held and nothing kept.
     KeptEdits,
+    /// Equal, and no write moved a member's value back to an older one of the same member.
+    Order,
 }
 
 /// One CRM of a scenario.
@@ -195,6 +197,8 @@ pub struct Scenario {
     pub reconcile: bool,
     /// Whether the relay knows the pick list.
     pub mapped: bool,
+    /// Whether every edit types a letter of its own, so that a value names its edit and the order can be judged.
+    pub distinct: bool,
     /// Which ends are good.
     pub want: Want,
 }

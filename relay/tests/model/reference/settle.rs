@@ -29,7 +29,7 @@ impl State {
                         cell.since = here;
                     }
                 }
-            } else if entity.held.is_none() && (stale || !rules.has(Rule::RevDirty)) {
+            } else if entity.held.is_none() && !cell.is_doubtful(here) && (stale || !rules.has(Rule::RevDirty)) {
                 dirty.push(field);
             }
         }
@@ -120,7 +120,7 @@ impl State {
         let Write { value, native, rev, at, basis, .. } = *row;
         // Nothing was learnt since it was opened: it is newer than all that is known, however coarse the clock.
         if basis == cell.seen || at.after(cell.seen) || (at.lo >= cell.seen.lo && !window) {
-            (cell.shown, cell.rev, cell.mine) = (native, Some(rev), true);
+            (cell.shown, cell.rev, cell.mine, cell.early) = (native, Some(rev), true, false);
             // A span that the call's times give may begin before what was known, where clocks differ.
             if at.lo >= cell.seen.lo {
                 cell.seen = at;

@@ -10,7 +10,7 @@ use super::crm::Crm;
 use super::rules::{Rule, Rules};
 use super::scenario::Scenario;
 use super::value::{Change, Field, HOUR, Hand, Reported, Snapshot, Span, Value};
-use super::world::{OUTSIDE, World};
+use super::world::{LAG, OUTSIDE, World};
 
 /// How long a closed ledger row is kept.
 pub const LEDGER: i64 = 26 * HOUR;
@@ -93,6 +93,8 @@ pub struct Cell {
     pub heard: Value,
     /// When that was.
     pub heard_at: Span,
+    /// A read showed something else, too early to be believed, or an event that ties with the newest one heard did.
+    pub early: bool,
     /// Our writes, oldest first.
     pub ledger: Vec<Write>,
 }
@@ -320,8 +322,14 @@ impl Cell {
             kept: false,
             heard: value,
             heard_at: version,
+            early: false,
             ledger: Vec::new(),
         }
+    }
+
+    /// Whether nobody can say yet what stands there. `here` is the member's clock.
+    pub const fn is_doubtful(&self, here: i64) -> bool {
+        self.early && here < self.seen.hi + LAG
     }
 
     /// The row of an intent.

@@ -268,6 +268,13 @@ pub struct Change {
     pub author: Option<Author>,
 }
 
+impl Change {
+    /// Who set its values.
+    pub fn hands(&self) -> Vec<Hand> {
+        self.cells.iter().map(|reported| reported.cell.hand).collect()
+    }
+}
+
 /// A whole record read from a CRM.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -279,6 +286,13 @@ pub struct Snapshot {
     pub etag: u64,
     /// When it was asked, in our clock. What it shows may be older than that, where reads come from a replica.
     pub asked: i64,
+}
+
+impl Snapshot {
+    /// Who set its values.
+    pub fn hands(&self) -> Vec<Hand> {
+        self.cells.iter().map(|cell| cell.hand).collect()
+    }
 }
 
 /// The answer to a write.

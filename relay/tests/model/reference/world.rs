@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::crm::{Crm, Message};
+use super::order::Order;
 use super::scenario::Scenario;
 use super::value::{Answer, Change, Field, Hand, MIN, SEC, Snapshot, Value};
 
@@ -70,6 +71,7 @@ pub(super) struct Call {
     pub(super) values: Vec<(Field, Value)>,
     pub(super) precondition: Option<u64>,
     pub(super) fate: Fate,
+    pub(super) sent: i64,
 }
 
 /// What the agenda holds.
@@ -103,6 +105,8 @@ pub struct World {
     pub writes: u32,
     /// How many edits nobody can tell from a write of ours: the same value, in the same tick of the CRM's clock.
     pub twins: u32,
+    /// The order of what users typed and we wrote, where a value names its edit.
+    pub order: Order,
     agenda: BTreeMap<(i64, u64), Job>,
     minted: u64,
     pub(super) dice: fastrand::Rng,
@@ -121,6 +125,7 @@ impl World {
             edits: Vec::new(),
             writes: 0,
             twins: 0,
+            order: Order::default(),
             agenda: BTreeMap::new(),
             minted: 0,
             dice: fastrand::Rng::with_seed(seed),
@@ -139,7 +144,8 @@ impl World {
             at += 1 + self.span(scenario.gaps);
             let crm = self.below(self.crms.len());
             let field = scenario.fields[self.below(scenario.fields.len())];
-            let value = Value::typed(field, ['a', 'b', 'c', 'd'][self.below(4)]);
+            let letter = if scenario.distinct { nth_letter(number) } else { ['a', 'b', 'c', 'd'][self.below(4)] };
+            let value = Value::typed(field, letter);
             self.after(at, Job::Edit { crm, field, value, number });
         }
         for _ in 0..scenario.polls {
@@ -187,6 +193,15 @@ impl World {
         }
     }
 
+    /// The relay takes in values that these hands set, whatever it makes of them.
+    pub fn tell(&mut self, hands: impl IntoIterator<Item = Hand>) {
+        for hand in hands {
+            if let Hand::User(number) = hand {
+                self.order.told(number, self.now);
+            }
+        }
+    }
+
     // What a relay may ask for.
 
     /// Wakes the relay at a moment, never before now.
@@ -210,7 +225,7 @@ impl World {
             Fate::Late | Fate::Zombie => DEADLINE + self.span(&[SEC, MIN, LATEST - 2 * DEADLINE]),
             Fate::Never => return,
         };
-        self.after(delay, Job::Land(Call { crm, token, values: values.to_vec(), precondition, fate }));
+        self.after(delay, Job::Land(Call { crm, token, values: values.to_vec(), precondition, fate, sent: self.now }));
     }
 
     /// Lets a person decide a held field, some time between a minute and an hour from now.
@@ -286,4 +301,9 @@ impl World {
     pub fn chance(&mut self, share: f64) -> bool {
         self.dice.f64() < share
     }
+}
+
+/// A letter of its own for each of 25 edits; nobody starts with one of them.
+fn nth_letter(number: u32) -> char {
+    ('b'..='z').nth(number as usize).unwrap_or_else(|| panic!("edit {number} has no letter of its own"))
 }
