@@ -23,6 +23,7 @@ use http_body_util::Full as Whole;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Network, ProviderName};
@@ -40,6 +41,10 @@ use crate::unrouted::UnroutedEvents;
 
 /// Seconds after which a provider may try again; short, since overload here is short.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// A larger body is verified and read aside, one at a time: several MiB may take a tenth of a second, in which a thread
+/// would answer nobody else, and a hundred times their size in memory.
+const LARGE: usize = 64 << 10;
 
 /// Why a request was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,6 +174,8 @@ pub(crate) struct Intake {
     pub limits: Limits,
     /// Places and bytes of the open requests.
     pub admission: Arc<Admission>,
+    /// The turn to read a large body.
+    pub large: Semaphore,
     /// Refusals that may be held back.
     pub held: Semaphore,
     /// What was published.
@@ -278,7 +285,13 @@ impl Intake {
         pass(step::RECEIVED);
         let deadline = tokio::time::Instant::now() + self.limits.append_deadline;
         let provider = door.provider;
-        let understood = self.understand(&mut received, &door);
+        let understood = if received.body.len() > LARGE {
+            let turn = tokio::time::timeout_at(deadline, self.large.acquire()).await;
+            let Ok(Ok(_turn)) = turn else { return Err(Rejection::Busy.into()) };
+            aside(|| self.understand(&mut received, &door))
+        } else {
+            self.understand(&mut received, &door)
+        };
         let reading = understood.inspect_err(|rejection| self.note(&door, Some(&received), *rejection))?;
         pass(step::PARSED);
         if reading.changes.is_empty() {
@@ -504,6 +517,15 @@ struct Inflight<'a>(&'a Metrics);
 impl Drop for Inflight<'_> {
     fn drop(&mut self) {
         self.0.inflight.dec();
+    }
+}
+
+/// Runs work that takes long without keeping its thread from what else it would do. With a single thread there is nobody
+/// else to do it.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

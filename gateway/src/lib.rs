@@ -147,6 +147,11 @@ impl Gateway {
         self.local_addr
     }
 
+    /// Whether its connections are encrypted.
+    pub const fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// What signed URLs begin with.
     pub fn public_url(&self) -> &str {
         &self.intake.public_url
@@ -258,6 +263,7 @@ pub async fn start(
         decoys: decoys(),
         public_url,
         admission: Admission::new(limits.requests, limits.inflight_bytes),
+        large: Semaphore::new(1),
         held: Semaphore::new(limits.held_refusals.min(Semaphore::MAX_PERMITS)),
         failures: Failures::new(limits.failure_rate, limits.failing_peers),
         trusted_proxies,

@@ -130,7 +130,8 @@ impl Server {
         Ok(Open::new(self.intake.metrics.clone(), slot, seat))
     }
 
-    /// One connection to its end.
+    /// One connection to its end. What answers requests is large and on the heap, so that ten thousand connections that
+    /// say nothing need not have it.
     async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, _open: Open) {
         let patience = self.intake.limits.header_timeout;
         let begun = async {
@@ -149,16 +150,16 @@ impl Server {
         }
         let Some(tls) = &self.tls else {
             let peer = Arc::new(Peer { address, certificates: Arc::from([]) });
-            return self.serve(stream, peer).await;
+            return Box::pin(self.serve(stream, peer)).await;
         };
-        let stream = match timeout(patience, tls.acceptor().accept(stream)).await {
+        let stream = match timeout(patience, Box::pin(tls.acceptor().accept(stream))).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => return tracing::debug!("a TLS handshake did not end in time"),
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let certificates = certificates.iter().map(|c| c.clone().into_owned()).collect();
-        self.serve(stream, Arc::new(Peer { address, certificates })).await;
+        Box::pin(self.serve(stream, Arc::new(Peer { address, certificates }))).await;
     }
 
     /// Answers requests until the connection ends, idles, or the stop.

@@ -8,12 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, Limits, Owner, Owners, ProviderName};
 use headgate_schemas::System;
 use headgate_schemas::contract::Record;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Append, Sink, Topic};
+use headgate_schemas::time;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use prometheus_client::registry::Registry;
+use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -21,6 +26,8 @@ use tokio::net::TcpStream;
 const INFLIGHT: usize = 16 << 20;
 /// What connections, buffers of the HTTP library, parsers and the allocator may need beside them.
 const SLACK: usize = 112 << 20;
+const SECRET: &str = "secret-of-this-test";
+const PUBLIC_URL: &str = "https://hooks.example.com";
 /// Senders at once.
 const SENDERS: usize = 24;
 
@@ -86,18 +93,38 @@ fn floods() -> Vec<(String, Vec<u8>)> {
         ),
         whole(envelope(&format!("<y>{}</y>", "&amp;".repeat(1 << 19))).into_bytes()),
         whole(envelope(&"<Notification><Id>04l5g0000000001</Id></Notification>".repeat(60_000)).into_bytes()),
+        signed(format!("[{}{{}}]", "{},".repeat(1_500_000))),
         (format!("{PATH}\r\nTransfer-Encoding: chunked"), chunk.repeat(400).into_bytes()),
         (format!("{PATH}\r\n{}Content-Length: 0", "X-A: b\r\n".repeat(20_000)), Vec::new()),
     ]
+}
+
+/// A HubSpot call whose signature is right.
+fn signed(body: String) -> (String, Vec<u8>) {
+    let at = time::now().millis().to_string();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    for part in ["POST", PUBLIC_URL, "/in/hubspot/k", &body, &at] {
+        mac.update(part.as_bytes());
+    }
+    let tag = STANDARD.encode(mac.finalize().into_bytes());
+    let head = format!(
+        "/in/hubspot/k HTTP/1.1\r\nX-HubSpot-Signature-v3: {tag}\r\nX-HubSpot-Request-Timestamp: {at}\r\nContent-Length: {}",
+        body.len()
+    );
+    (head, body.into_bytes())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_traffic_stays_within_the_configured_memory() {
     let owner = Owner { account: organization(), ..Owner::default() };
     let kind = (ProviderName::Salesforce, System::Salesforce);
-    let endpoint = EndpointConfig::new("e", "k", kind, Owners::One(owner), Credential::None);
+    let endpoint = EndpointConfig::new("e", "k", kind, Owners::One(owner.clone()), Credential::None);
+    let kind = (ProviderName::Hubspot, System::Hubspot);
+    let hubspot = EndpointConfig::new("h", "k", kind, Owners::One(owner), Credential::Secrets(vec![SECRET.into()]));
     let limits = Limits { inflight_bytes: INFLIGHT, ..Limits::default() };
-    let config = GatewayConfig { limits, ..GatewayConfig::new(([127, 0, 0, 1], 0).into(), vec![endpoint]) };
+    let public_url = Some(PUBLIC_URL.to_owned());
+    let at = ([127, 0, 0, 1], 0).into();
+    let config = GatewayConfig { limits, public_url, ..GatewayConfig::new(at, vec![endpoint, hubspot]) };
     let shutdown = Shutdown::new(Duration::from_secs(5));
     let gateway =
         headgate_gateway::start(config, Arc::new(Nowhere), &mut Registry::default(), &shutdown).await.unwrap();

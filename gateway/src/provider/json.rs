@@ -2,8 +2,11 @@
 //! surprising thing: numbers stay the digits that were sent, so an id beyond 2^53 is still that id.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use headgate_schemas::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::{Malformed, nests_within_limit};
 
@@ -12,6 +15,46 @@ pub(super) type Map = BTreeMap<Box<str>, Value>;
 
 /// Longest id, name or label taken over.
 pub(super) const NAME_BYTES: usize = 512;
+
+/// A list of which at most `N` elements are kept, and its whole length. The rest is read past: a body of a few MiB may
+/// hold a million elements, each a hundred times as large in memory as in the body.
+pub(super) struct AtMost<T, const N: usize> {
+    /// The first elements.
+    pub(super) list: Vec<T>,
+    /// How many there are.
+    pub(super) len: usize,
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<T, const N: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Reading<T, N> {
+            type Value = AtMost<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while list.len() < N {
+                    match elements.next_element()? {
+                        Some(element) => list.push(element),
+                        None => return Ok(AtMost { len: list.len(), list }),
+                    }
+                }
+                let mut len = list.len();
+                while elements.next_element::<IgnoredAny>()?.is_some() {
+                    len += 1;
+                }
+                Ok(AtMost { list, len })
+            }
+        }
+
+        deserializer.deserialize_seq(Reading(PhantomData))
+    }
+}
 
 /// Reads a body that is one object.
 pub(super) fn object(body: &[u8]) -> Result<Map, Malformed> {
@@ -77,5 +120,21 @@ pub(super) const fn as_map(value: &Value) -> Option<&Map> {
     match value {
         Value::Map(map) => Some(map),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_counted_to_its_end_and_kept_to_its_limit() {
+        let read = |text: &str| serde_json::from_str::<AtMost<u8, 2>>(text).map(|read| (read.list, read.len)).ok();
+        assert_eq!(read("[]"), Some((vec![], 0)));
+        assert_eq!(read("[1,2]"), Some((vec![1, 2], 2)));
+        assert_eq!(read("[1,2,\"x\",{}]"), Some((vec![1, 2], 4)));
+        for broken in ["[1,2,3", "[1,2,3]]", "[1,x]", "{}", "[\"x\"]"] {
+            assert_eq!(read(broken), None, "{broken}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::kind::{Happening, known, neutral};
 use super::raw::{NAME_BYTES, Text, flag, label, number, text};
 use crate::config::{EndpointConfig, Owner};
+use crate::provider::json::AtMost;
 use crate::provider::{Arrival, Call, Malformed, Reading, TIMES, Unrouted, bounded, nests_within_limit, object};
 
 /// "Webhooks API": up to 100 events per request.
@@ -82,9 +83,9 @@ pub(super) fn read(call: &Call<'_>, endpoint: &EndpointConfig, received_at: Time
     if !nests_within_limit(call.body) {
         return Err(Malformed("the body nests too deeply"));
     }
-    let events: Vec<Event<'_>> =
-        serde_json::from_slice(call.body).map_err(|_| Malformed("the body is not an array of events"))?;
-    if events.is_empty() || events.len() > EVENTS {
+    let AtMost { list: events, len } = serde_json::from_slice::<AtMost<Event<'_>, EVENTS>>(call.body)
+        .map_err(|_| Malformed("the body is not an array of events"))?;
+    if len == 0 || len > EVENTS {
         return Err(Malformed("a request holds 1 to 100 events"));
     }
     let arrival = Arrival::new(call, endpoint, received_at, events.len());
