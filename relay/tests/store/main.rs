@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod contention;
+mod postgres_alone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 

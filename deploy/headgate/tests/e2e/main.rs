@@ -18,6 +18,7 @@ mod kill;
 mod outages;
 #[cfg(feature = "failpoints")]
 mod policies;
+mod postgres;
 mod proxy;
 mod sealed;
 mod sender;

@@ -252,6 +252,11 @@ impl World {
         }
     }
 
+    /// Whether the admin API lists records: the state can be read.
+    pub(crate) async fn lists_records(&self) -> bool {
+        self.read("/v1/records?limit=1").await.is_some_and(|list| list.contains("\"records\""))
+    }
+
     async fn read(&self, path: &str) -> Option<String> {
         self.sender.read(&format!("{}{path}", self.admin)).await
     }
