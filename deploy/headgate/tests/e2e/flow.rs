@@ -11,7 +11,11 @@ use crate::stage::{Change, FIELDS, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creations_without_values_and_five_changes_of_each_land_once_and_right() {
-    let stage = Stage::open(&[]).await;
+    creations_and_changes(Stage::open(&[]).await).await;
+}
+
+/// Five hundred contacts, and five changes of each.
+pub(crate) async fn creations_and_changes(stage: Stage) {
     let ids = stage.contacts(500).await;
     assert_eq!(stage.salesforce.ids("Contact").len(), 500);
     for round in 0..5 {

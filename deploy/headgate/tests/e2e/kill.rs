@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::stage::{FIELDS, Stage};
 
 /// Makes changes and posts them one array after the other, each until it is taken, until it is told to stop.
-fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<usize> {
+pub(crate) fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<usize> {
     let (posting, stop) = (Arc::clone(stage), Arc::clone(stop));
     stage.spawn(async move {
         let stage = posting;
@@ -43,7 +43,12 @@ fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_kills_lose_nothing_and_double_nothing() {
-    let stage = Arc::new(Stage::rough(&[]).await);
+    ten_kills(Stage::rough(&[]).await).await;
+}
+
+/// Kills the program ten times under load.
+pub(crate) async fn ten_kills(stage: Stage) {
+    let stage = Arc::new(stage);
     // Some calls take long enough for a kill to meet them in the middle, before they are applied and after.
     let slow = Fault::Slow(Duration::from_millis(60));
     let lost = Fault::Hang { wait: Duration::from_millis(60), applied: true };
@@ -74,7 +79,12 @@ async fn ten_kills_lose_nothing_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_ends_with_0_and_loses_nothing() {
-    let stage = Arc::new(Stage::rough(&[]).await);
+    drains(Stage::rough(&[]).await).await;
+}
+
+/// Drains the program three times under load.
+pub(crate) async fn drains(stage: Stage) {
+    let stage = Arc::new(stage);
     for round in 0..3 {
         let stop = Arc::new(AtomicBool::new(false));
         let posters: Vec<_> = (0..4).map(|seed| post_on(&stage, 10 * round + seed, &stop)).collect();

@@ -14,6 +14,7 @@ mod conflicts;
 mod flow;
 mod guards;
 mod interloper;
+mod kafka;
 mod kill;
 mod outages;
 #[cfg(feature = "failpoints")]

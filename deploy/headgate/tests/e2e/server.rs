@@ -18,16 +18,25 @@ pub(crate) const SECRETS: [(&str, &str); 3] = [
     ("HUBSPOT_APP_SECRET", "secret-of-the-hubspot-app"),
 ];
 
-/// A running program.
+/// A variable of the tests: gateway and relay in a process each, which only Kafka allows.
+pub(crate) const SPLIT: &str = "HEADGATE_E2E_SPLIT";
+
+/// A running program: one process, or one for each half.
 pub(crate) struct Server {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
+    processes: Vec<Process>,
     /// `http://` and address of the gateway.
     pub(crate) gateway: String,
-    /// `http://` and address of the admin API.
+    /// `http://` and address of the relay's admin API.
     pub(crate) admin: String,
-    /// From the start of the process to its line.
+    /// From the start of the processes to their lines.
     pub(crate) ready_in: Duration,
+}
+
+struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// What its line says.
+    line: String,
 }
 
 impl Server {
@@ -40,37 +49,27 @@ impl Server {
 
     /// Starts it and waits for its line, or for its end when it comes first.
     pub(crate) fn launch(folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
-        let file = folder.join("headgate.toml");
-        if !file.exists() {
-            std::fs::write(&file, FILE).unwrap();
-        }
+        write_file(folder);
         let started = Instant::now();
-        let mut child = headgate(folder)
-            .args(["serve", "--config", "headgate.toml"])
-            .envs(vars.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::piped())
-            .stderr(log(folder))
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let ready_in = started.elapsed();
-        let parts: Vec<&str> = line.trim_end().split(' ').collect();
-        let ["ready", gateway, admin] = parts[..] else {
-            assert_eq!(line, "", "a line that is not the first");
-            return Err(child.wait().unwrap());
+        let processes = if vars.iter().any(|(name, _)| name == SPLIT) {
+            let own_admin = [vars, &[("HEADGATE__ADMIN__LISTEN".to_owned(), "127.0.0.1:0".to_owned())]].concat();
+            vec![Process::start("gateway", folder, &own_admin)?, Process::start("relay", folder, vars)?]
+        } else {
+            vec![Process::start("serve", folder, vars)?]
         };
-        let gateway = gateway.strip_prefix("gateway=").unwrap().to_owned();
-        let admin = admin.strip_prefix("admin=").unwrap().to_owned();
-        Ok(Self { child, stdout, gateway, admin, ready_in })
+        let said = |process: &Process, what: &str| {
+            process.line.split(' ').find_map(|part| part.strip_prefix(what)).unwrap().to_owned()
+        };
+        let gateway = said(processes.first().unwrap(), "gateway=");
+        let admin = said(processes.last().unwrap(), "admin=");
+        Ok(Self { processes, gateway, admin, ready_in: started.elapsed() })
     }
 
     /// Waits until it ends by itself. `None` when it does not.
     pub(crate) fn wait(mut self, longest: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         while start.elapsed() < longest {
-            if let Some(ended) = self.child.try_wait().unwrap() {
+            if let Some(ended) = self.processes.iter_mut().find_map(|p| p.child.try_wait().unwrap()) {
                 return Some(ended);
             }
             std::thread::park_timeout(Duration::from_millis(5));
@@ -80,25 +79,60 @@ impl Server {
 
     /// Ends it as a power cut would.
     pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.processes.iter_mut().for_each(|p| p.child.kill().unwrap());
+        for process in &mut self.processes {
+            process.child.wait().unwrap();
+        }
     }
 
-    /// Asks it to drain; answers its exit code and what it printed after its first line.
+    /// Asks it to drain, a gateway before its relay; answers the first exit code that is not 0, and what was printed
+    /// after the first lines.
     pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
-        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
+        let (mut code, mut rest) = (Some(0), String::new());
+        for process in &mut self.processes {
+            let kill = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().unwrap();
+            assert!(kill.success());
+            process.stdout.read_to_string(&mut rest).unwrap();
+            let ended = process.child.wait().unwrap().code();
+            code = if code == Some(0) { ended } else { code };
+        }
+        (code, rest)
     }
 }
 
-impl Drop for Server {
+impl Process {
+    fn start(command: &str, folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
+        let mut child = headgate(folder)
+            .args([command, "--config", "headgate.toml"])
+            .envs(vars.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .stderr(log(folder))
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        if !line.starts_with("ready ") {
+            assert_eq!(line, "", "a line that is not the first");
+            return Err(child.wait().unwrap());
+        }
+        Ok(Self { child, stdout, line: line.trim_end().to_owned() })
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         // A failed test must not leave a process behind; one that has ended already cannot be killed, which is well.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Puts the configuration into the folder, unless there is one.
+pub(crate) fn write_file(folder: &Path) {
+    let file = folder.join("headgate.toml");
+    if !file.exists() {
+        std::fs::write(&file, FILE).unwrap();
     }
 }
 

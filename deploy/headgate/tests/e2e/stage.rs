@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::kafka;
 use crate::sender::{Sender, until};
 use crate::server::Server;
 
@@ -83,6 +84,7 @@ impl Stage {
                 .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.trim_start_matches("http://")))
         };
         let first = [vars.clone(), listen("127.0.0.1:0", "127.0.0.1:0").to_vec()].concat();
+        kafka::make_topic(folder.path(), &first);
         let server = Server::start(folder.path(), &first);
         eprintln!("ready in {} ms", server.ready_in.as_millis());
         vars.extend(listen(&server.gateway, &server.admin));

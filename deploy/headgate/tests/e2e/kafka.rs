@@ -1,0 +1,124 @@
+//! The same scenarios on Apache Kafka, and what only a broker between gateway and relay can do: go away, stand still.
+//!
+//! They run where a broker is asked for, see [`broker`]; each has one of its own, because it is killed under it. The
+//! topic is made by `headgate check --online`, as people make it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use headgate_bench::broker::{self, Broker};
+use tempfile::TempDir;
+
+use crate::server::{self, SPLIT, headgate};
+use crate::stage::Stage;
+use crate::{flow, kill};
+
+const ENGINE: &str = "HEADGATE__STREAM__ENGINE";
+
+/// A broker and its data.
+struct Kafka {
+    broker: Broker,
+    _folder: TempDir,
+}
+
+impl Kafka {
+    /// Starts one, if it is asked for.
+    fn start() -> Option<Self> {
+        let script = broker::script()?;
+        let folder = tempfile::tempdir().unwrap();
+        Some(Self { broker: Broker::start(&script, folder.path()).unwrap(), _folder: folder })
+    }
+
+    /// What a server on it has in its environment.
+    async fn stage(&self, split: bool) -> Stage {
+        let brokers = self.broker.address();
+        let mut vars = vec![
+            (ENGINE, "kafka"),
+            ("HEADGATE__STREAM__BROKERS", &brokers),
+            ("HEADGATE__STREAM__REPLICATION", "1"),
+            ("HEADGATE__STREAM__MIN_IN_SYNC", "1"),
+        ];
+        if split {
+            vars.push((SPLIT, "1"));
+        }
+        Stage::rough(&vars).await
+    }
+}
+
+/// Makes the topic where the variables name Kafka.
+pub(crate) fn make_topic(folder: &Path, vars: &[(String, String)]) {
+    if !vars.iter().any(|(name, value)| name == ENGINE && value == "kafka") {
+        return;
+    }
+    server::write_file(folder);
+    let check = || {
+        let output = headgate(folder).args(["check", "headgate.toml", "--online"]).envs(vars.iter().cloned()).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(check().contains("stream.topic[headgate.changes]: was made, 24 partitions"));
+    assert!(check().contains("stream.topic[headgate.changes]: is there, 24 partitions"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_carries_creations_and_changes() {
+    let Some(kafka) = Kafka::start() else { return };
+    flow::creations_and_changes(kafka.stage(false).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_between_two_processes_carries_creations_and_changes() {
+    let Some(kafka) = Kafka::start() else { return };
+    flow::creations_and_changes(kafka.stage(true).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_outlives_ten_kills_of_the_program() {
+    let Some(kafka) = Kafka::start() else { return };
+    kill::ten_kills(kafka.stage(true).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_is_drained_under_load() {
+    let Some(kafka) = Kafka::start() else { return };
+    kill::drains(kafka.stage(false).await).await;
+}
+
+/// The broker is killed ten times under load, and stands still once for longer than any deadline; nobody starts
+/// anything of ours again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_killed_ten_times_and_stopped_once_loses_nothing() {
+    let Some(mut kafka) = Kafka::start() else { return };
+    let stage = Arc::new(kafka.stage(true).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let posters: Vec<_> = (0..4).map(|seed| kill::post_on(&stage, 300 + seed, &stop)).collect();
+    for _ in 0..10 {
+        // Load between two deaths; nothing is waited for.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        kafka = tokio::task::spawn_blocking(move || {
+            kafka.broker.kill().unwrap();
+            kafka.broker.up().unwrap();
+            kafka
+        })
+        .await
+        .unwrap();
+    }
+    kafka.broker.pause().unwrap();
+    // The length of the outage.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    kafka.broker.go_on().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut sent = 0;
+    for poster in posters {
+        sent += poster.await.unwrap();
+    }
+    assert!(sent > 100, "only {sent} changes were posted");
+    stage.settled().await;
+    let verdict = stage.judge();
+    assert_eq!(verdict.delivered, sent as u64);
+    assert_eq!(stage.accounting().await, Some((0, 0)));
+}
