@@ -49,6 +49,16 @@ impl Broker {
         self.port
     }
 
+    /// Deletes a topic with everything in it.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the broker does not answer.
+    pub fn delete(&self, topic: &str) -> io::Result<()> {
+        let mut command = Command::new(&self.script);
+        let deleted = command.args(["delete", topic]).env("KAFKA_PORT", self.port.to_string()).output()?;
+        if deleted.status.success() { Ok(()) } else { Err(io::Error::other("the topic was not deleted")) }
+    }
+
     /// Starts it again over its data, where it was killed.
     ///
     /// # Errors

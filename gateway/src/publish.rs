@@ -234,6 +234,7 @@ const fn reason(error: &StreamError) -> &'static str {
         StreamError::Indefinite(_) => "indefinite",
         StreamError::TooLarge { .. } => "too_large",
         StreamError::OutOfRange { .. } => "out_of_range",
+        StreamError::Replaced => "replaced",
         StreamError::Corrupt(_) => "corrupt",
     }
 }

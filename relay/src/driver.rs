@@ -37,14 +37,42 @@ const IDLE: Duration = Duration::from_millis(500);
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
 /// Between two rounds of expiry.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Between two attempts to read a stream that cannot be read.
+const RETRY: Duration = Duration::from_secs(1);
 /// Longest wait before the state is opened again after a failure.
 const REOPEN_MOST: Duration = Duration::from_secs(5);
+
+/// Where a state that is opened goes on reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// Where it stood.
+    Kept,
+    /// At the start of a topic that was made anew.
+    Start,
+}
+
+/// How the engine's work ended, when the state did not fail.
+enum Ended {
+    Drained,
+    Replaced,
+}
 
 /// What reaches the engine thread.
 #[derive(Debug)]
 enum Message {
-    Reply { generation: u64, call: CallId, reply: Reply },
-    Records { generation: u64, records: Vec<Delivered> },
+    Reply {
+        generation: u64,
+        call: CallId,
+        reply: Reply,
+    },
+    Records {
+        generation: u64,
+        records: Vec<Delivered>,
+    },
+    /// The topic was made anew; what stands before this in the inbox was read from the old one.
+    Replaced {
+        generation: u64,
+    },
     Command(Command),
     Stop,
 }
@@ -122,22 +150,28 @@ pub(crate) struct Driver {
 /// When the state cannot be opened, or the stream no longer holds the positions it stands at.
 pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handle, StartError> {
     let topic = source.topic();
-    let engine = open_apart(&driver, &topic)?;
-    let bounds = source.bounds()?;
-    let starts: Vec<Position> = bounds.iter().map(|(start, _)| *start).collect();
-    source.assign(&assignment(&starts, &engine.positions()))?;
+    let mut engine = open_apart(&driver, &topic, From::Kept)?;
+    match assign(source.as_mut(), &engine.positions()) {
+        Ok(()) => {}
+        Err(error) if is_replaced(&error) => {
+            // One state is open at a time.
+            drop(engine);
+            engine = open_apart(&driver, &topic, From::Start)?;
+            assign(source.as_mut(), &engine.positions())?;
+        }
+        Err(error) => return Err(error.into()),
+    }
     let (inbox, messages) = sync_channel(INBOX);
     let state = Arc::new(State::default());
     *state.connections.lock() = engine.connections().clone();
     let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
-    let (assign, assigned) = watch::channel(Assignment { generation: 0, positions: engine.positions() });
+    let (assigner, assigned) = watch::channel(Assignment { generation: 0, positions: engine.positions() });
     let credit = Arc::new(Semaphore::new(1));
     let shutdown = driver.shutdown.clone();
     shutdown.spawn(
         "relay-reader",
         read_stream(
             source,
-            starts,
             assigned,
             inbox.clone(),
             Arc::clone(&credit),
@@ -155,7 +189,8 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     });
     let (finished, done) = tokio::sync::oneshot::channel::<()>();
     let runtime = tokio::runtime::Handle::current();
-    let thread = Thread { driver, topic, inbox, messages, state, assign, credit, generation: 0 };
+    let thread =
+        Thread { driver, topic, inbox, messages, state, assign: assigner, credit, generation: 0, replaced: false };
     std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
         let _context = runtime.enter();
         thread.run(engine);
@@ -168,8 +203,8 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
 }
 
 /// Opens the state on a thread of its own: a store may wait for its server, which no thread of the runtime may.
-fn open_apart(driver: &Driver, topic: &headgate_schemas::stream::Topic) -> Result<Engine, StartError> {
-    let opened = std::thread::scope(|scope| scope.spawn(|| driver.open(topic)).join());
+fn open_apart(driver: &Driver, topic: &headgate_schemas::stream::Topic, from: From) -> Result<Engine, StartError> {
+    let opened = std::thread::scope(|scope| scope.spawn(|| driver.open(topic, from)).join());
     Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
 }
 
@@ -196,14 +231,34 @@ pub enum StartError {
     Target(#[from] crate::target::BuildError),
 }
 
-/// Positions for every partition: where the state stands, else the start of the log.
-fn assignment(starts: &[Position], known: &[Position]) -> Vec<Position> {
-    starts.iter().map(|s| known.iter().find(|p| p.partition == s.partition).copied().unwrap_or(*s)).collect()
+/// Reads on where the state stands, and from the start of the log in partitions it does not know.
+fn assign(source: &mut dyn Source, known: &[Position]) -> Result<(), StreamError> {
+    let starts = source.bounds()?.into_iter().map(|(start, _)| start);
+    let positions: Vec<_> =
+        starts.map(|s| known.iter().find(|p| p.partition == s.partition).copied().unwrap_or(s)).collect();
+    source.assign(&positions)
+}
+
+/// Whether the log is another one than that which was read. A log never becomes shorter at its end.
+const fn is_replaced(error: &StreamError) -> bool {
+    match error {
+        StreamError::Replaced => true,
+        StreamError::OutOfRange { offset, end, .. } => *offset > *end,
+        _ => false,
+    }
 }
 
 impl Driver {
-    fn open(&self, topic: &headgate_schemas::stream::Topic) -> Result<Engine, StoreError> {
-        let store = self.config.store.place.open()?;
+    fn open(&self, topic: &headgate_schemas::stream::Topic, from: From) -> Result<Engine, StoreError> {
+        let mut store = self.config.store.place.open()?;
+        if from == From::Start {
+            tracing::error!(
+                topic = topic.id,
+                "the topic was deleted and made again: it is read from its start, and what stood unread in the old one \
+                 is lost"
+            );
+            store.forget_positions()?;
+        }
         let now = time::now();
         let seed = u64::try_from(now.micros()).unwrap_or(0) ^ u64::from(std::process::id()).rotate_left(40);
         let parts = Parts {
@@ -241,29 +296,35 @@ struct Thread {
     assign: watch::Sender<Assignment>,
     credit: Arc<Semaphore>,
     generation: u64,
+    /// The reader found that the topic was made anew.
+    replaced: bool,
 }
 
 impl Thread {
     fn run(mut self, engine: Engine) {
         let mut engine = Some(engine);
         while let Some(open) = engine.take() {
-            match self.serve(open) {
-                Ok(()) => return,
-                Err(error) => tracing::error!(%error, "the state failed; opening it again from what is durable"),
-            }
+            let from = match self.serve(open) {
+                Ok(Ended::Drained) => return,
+                Ok(Ended::Replaced) => From::Start,
+                Err(error) => {
+                    tracing::error!(%error, "the state failed; opening it again from what is durable");
+                    From::Kept
+                }
+            };
             self.state.working.store(false, Ordering::Relaxed);
-            engine = self.reopen();
+            engine = self.reopen(from);
         }
     }
 
     /// Opens the state again, waiting longer each time. `None` when the stop came first.
-    fn reopen(&mut self) -> Option<Engine> {
+    fn reopen(&mut self, from: From) -> Option<Engine> {
         let mut wait = Duration::from_millis(100);
         loop {
             if self.driver.shutdown.is_stopped() {
                 return None;
             }
-            match self.driver.open(&self.topic) {
+            match self.driver.open(&self.topic, from) {
                 Ok(engine) => {
                     self.generation += 1;
                     let assignment = Assignment { generation: self.generation, positions: engine.positions() };
@@ -283,7 +344,8 @@ impl Thread {
         }
     }
 
-    fn serve(&mut self, mut engine: Engine) -> Result<(), StoreError> {
+    fn serve(&mut self, mut engine: Engine) -> Result<Ended, StoreError> {
+        self.replaced = false;
         self.state.working.store(true, Ordering::Relaxed);
         let mut last_tick = Instant::now();
         let (mut last_expiry, mut last_measure) = (Instant::now(), None::<Instant>);
@@ -319,7 +381,10 @@ impl Thread {
                 last_expiry = Instant::now();
             }
             if engine.is_drained() {
-                return Ok(());
+                return Ok(Ended::Drained);
+            }
+            if self.replaced {
+                return Ok(Ended::Replaced);
             }
         }
     }
@@ -345,12 +410,13 @@ impl Thread {
         }
     }
 
-    fn take(&self, message: Message, input: &mut Input) -> bool {
+    fn take(&mut self, message: Message, input: &mut Input) -> bool {
         match message {
             Message::Reply { generation, call, reply } if generation == self.generation => {
                 input.replies.push((call, reply))
             }
             Message::Records { generation, records } if generation == self.generation => input.records.extend(records),
+            Message::Replaced { generation } => self.replaced |= generation == self.generation,
             Message::Reply { .. } | Message::Records { .. } => {}
             Message::Command(command) => input.commands.push(command),
             Message::Stop => return true,
@@ -414,14 +480,14 @@ async fn give(inbox: &SyncSender<Message>, mut message: Message) {
 /// Reads the stream one batch ahead of the engine: the next batch is asked for only when the engine took the last.
 async fn read_stream(
     mut source: Box<dyn Source>,
-    starts: Vec<Position>,
     mut assigned: watch::Receiver<Assignment>,
     inbox: SyncSender<Message>,
     credit: Arc<Semaphore>,
     batch: usize,
     shutdown: Shutdown,
 ) {
-    let mut generation = 0;
+    // The generation from whose positions the source reads; none after an assignment that failed.
+    let mut standing = Some(0);
     loop {
         let permit = tokio::select! {
             () = shutdown.stopped() => return,
@@ -437,25 +503,28 @@ async fn read_stream(
                 }
                 Ok(Vec::new())
             }
-            read = source.next(batch) => read,
+            read = source.next(batch), if standing.is_some() => read,
+            () = std::future::ready(()), if standing.is_none() => Ok(Vec::new()),
         };
-        let wanted = assigned.borrow_and_update().clone();
-        if wanted.generation != generation {
-            generation = wanted.generation;
-            if let Err(error) = source.assign(&assignment(&starts, &wanted.positions)) {
-                tracing::error!(%error, "the stream cannot be read from where the relay stands");
-            }
-            credit.add_permits(1);
-            continue;
-        }
+        let Assignment { generation, positions } = assigned.borrow_and_update().clone();
+        let read = if standing == Some(generation) {
+            read
+        } else {
+            let assigned = assign(source.as_mut(), &positions);
+            standing = assigned.is_ok().then_some(generation);
+            assigned.map(|()| Vec::new())
+        };
         match read {
+            Ok(records) if records.is_empty() => credit.add_permits(1),
             Ok(records) => {
                 pass(step::READ);
                 give(&inbox, Message::Records { generation, records }).await;
             }
+            // The engine tells where to go on.
+            Err(error) if is_replaced(&error) => give(&inbox, Message::Replaced { generation }).await,
             Err(error) => {
-                tracing::error!(%error, "the stream cannot be read; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
+                tokio::time::sleep(RETRY).await;
                 credit.add_permits(1);
             }
         }

@@ -127,7 +127,7 @@ async fn open(open: OpenSource, begin: Begin) -> Result<(Box<dyn Source>, Cursor
 /// What a reader is told when the stream says no.
 pub(super) fn refusal(error: &StreamError) -> Problem {
     let (status, code) = match error {
-        StreamError::OutOfRange { .. } => (StatusCode::GONE, "replay_position_expired"),
+        StreamError::OutOfRange { .. } | StreamError::Replaced => (StatusCode::GONE, "replay_position_expired"),
         StreamError::Full
         | StreamError::Unavailable(_)
         | StreamError::Indefinite(_)

@@ -509,6 +509,12 @@ pub trait Store: Send {
     /// [`StoreError::OtherTopic`] when positions of another topic are kept.
     fn start(&mut self, topic: &str) -> Result<Start, StoreError>;
 
+    /// Forgets where the stream was read to: its topic was made anew, and everything in it is to be read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn forget_positions(&mut self) -> Result<(), StoreError>;
+
     /// Numbers for names of connections, the same for ever.
     ///
     /// # Errors

@@ -302,6 +302,11 @@ impl Store for Sqlite {
         })
     }
 
+    fn forget_positions(&mut self) -> Result<(), StoreError> {
+        self.db.execute("DELETE FROM position", [])?;
+        Ok(())
+    }
+
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
         let mut numbers = Vec::with_capacity(names.len());
         for name in names {

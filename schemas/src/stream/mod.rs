@@ -87,6 +87,9 @@ pub enum StreamError {
         /// First offset not yet there.
         end: u64,
     },
+    /// The topic was deleted and made again while it was read: positions in it mean nothing any more.
+    #[error("the topic was deleted and made again; what was read before is not in it")]
+    Replaced,
     /// The log itself is damaged or of another version.
     #[error("the log cannot be read: {0}")]
     Corrupt(String),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use headgate_bench::broker::{self, Broker};
 use tempfile::TempDir;
 
+use crate::sender::until;
 use crate::server::{self, SPLIT, headgate};
 use crate::stage::Stage;
 use crate::{flow, kill};
@@ -53,14 +54,16 @@ pub(crate) fn make_topic(folder: &Path, vars: &[(String, String)]) {
         return;
     }
     server::write_file(folder);
-    let check = || {
-        let output = headgate(folder).args(["check", "headgate.toml", "--online"]).envs(vars.iter().cloned()).output();
-        let output = output.unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    assert!(check().contains("stream.topic[headgate.changes]: was made, 24 partitions"));
-    assert!(check().contains("stream.topic[headgate.changes]: is there, 24 partitions"));
+    assert!(check(folder, vars).contains("stream.topic[headgate.changes]: was made, 24 partitions"));
+    assert!(check(folder, vars).contains("stream.topic[headgate.changes]: is there, 24 partitions"));
+}
+
+/// `headgate check --online`, which finds nothing wrong.
+fn check(folder: &Path, vars: &[(String, String)]) -> String {
+    let output = headgate(folder).args(["check", "headgate.toml", "--online"]).envs(vars.iter().cloned()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,8 +99,7 @@ async fn kafka_killed_ten_times_and_stopped_once_loses_nothing() {
     let stop = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..4).map(|seed| kill::post_on(&stage, 300 + seed, &stop)).collect();
     for _ in 0..10 {
-        // Load between two deaths; nothing is waited for.
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        under_load(&stage).await;
         kafka = tokio::task::spawn_blocking(move || {
             kafka.broker.kill().unwrap();
             kafka.broker.up().unwrap();
@@ -106,11 +108,12 @@ async fn kafka_killed_ten_times_and_stopped_once_loses_nothing() {
         .await
         .unwrap();
     }
+    under_load(&stage).await;
     kafka.broker.pause().unwrap();
     // The length of the outage.
     tokio::time::sleep(Duration::from_secs(30)).await;
     kafka.broker.go_on().unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    under_load(&stage).await;
     stop.store(true, Ordering::Relaxed);
     let mut sent = 0;
     for poster in posters {
@@ -121,4 +124,32 @@ async fn kafka_killed_ten_times_and_stopped_once_loses_nothing() {
     let verdict = stage.judge();
     assert_eq!(verdict.delivered, sent as u64);
     assert_eq!(stage.accounting().await, Some((0, 0)));
+}
+
+/// A topic that is deleted and made again while it is read: what was written into the new one is read from its start,
+/// though it soon has more records than the relay has read of the old one. Nothing of ours is started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_with_a_topic_that_is_made_anew_loses_nothing_of_the_new_one() {
+    let Some(kafka) = Kafka::start() else { return };
+    let stage = kafka.stage(true).await;
+    let ids = stage.contacts(60).await;
+    kafka.broker.delete("headgate.changes").unwrap();
+    assert!(check(stage.folder.path(), stage.vars()).contains("was made, 24 partitions"));
+    for field in 0..3 {
+        let changes: Vec<_> = ids.iter().map(|id| stage.update(*id, field)).collect();
+        for array in changes.chunks(20) {
+            stage.deliver(array).await;
+        }
+    }
+    stage.settled().await;
+    let verdict = stage.judge();
+    assert_eq!((verdict.delivered, verdict.lost), (60 + 180, 0));
+    assert!(stage.log().contains("the topic was deleted and made again"));
+    assert_eq!(stage.accounting().await, Some((0, 0)));
+}
+
+/// Waits until some more changes were taken, so that the next fault meets others under way.
+async fn under_load(stage: &Stage) {
+    let before = stage.taken();
+    until("changes are taken again", async || stage.taken() > before + 20).await;
 }

@@ -169,6 +169,16 @@ impl Stage {
         changes.iter().for_each(|change| book.checker.accepted(change.seq));
     }
 
+    /// What the server has in its environment.
+    pub(crate) fn vars(&self) -> &[(String, String)] {
+        &self.vars
+    }
+
+    /// Changes taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.book.lock().unwrap().checker.verdict(0, Duration::ZERO).accepted
+    }
+
     /// Waits until everything that was accepted is read and written, and the relay has nothing open.
     pub(crate) async fn settled(&self) {
         until("everything is written and nothing is open", async || self.verdict_so_far() && self.is_idle().await)

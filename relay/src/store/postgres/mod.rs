@@ -125,6 +125,10 @@ impl Store for Postgres {
         self.session.run(self.begin(topic))
     }
 
+    fn forget_positions(&mut self) -> Result<(), StoreError> {
+        self.execute("DELETE FROM position", &[]).map(drop)
+    }
+
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
         let mut numbers = Vec::with_capacity(names.len());
         for name in names {

@@ -1,10 +1,12 @@
 //! Reading where the reader's own store says. The broker's idea of where a group stands is never asked for, and a
-//! position that the log does not hold is an error, not a jump.
+//! position that the log does not hold is an error, not a jump. A topic that was deleted and made again has offsets, too,
+//! so every few seconds the last records read are compared with what stands at their place.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -12,12 +14,17 @@ use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::timeout;
 
+use super::marks::Marks;
 use super::probe::{Probe, blocking, unavailable};
 use super::settings::{Context, KafkaConfig};
 use crate::contract::Record;
 use crate::stream::{Delivered, Next, Position, Source, StreamError, Topic};
 use crate::time::Timestamp;
+
+/// How often what was read is compared with the log, also while nothing comes.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
 
 /// A reader of a topic.
 pub struct KafkaSource {
@@ -27,6 +34,9 @@ pub struct KafkaSource {
     topic: Topic,
     /// Where each assigned partition is read on.
     next: BTreeMap<u32, u64>,
+    marks: Marks,
+    /// When the marks were last compared with the log.
+    compared: Instant,
 }
 
 impl ConsumerContext for Context {}
@@ -41,7 +51,8 @@ impl KafkaSource {
     pub(super) fn new(config: &Arc<KafkaConfig>, probe: &Arc<Probe>, topic: &Topic) -> Result<Self, StreamError> {
         let consumer = config.consumer().create_with_context(config.context()).map_err(unavailable)?;
         let (config, probe) = (Arc::clone(config), Arc::clone(probe));
-        Ok(Self { consumer, config, probe, topic: topic.clone(), next: BTreeMap::new() })
+        let (topic, next, marks) = (topic.clone(), BTreeMap::new(), Marks::default());
+        Ok(Self { consumer, config, probe, topic, next, marks, compared: Instant::now() })
     }
 
     /// Fails when the log does not hold one of the positions.
@@ -58,9 +69,12 @@ impl KafkaSource {
     }
 
     /// What to make of an error while reading: `None` when librdkafka gets over it by itself.
-    fn fault(&self, error: &KafkaError) -> Option<StreamError> {
+    fn fault(&mut self, error: &KafkaError) -> Option<StreamError> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                if matches!(self.compare(), Err(StreamError::Replaced)) {
+                    return Some(StreamError::Replaced);
+                }
                 let next: Vec<_> = self.next.iter().map(|(p, o)| Position { partition: *p, offset: *o }).collect();
                 let lost = self.check(&next).err();
                 Some(lost.unwrap_or_else(|| StreamError::Unavailable(error.to_string())))
@@ -81,8 +95,22 @@ impl KafkaSource {
         }
     }
 
+    /// Fails when the log no longer holds what was read of it. A cluster that cannot be asked is asked later.
+    fn compare(&mut self) -> Result<(), StreamError> {
+        self.compared = Instant::now();
+        match blocking(|| self.marks.hold(&self.probe, &self.config)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StreamError::Replaced),
+            Err(error) => {
+                tracing::debug!(%error, "what was read cannot be compared with the log now");
+                Ok(())
+            }
+        }
+    }
+
     fn take(&mut self, delivered: Delivered, page: &mut Vec<Delivered>) {
         self.next.insert(delivered.partition, delivered.offset + 1);
+        self.marks.read(&delivered);
         page.push(delivered);
     }
 }
@@ -102,6 +130,8 @@ impl Source for KafkaSource {
         }
         self.consumer.assign(&list).map_err(unavailable)?;
         self.next = positions.iter().map(|p| (p.partition, p.offset)).collect();
+        self.marks = Marks::default();
+        self.compared = Instant::now();
         Ok(())
     }
 
@@ -110,7 +140,11 @@ impl Source for KafkaSource {
             let mut page = Vec::new();
             // Nothing is awaited once a record was taken, so that dropping this loses none.
             while page.is_empty() {
-                let received = self.consumer.recv().await.map(|m| delivered(&m));
+                if self.compared.elapsed() > COMPARE_EVERY {
+                    self.compare()?;
+                }
+                let received = timeout(COMPARE_EVERY, self.consumer.recv()).await;
+                let Ok(received) = received.map(|received| received.map(|m| delivered(&m))) else { continue };
                 self.receive(received, &mut page)?;
             }
             while page.len() < max {
@@ -153,7 +187,7 @@ impl KafkaSource {
     }
 }
 
-fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
+pub(super) fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let headers = message.headers().into_iter().flat_map(|h| h.iter());
     let headers = headers.map(|h| (Cow::Owned(h.key.to_owned()), text(h.value))).collect();

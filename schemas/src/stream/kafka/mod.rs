@@ -5,6 +5,7 @@
 //! | `settings` | what is configured, and what librdkafka is told because of it |
 //! | `producer` | [`Sink`]: bounded, idempotent, replaced after an error that leaves an outcome open |
 //! | `consumer` | [`KafkaSource`]: reads where the store says, never where the broker would guess |
+//! | `marks` | whether the log is still the one that was read |
 //! | `topic` | makes the topic and compares its settings, for `headgate check --online` |
 //! | `probe` | questions about the topic that need no reader: partitions, offsets, times |
 //!
@@ -13,6 +14,7 @@
 //! reads, so the group offsets on the broker are never consulted.
 
 mod consumer;
+mod marks;
 mod probe;
 mod producer;
 mod settings;
