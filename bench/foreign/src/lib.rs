@@ -12,6 +12,7 @@
 //! | [`captured`] | a captured call as `headgate verify` takes it |
 //! | [`answer`] | answers of a CRM |
 //! | [`record`] | a record of the stream |
+//! | [`position`] | where a reader of the stream wants to begin |
 //! | [`value`] | two values of a field |
 //! | [`settings`] | a configuration with its environment |
 
@@ -20,6 +21,7 @@ use headgate_schemas::System;
 
 pub mod answer;
 pub mod captured;
+pub mod position;
 pub mod record;
 pub mod settings;
 pub mod signature;
@@ -37,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "hubspot", run: |input| webhook::run(ProviderName::Hubspot, input) },
     Target { name: "salesforce", run: |input| webhook::run(ProviderName::Salesforce, input) },
     Target { name: "dynamics", run: |input| webhook::run(ProviderName::Dynamics, input) },
@@ -51,6 +53,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "hubspot-answers", run: |input| answer::run(System::Hubspot, input) },
     Target { name: "salesforce-answers", run: |input| answer::run(System::Salesforce, input) },
     Target { name: "record", run: record::run },
+    Target { name: "position", run: position::run },
     Target { name: "value", run: value::run },
     Target { name: "settings", run: settings::run },
 ];
@@ -80,6 +83,9 @@ pub enum Broken {
     /// A record of the stream.
     #[error("record: {0}")]
     Record(#[from] record::Broken),
+    /// A position.
+    #[error("position: {0}")]
+    Position(#[from] position::Broken),
     /// A value.
     #[error("value: {0}")]
     Value(#[from] value::Broken),
