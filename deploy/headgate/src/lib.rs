@@ -18,6 +18,8 @@ mod logging;
 mod output;
 mod process;
 mod report;
+#[cfg(test)]
+mod shipped;
 mod signals;
 mod stream;
 
