@@ -58,6 +58,10 @@ impl Store for Disk {
         self.0.lock().sqlite.start(topic)
     }
 
+    fn forget_positions(&mut self) -> Result<(), StoreError> {
+        self.0.lock().sqlite.forget_positions()
+    }
+
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
         self.0.lock().sqlite.numbers(names)
     }
