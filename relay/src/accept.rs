@@ -124,12 +124,11 @@ impl Engine {
         if self.store.is_erased(&tombstone_key(&self.salt, &key))? {
             return Ok(None);
         }
-        let id = self.next_entity;
-        self.next_entity += 1;
+        let id = self.store.next_entity()?;
         let uuid = self.new_uuid(now);
         let entity = Entity::heard(uuid, &change.tenant, change.object.kind.clone(), source, native, now.micros());
         self.cache.insert(id, entity, link);
-        self.own(key, id);
+        self.own(key, id)?;
         Ok(Some(id))
     }
 

@@ -1,10 +1,11 @@
-//! Decoded entities, bounded: beyond the limit those least recently used are read again from the store.
+//! Decoded entities, bounded: beyond the limit those least recently used are read again from the store. Where others
+//! work on the same state, an entity is compared with the store at its first use in each round.
 
 use std::collections::HashMap;
 
 use crate::books::Share;
 use crate::entity::Entity;
-use crate::store::{EntityId, Store, StoreError};
+use crate::store::{EntityId, EntityRow, Look, Store, StoreError, WorkRow};
 use crate::trail::Tale;
 
 /// First byte of a document: the version of its encoding.
@@ -27,7 +28,40 @@ pub(crate) struct Loaded {
     pub(crate) tale: Tale,
     /// Changed since it was last written.
     pub(crate) touched: bool,
+    /// Its pairs that other workers have, as they were read.
+    pub(crate) elsewhere: Vec<WorkRow>,
     used: u64,
+    /// The round in which it was last compared with the store.
+    checked: u64,
+}
+
+impl Loaded {
+    /// An entity of which nothing is written or told yet.
+    fn new(entity: Entity, link: usize, version: u64, round: u64) -> Self {
+        Self {
+            entity,
+            link,
+            version,
+            open: Vec::new(),
+            questions: Vec::new(),
+            tale: Tale::default(),
+            touched: false,
+            elsewhere: Vec::new(),
+            used: round,
+            checked: round,
+        }
+    }
+}
+
+/// How an entity came into the cache.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// There is none.
+    Nothing,
+    /// It was here.
+    Here,
+    /// It was read, with these work rows.
+    Read(Vec<WorkRow>),
 }
 
 /// Decoded entities.
@@ -36,24 +70,25 @@ pub(crate) struct Cache {
     entities: HashMap<EntityId, Loaded, ahash::RandomState>,
     limit: usize,
     round: u64,
+    /// Others write entities, too.
+    shared: bool,
+    /// What was compared with the store in this round.
+    looked: Vec<EntityId>,
 }
 
 impl Cache {
     /// A cache of so many entities.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { entities: HashMap::default(), limit, round: 0 }
+    pub(crate) fn new(limit: usize, shared: bool) -> Self {
+        Self { entities: HashMap::default(), limit, round: 0, shared, looked: Vec::new() }
     }
 
     /// A new entity that the store does not have yet.
     pub(crate) fn insert(&mut self, id: EntityId, entity: Entity, link: usize) {
         let used = self.round;
-        let (open, questions) = (Vec::new(), Vec::new());
-        let loaded = Loaded { entity, link, version: 0, open, questions, tale: Tale::default(), touched: false, used };
-        self.entities.insert(id, loaded);
+        self.entities.insert(id, Loaded::new(entity, link, 0, used));
     }
 
-    /// Reads an entity unless it is here. False when there is none. `place` names its link and counts its open
-    /// deliveries.
+    /// Reads an entity unless it is here as it stands. `place` names its link and counts its open deliveries.
     ///
     /// # Errors
     /// When the store fails or the document does not decode.
@@ -62,18 +97,51 @@ impl Cache {
         id: EntityId,
         store: &mut dyn Store,
         place: impl FnOnce(&Entity) -> (usize, Vec<(Share, i64)>),
-    ) -> Result<bool, StoreError> {
-        if self.entities.contains_key(&id) {
-            return Ok(true);
-        }
-        let Some((version, doc)) = store.entity(id)? else { return Ok(false) };
+    ) -> Result<Came, StoreError> {
+        let round = self.round;
+        let known = match self.entities.get(&id) {
+            Some(loaded) if !self.shared || loaded.checked == round => return Ok(Came::Here),
+            Some(loaded) => loaded.version,
+            None => 0,
+        };
+        let EntityRow { version, doc, work } = match store.entity(id, known)? {
+            Look::Nothing => {
+                self.entities.remove(&id);
+                return Ok(Came::Nothing);
+            }
+            Look::Same => {
+                self.looked.push(id);
+                self.entities.entry(id).and_modify(|loaded| loaded.checked = round);
+                return Ok(Came::Here);
+            }
+            Look::Now(row) => row,
+        };
         let entity = decode(id, &doc)?;
         let (link, open) = place(&entity);
-        let used = self.round;
-        let questions = entity.questions.iter().map(|q| q.id).collect();
-        let tale = Tale::of(&entity);
-        self.entities.insert(id, Loaded { entity, link, version, open, questions, tale, touched: false, used });
-        Ok(true)
+        let (tale, questions) = (Tale::of(&entity), entity.questions.iter().map(|q| q.id).collect());
+        let loaded = Loaded { open, questions, tale, ..Loaded::new(entity, link, version, round) };
+        self.entities.insert(id, loaded);
+        self.looked.push(id);
+        Ok(Came::Read(work))
+    }
+
+    /// Entities that were compared with the store in this round, with the versions they had; only where others write.
+    pub(crate) fn looked(&self) -> impl Iterator<Item = (EntityId, u64)> {
+        let looked = self.looked.iter().filter(|_| self.shared);
+        looked.filter_map(|id| self.entities.get(id).map(|loaded| (*id, loaded.version)))
+    }
+
+    /// Reads an entity anew at its next use.
+    pub(crate) fn forget(&mut self, id: EntityId) {
+        self.entities.remove(&id);
+    }
+
+    /// Forgets what this round looked at: nothing of it was kept.
+    pub(crate) fn void_round(&mut self) {
+        let round = self.round;
+        self.entities.retain(|_, loaded| loaded.checked != round);
+        self.looked.clear();
+        self.round += 1;
     }
 
     /// An entity that is here.
@@ -87,6 +155,7 @@ impl Cache {
     /// Ends a round: forgets the least recently used entities beyond the limit. Call it only after a commit.
     pub(crate) fn end_round(&mut self) {
         self.round += 1;
+        self.looked.clear();
         if self.entities.len() <= self.limit {
             return;
         }
@@ -131,7 +200,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_go_first_and_the_smallest_limits_hold() {
         for (limit, left) in [(0, vec![3]), (1, vec![3]), (2, vec![2, 3]), (3, vec![1, 2, 3])] {
-            let mut cache = Cache::new(limit);
+            let mut cache = Cache::new(limit, false);
             for id in 1..=3 {
                 let entity = Entity::heard(Uuid::nil(), "acme", ObjectType::CONTACT, 1, "7", 0);
                 cache.insert(id, entity, 0);

@@ -43,6 +43,9 @@ pub struct Limits {
     pub cached_entities: usize,
     /// From the intent to the moment the outcome counts as unknown. Also the time-out of a call.
     pub send_deadline: Duration,
+    /// How long a worker has its work for itself without renewing it, where several share one state; then others take
+    /// it over. At least three times `send_deadline`, whatever is set.
+    pub lease: Duration,
     /// Shortest time between two transactions under load.
     pub tick: Duration,
     /// Bytes of one answer; a longer one is an error of the call.
@@ -71,6 +74,7 @@ impl Default for Limits {
             accept_batch: 1_000,
             cached_entities: 50_000,
             send_deadline: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
             tick: Duration::from_millis(10),
             answer_bytes: 32 << 20,
             ledger: Duration::from_secs(26 * 3_600),

@@ -20,7 +20,7 @@ const WINDOW: i64 = 3_600_000_000;
 const FEW: usize = 10;
 
 /// What goes on one link.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Brake {
     /// When entities went, oldest first; no more than the link's limit and one are kept.
     goings: VecDeque<i64>,
@@ -41,6 +41,11 @@ impl Brake {
             self.goings.push_back(now);
         }
         counts
+    }
+
+    /// An entity waits for a person.
+    pub(crate) fn hold(&mut self, id: EntityId) {
+        self.held.insert(id);
     }
 
     /// Whether the entities counted are too many.
@@ -243,7 +248,7 @@ impl Engine {
         let keys = self.with(id, now, |e, _, _| (std::mem::take(&mut e.claims), std::mem::take(&mut e.hints)))?;
         let (claims, hints) = keys.unwrap_or_default();
         for key in claims {
-            self.tick.claims.insert(key, None);
+            self.hold_claim(key, None)?;
         }
         for key in hints {
             self.tick.hints.insert((key, id), false);
@@ -265,9 +270,7 @@ impl Engine {
             self.tick.unit.tombstones.push((tombstone_key(&self.salt, key), now.micros()));
         }
         for key in keys.into_iter().chain([external]) {
-            self.tick.members.remove(&key);
-            self.tick.unit.members.retain(|(k, _)| *k != key);
-            self.tick.unit.unmembers.push(key);
+            self.disown(key)?;
         }
         self.tick.unit.forgotten.push(Forgotten { entity: id, trail });
         Ok(())

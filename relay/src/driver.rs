@@ -430,7 +430,11 @@ impl Thread {
         let (inbox, generation) = (self.inbox.clone(), self.generation);
         self.driver.shutdown.spawn("relay-call", async move {
             let sent = time::now();
-            let result = ask(target.as_ref(), &call.request).await;
+            let result = if call.not_after.is_some_and(|last| sent > last) {
+                call.request.not_made()
+            } else {
+                ask(target.as_ref(), &call.request).await
+            };
             let reply = Reply { sent, answered: time::now(), result };
             give(&inbox, Message::Reply { generation, call: call.id, reply }).await;
         });

@@ -16,7 +16,7 @@ use headgate_schemas::stream::{Delivered, Position, Topic};
 use headgate_schemas::{ObjectType, Timestamp, Value};
 
 use crate::books::{Account, Books, Place, Share, Sum};
-use crate::cache::Cache;
+use crate::cache::{Cache, Came};
 use crate::config::{Guard, Limits, RelayConfig};
 use crate::departure::Brake;
 use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
@@ -26,9 +26,12 @@ use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
 use crate::recount::Recount;
+use crate::shared::{Tenure, lease_of};
 use crate::step;
 use crate::store::{Before, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
-use crate::target::{Answered, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written};
+use crate::target::{
+    Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
+};
 use crate::vault::Vault;
 use crate::work::{Pair, Work};
 
@@ -201,6 +204,8 @@ pub struct Call {
     pub connection: u32,
     /// What to ask.
     pub request: Request,
+    /// When it may no longer be made: had it been late on its way, another worker might have the pair by its deadline.
+    pub not_after: Option<Timestamp>,
 }
 
 /// What a call asks.
@@ -212,6 +217,24 @@ pub enum Request {
     Write(WriteCall),
     /// Records to look for by what only one person or company has.
     Find(FindCall),
+}
+
+impl Request {
+    /// The answer to a call that was not made, because it would have been too late ([`Call::not_after`]).
+    pub fn not_made(&self) -> ReplyResult {
+        let error = TargetError {
+            code: "too_late_to_call".to_owned(),
+            message: "the worker was held up, and the record may be another worker's by now".to_owned(),
+            fields: Vec::new(),
+            existing: None,
+            disposition: Disposition::Retry,
+        };
+        match self {
+            Self::Read(_) => ReplyResult::Read(Err(error)),
+            Self::Write(_) => ReplyResult::Write(Err(error)),
+            Self::Find(_) => ReplyResult::Find(Err(error)),
+        }
+    }
 }
 
 /// The answer to a call. The driver answers every call by its deadline, with [`crate::target::Disposition::Unknown`]
@@ -238,7 +261,7 @@ pub enum ReplyResult {
 }
 
 /// A call under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Flight {
     pub(crate) connection: u32,
     pub(crate) object: ObjectType,
@@ -293,9 +316,8 @@ pub struct Engine {
     /// Makes the hashes of who was erased impossible to guess.
     pub(crate) salt: Key,
     pub(crate) next_call: CallId,
-    pub(crate) next_entity: EntityId,
-    pub(crate) next_question: i64,
     pub(crate) epoch: u64,
+    pub(crate) tenure: Tenure,
     pub(crate) dice: fastrand::Rng,
     pub(crate) vault: Arc<Vault>,
     pub(crate) metrics: Metrics,
@@ -314,9 +336,10 @@ pub(crate) struct Tick {
     pub(crate) calls: Vec<Call>,
     pub(crate) touched: Vec<EntityId>,
     pub(crate) work: HashSet<WorkKey>,
-    pub(crate) members: HashMap<Key, EntityId>,
-    /// Who holds a claim by now; nobody where it was given up.
-    pub(crate) claims: BTreeMap<Key, Option<EntityId>>,
+    /// Whose records are that this tick asked about.
+    pub(crate) members: BTreeMap<Key, Holding>,
+    /// Who holds the claims that this tick asked about.
+    pub(crate) claims: BTreeMap<Key, Holding>,
     /// Weaker keys of entities that came or went.
     pub(crate) hints: BTreeMap<(Key, EntityId), bool>,
     pub(crate) changes: HashSet<Key>,
@@ -326,6 +349,26 @@ pub(crate) struct Tick {
     pub(crate) versions: HashMap<WorkKey, Version>,
     /// How questions that people answered ended.
     pub(crate) ended: HashMap<i64, QuestionEnd>,
+    /// What people are told once it is durable, one for each command.
+    pub(crate) told: Vec<Told>,
+}
+
+/// Who held a key when this tick read it, and who does by now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holding {
+    pub(crate) was: Option<EntityId>,
+    pub(crate) now: Option<EntityId>,
+}
+
+/// What a person is told of a command.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// Whether there was such an open letter.
+    Letter(bool),
+    /// What became of an answer.
+    Resolved(Result<Resolved, ResolveError>),
 }
 
 /// What the engine is built from.
@@ -378,7 +421,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let Parts { config, targets, mut store, topic, vault, metrics, seed } = parts;
-        let start = store.start(&topic.id)?;
+        let until = now.micros() + lease_of(&config.limits);
+        let start = store.start(&topic.id, now.micros(), until)?;
         let names: Vec<&str> = config.connections.iter().map(|c| c.name.as_str()).collect();
         let numbers: HashMap<String, u32> =
             config.connections.iter().map(|c| c.name.clone()).zip(store.numbers(&names)?).collect();
@@ -404,16 +448,15 @@ impl Engine {
             link_numbers,
             lines,
             peers,
-            cache: Cache::new(config.limits.cached_entities),
+            cache: Cache::new(config.limits.cached_entities, start.shared),
             work: Work::default(),
             flights: HashMap::new(),
             joins: BTreeMap::new(),
             brakes: HashMap::new(),
             salt: start.salt,
             next_call: 1,
-            next_entity: start.next_entity,
-            next_question: start.next_question,
             epoch: start.epoch,
+            tenure: Tenure::new(start.shared, start.until, now.micros()),
             dice: fastrand::Rng::with_seed(seed),
             vault,
             metrics,
@@ -427,6 +470,11 @@ impl Engine {
         engine.note_start(&format!("{config:?}"), now);
         engine.recover_brakes(&start.goings, &start.sizes);
         engine.recover(&start.work, now)?;
+        if engine.tenure.shared {
+            // Nothing is read before partitions were taken.
+            engine.positions.clear();
+        }
+        engine.keep_lease(now)?;
         Ok(engine)
     }
 
@@ -436,16 +484,44 @@ impl Engine {
     /// When the store fails. The engine must then be dropped and opened again: the store is the truth, and what this
     /// tick would have done is done again from there.
     pub fn tick(&mut self, now: Timestamp, input: Input) -> Result<Vec<Call>, StoreError> {
-        for command in input.commands {
-            self.command(command, now)?;
+        self.keep_lease(now)?;
+        let Input { replies, records, commands } = input;
+        let settles = !replies.is_empty();
+        let done = if self.tenure.shared {
+            self.contend(|engine| engine.turn(now, replies.clone(), &records, &commands))?
+        } else {
+            self.turn(now, replies, &records, &commands)?
+        };
+        for (command, told) in commands.into_iter().zip(done.told) {
+            command.tell(told);
         }
-        let settles = !input.replies.is_empty();
-        for (call, reply) in input.replies {
+        if settles {
+            pass(step::SETTLEMENT_COMMITTED);
+        }
+        if !done.calls.is_empty() {
+            pass(step::COMMITTED);
+        }
+        Ok(done.calls)
+    }
+
+    /// The steps of a tick, in their order.
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        replies: Vec<(CallId, Reply)>,
+        records: &[Delivered],
+        commands: &[Command],
+    ) -> Result<Done, StoreError> {
+        for command in commands {
+            let told = self.command(command, now)?;
+            self.tick.told.push(told);
+        }
+        for (call, reply) in replies {
             self.settle(call, reply, now)?;
             pass(step::SETTLED);
         }
-        self.accept(&input.records, now)?;
-        if !input.records.is_empty() {
+        self.accept(records, now)?;
+        if !records.is_empty() {
             pass(step::FOLDED);
         }
         self.join_free(now)?;
@@ -455,14 +531,7 @@ impl Engine {
             pass(step::OPENED);
         }
         self.finish(now)?;
-        let calls = self.commit()?;
-        if settles {
-            pass(step::SETTLEMENT_COMMITTED);
-        }
-        if !calls.is_empty() {
-            pass(step::COMMITTED);
-        }
-        Ok(calls)
+        self.commit(now)
     }
 
     /// Takes over an entity whose records were read elsewhere, as if it had been built here. For tests that start in the
@@ -472,19 +541,18 @@ impl Engine {
     /// When the store fails; the engine must then be dropped, as after [`Engine::tick`].
     #[doc(hidden)]
     pub fn adopt(&mut self, entity: Entity, now: Timestamp) -> Result<EntityId, StoreError> {
-        let id = self.next_entity;
-        self.next_entity += 1;
+        let id = self.store.next_entity()?;
         for member in &entity.members {
             if let Some(native) = &member.native {
                 let key = crate::store::member_key(member.connection, entity.object.as_str(), native);
-                self.tick.unit.members.push((key, id));
+                self.own(key, id)?;
             }
         }
         let link = link_of(&self.links, &entity.tenant, &entity.object);
         self.cache.insert(id, entity, link);
         self.with(id, now, |_, _, _| ())?;
         self.finish(now)?;
-        self.commit()?;
+        self.commit(now)?;
         Ok(id)
     }
 
@@ -523,7 +591,8 @@ impl Engine {
 
     /// When the engine wants a tick although nothing came, by our clock.
     pub fn next_tick(&self, now: Timestamp) -> Option<Timestamp> {
-        self.lines.values().filter_map(|line| self.line_due(line, now)).min()
+        let due = self.lines.values().filter_map(|line| self.line_due(line, now));
+        due.chain(self.next_look(now)).min()
     }
 
     /// Sums of the accounting.
@@ -636,7 +705,8 @@ impl Engine {
         };
         let open = entity.open_deliveries(&self.links[link_of(&self.links, &entity.tenant, &entity.object)]);
         let has_work = |m: &Member| self.work.get(WorkKey { target: m.connection, entity: id }).is_some();
-        if open > 0 && !entity.members.iter().any(has_work) {
+        // Where others work, too, it may be theirs.
+        if open > 0 && !self.tenure.shared && !entity.members.iter().any(has_work) {
             tracing::error!(entity = id, open, "changes of this entity are open and nothing is to be done for them");
         }
         open
@@ -685,10 +755,14 @@ impl Engine {
     /// Reads an entity into the cache. False when there is none.
     pub(crate) fn load(&mut self, id: EntityId) -> Result<bool, StoreError> {
         let links = &self.links;
-        self.cache.load(id, self.store.as_mut(), |entity| {
+        let came = self.cache.load(id, self.store.as_mut(), |entity| {
             let link = link_of(links, &entity.tenant, &entity.object);
             (link, entity.open_shares(&links[link]))
-        })
+        })?;
+        if let Came::Read(rows) = &came {
+            self.reconcile(id, rows);
+        }
+        Ok(came != Came::Nothing)
     }
 
     /// The pair of a connection and an entity, as it should stand after a call returned.
@@ -698,8 +772,9 @@ impl Engine {
     }
 
     /// Makes what the tick collected durable and hands out its calls.
-    pub(crate) fn commit(&mut self) -> Result<Vec<Call>, StoreError> {
-        let committed = self.store.commit(&self.tick.unit)?;
+    pub(crate) fn commit(&mut self, now: Timestamp) -> Result<Done, StoreError> {
+        self.check_what_was_read();
+        let committed = self.store.commit(self.epoch, now.micros(), &self.tick.unit)?;
         let tick = std::mem::take(&mut self.tick);
         for (place, n) in tick.unit.due {
             self.books.count(place, Sum::Due, n);
@@ -716,8 +791,28 @@ impl Engine {
             self.metrics.doubled.inc_by(u64::try_from(committed.doubled).unwrap_or(0));
         }
         self.cache.end_round();
-        Ok(tick.calls)
+        Ok(Done { calls: tick.calls, told: tick.told })
     }
+}
+
+impl Command {
+    /// Tells whoever gave it what became of it.
+    fn tell(self, told: Told) {
+        let gone = match (self, told) {
+            (Self::Letter { done, .. }, Told::Letter(found)) => done.send(found).is_err(),
+            (Self::Resolve(Resolution { done, .. }), Told::Resolved(result)) => done.send(result).is_err(),
+            _ => false,
+        };
+        if gone {
+            tracing::debug!("whoever gave a command has gone away");
+        }
+    }
+}
+
+/// What a tick did, once it is durable.
+pub(crate) struct Done {
+    pub(crate) calls: Vec<Call>,
+    told: Vec<Told>,
 }
 
 /// Numbers of the links, by their names; connections have numbers by theirs, which hold no space.

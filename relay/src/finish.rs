@@ -7,11 +7,11 @@ use headgate_schemas::failpoint::pass;
 
 use crate::audit::Deed;
 use crate::cache;
-use crate::engine::{Command, Engine, link_of};
+use crate::engine::{Command, Engine, Holding, Told, link_of};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, Life, MemberState, NO_REV};
 use crate::step;
-use crate::store::{ClosedLetter, EntityId, EntityWrite, StoreError, WorkKey, WorkRow};
+use crate::store::{ClosedLetter, EntityId, EntityWrite, KeyWrite, StoreError, WorkKey, WorkRow};
 use crate::work::{PARKED, Pair};
 
 impl Engine {
@@ -34,10 +34,11 @@ impl Engine {
         for (target, due) in needs.unwrap_or_default() {
             let due = if rests { due.map(|_| PARKED) } else { due };
             let key = WorkKey { target, entity: id };
-            let old = self.work.get(key).copied();
-            if old.is_some_and(|p| p.busy.is_some()) {
+            if self.is_busy(key) {
                 continue;
             }
+            let theirs = self.elsewhere(key);
+            let old = self.work.get(key).copied().or_else(|| theirs.as_ref().map(Pair::of_row));
             match due {
                 Some(due) => {
                     let pair = match old {
@@ -51,15 +52,12 @@ impl Engine {
                         }
                         None => Pair::due_at(due, now.micros()),
                     };
-                    if old != Some(pair) {
+                    // What another worker does as soon is left to it.
+                    if old != Some(pair) && theirs.is_none_or(|row| pair.due < row.due) {
                         self.put_pair(key, pair);
                     }
                 }
-                None if old.is_some() => {
-                    self.work.remove(key);
-                    self.tick.work.insert(key);
-                }
-                None => {}
+                None => self.end_pair(key),
             }
         }
         Ok(())
@@ -76,11 +74,11 @@ impl Engine {
             }
             self.end_life(id, now)?;
             self.review_entity(id, now)?;
-            self.list_questions(id, now);
+            self.list_questions(id, now)?;
             self.write_entity(id, now)?;
         }
         self.write_identity();
-        self.write_work(now);
+        self.write_work(now)?;
         self.forget_flights(now);
         Ok(())
     }
@@ -95,33 +93,41 @@ impl Engine {
         }
         self.tick.unit.trail.extend(loaded.tale.row(id, &mut loaded.entity, now));
         let doc = cache::encode(id, &loaded.entity)?;
-        self.tick.unit.entities.push(EntityWrite { id, version: loaded.version, doc });
+        self.tick.unit.entities.push(EntityWrite { id, version: loaded.version, doc: Some(doc) });
         loaded.open = open;
         loaded.version += 1;
         loaded.touched = false;
         Ok(())
     }
 
-    /// Claims and weaker keys, as they stand at the end of the tick.
+    /// Records, claims and weaker keys, as they stand at the end of the tick.
     fn write_identity(&mut self) {
-        for (key, holder) in std::mem::take(&mut self.tick.claims) {
-            self.tick.unit.unclaims.push(key);
-            self.tick.unit.claims.extend(holder.map(|id| (key, id)));
-        }
+        let moved = |(key, Holding { was, now })| (was != now).then_some(KeyWrite { key, was, now });
+        self.tick.unit.members.extend(std::mem::take(&mut self.tick.members).into_iter().filter_map(moved));
+        self.tick.unit.claims.extend(std::mem::take(&mut self.tick.claims).into_iter().filter_map(moved));
         let hints = std::mem::take(&mut self.tick.hints);
         self.tick.unit.hints.extend(hints.into_iter().map(|((key, id), on)| (key, id, on)));
     }
 
-    fn write_work(&mut self, now: Timestamp) {
-        let until = self.lease(now);
+    fn write_work(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let until = self.under_way(now);
         let mut changed: Vec<WorkKey> = self.tick.work.drain().collect();
-        changed.sort_unstable_by_key(|k| (k.target, k.entity));
+        changed.sort_unstable_by_key(|k| (k.entity, k.target));
+        let mut written: HashSet<EntityId> = self.tick.unit.entities.iter().map(|e| e.id).collect();
         for key in changed {
             match self.work.get(key) {
                 Some(pair) => self.tick.unit.work.push(pair.row(key, self.epoch, until)),
                 None => self.tick.unit.done.push(key),
             }
+            let known = self.load(key.entity)?;
+            let Some(loaded) = self.cache.get_mut(key.entity).filter(|_| known) else { continue };
+            loaded.elsewhere.retain(|row| row.key != key);
+            if written.insert(key.entity) {
+                self.tick.unit.entities.push(EntityWrite { id: key.entity, version: loaded.version, doc: None });
+                loaded.version += 1;
+            }
         }
+        Ok(())
     }
 
     /// What an earlier process left: calls that were under way are of unknown outcome now.
@@ -136,8 +142,13 @@ impl Engine {
                 self.count_open(row.key.entity);
             }
             self.recover_life(row.key.entity, now)?;
-            let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
-            self.put_pair(row.key, pair);
+            if !self.tenure.shared {
+                let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
+                self.put_pair(row.key, pair);
+            } else if self.work.get(row.key).is_none() {
+                // Another worker was faster.
+                continue;
+            }
             let intents =
                 self.with(row.key.entity, now, |e, _, _| e.member_of(row.key.target).map(|m| e.open_intents(m)))?;
             for intent in intents.flatten().unwrap_or_default() {
@@ -148,7 +159,7 @@ impl Engine {
         self.join_free(now)?;
         self.finish(now)?;
         pass(step::RECOVERING);
-        self.commit()?;
+        self.commit(now)?;
         pass(step::RECOVERED);
         Ok(())
     }
@@ -162,37 +173,35 @@ impl Engine {
         }
     }
 
-    pub(crate) fn command(&mut self, command: Command, now: Timestamp) -> Result<(), StoreError> {
+    /// Does what a person asks for. What it comes to is told when it is durable.
+    pub(crate) fn command(&mut self, command: &Command, now: Timestamp) -> Result<Told, StoreError> {
         match command {
-            Command::Letter { id, again, by, done } => {
+            Command::Letter { id, again, by, .. } => {
+                let (id, again) = (*id, *again);
                 let letter = self.store.open_letter(id)?;
                 let found = letter.is_some();
                 if let Some((entity, target, fields)) = letter {
                     let what = if again { "deadletter.retry" } else { "deadletter.skip" };
-                    let deed = Deed { who: &by, what, subject: format!("deadletter/{id}") };
+                    let deed = Deed { who: by, what, subject: format!("deadletter/{id}") };
                     self.audited(deed, entity, now, |engine| {
                         engine.tick.unit.closed_letters.push(ClosedLetter { id, again, at: now.micros() });
                         if again { engine.retry_letter(entity, target, &fields, now) } else { Ok(()) }
                     })?;
                 }
-                if done.send(found).is_err() {
-                    tracing::debug!(letter = id, "whoever asked about the dead letter has gone away");
-                }
+                return Ok(Told::Letter(found));
             }
-            Command::Resolve(resolution) => self.resolve(resolution, now)?,
-            Command::Described { connection, object, fields } => {
-                self.describe(&connection, &object, &fields);
-            }
-            Command::SetUp { connection, object, open: false } => self.await_set_up(&connection, &object),
+            Command::Resolve(resolution) => return Ok(Told::Resolved(self.resolve(resolution, now)?)),
+            Command::Described { connection, object, fields } => self.describe(connection, object, fields),
+            Command::SetUp { connection, object, open: false } => self.await_set_up(connection, object),
             Command::SetUp { connection, object, open: true } => {
-                let Some(number) = self.numbers.get(&connection).copied() else { return Ok(()) };
+                let Some(number) = self.numbers.get(connection).copied() else { return Ok(Told::Nothing) };
                 if let Some(line) = self.lines.get_mut(&number) {
-                    line.on_set_up(&object);
+                    line.on_set_up(object);
                 }
                 self.work.all_due(number, now.micros());
             }
         }
-        Ok(())
+        Ok(Told::Nothing)
     }
 
     fn retry_letter(

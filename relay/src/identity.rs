@@ -8,7 +8,7 @@
 use headgate_schemas::Timestamp;
 use uuid::Uuid;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Holding};
 use crate::entity::fold::Rule;
 use crate::entity::matching::{LINK, MatchKey};
 use crate::entity::question::{About, Question};
@@ -23,16 +23,26 @@ const CANDIDATES: usize = 8;
 impl Engine {
     /// The entity of a record or of an external id.
     pub(crate) fn owner(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
-        match self.tick.members.get(key).copied() {
-            Some(id) => Ok(Some(id)),
-            None => self.store.member(key),
+        if let Some(holding) = self.tick.members.get(key) {
+            return Ok(holding.now);
         }
+        let was = self.store.member(key)?;
+        self.tick.members.insert(*key, Holding { was, now: was });
+        Ok(was)
     }
 
     /// Says whose a record is from now on.
-    pub(crate) fn own(&mut self, key: Key, id: EntityId) {
-        self.tick.members.insert(key, id);
-        self.tick.unit.members.push((key, id));
+    pub(crate) fn own(&mut self, key: Key, id: EntityId) -> Result<(), StoreError> {
+        self.owner(&key)?;
+        self.tick.members.entry(key).and_modify(|holding| holding.now = Some(id));
+        Ok(())
+    }
+
+    /// A record is nobody's from now on.
+    pub(crate) fn disown(&mut self, key: Key) -> Result<(), StoreError> {
+        self.owner(&key)?;
+        self.tick.members.entry(key).and_modify(|holding| holding.now = None);
+        Ok(())
     }
 
     /// The entity that `id` is by now, and the number that its intent has there.
@@ -90,13 +100,13 @@ impl Engine {
                 }
                 Some(_) => claims.push(match_key.key),
                 None => {
-                    self.tick.claims.insert(match_key.key, Some(id));
+                    self.hold_claim(match_key.key, Some(id))?;
                     claims.push(match_key.key);
                 }
             }
         }
         for lost in held.iter().filter(|key| !claims.contains(key)) {
-            self.tick.claims.insert(*lost, None);
+            self.hold_claim(*lost, None)?;
         }
         let hints: Vec<Key> = weak.iter().map(|k| k.key).collect();
         self.hint(id, &hinted, &hints);
@@ -110,10 +120,19 @@ impl Engine {
     }
 
     fn holder(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
-        match self.tick.claims.get(key).copied() {
-            Some(holder) => Ok(holder),
-            None => self.store.claim(key),
+        if let Some(holding) = self.tick.claims.get(key) {
+            return Ok(holding.now);
         }
+        let was = self.store.claim(key)?;
+        self.tick.claims.insert(*key, Holding { was, now: was });
+        Ok(was)
+    }
+
+    /// Says who holds a claim from now on.
+    pub(crate) fn hold_claim(&mut self, key: Key, holder: Option<EntityId>) -> Result<(), StoreError> {
+        self.holder(&key)?;
+        self.tick.claims.entry(key).and_modify(|holding| holding.now = holder);
+        Ok(())
     }
 
     fn hint(&mut self, id: EntityId, old: &[Key], new: &[Key]) {
@@ -220,11 +239,9 @@ impl Engine {
         Ok(())
     }
 
-    fn is_idle(&self, id: EntityId) -> bool {
-        let idle = |target: &u32| {
-            self.work.get(WorkKey { target: *target, entity: id }).is_none_or(|pair| pair.busy.is_none())
-        };
-        self.lines.keys().all(idle)
+    fn is_idle(&mut self, id: EntityId) -> bool {
+        let targets: Vec<u32> = self.lines.keys().copied().collect();
+        targets.into_iter().all(|target| !self.is_busy(WorkKey { target, entity: id }))
     }
 
     fn join(&mut self, id: EntityId, into: EntityId, keep: Keep, now: Timestamp) -> Result<(), StoreError> {
@@ -242,21 +259,18 @@ impl Engine {
         let offset = absorbed.offset;
         self.with(id, now, |e, _, _| e.life = Life::Joined(Joined { into, offset }))?;
         for (connection, native) in records {
-            self.own(member_key(connection, object.as_str(), &native), into);
+            self.own(member_key(connection, object.as_str(), &native), into)?;
         }
-        self.own(external_key(external), into);
+        self.own(external_key(external), into)?;
         for key in claims {
-            self.tick.claims.insert(key, Some(into));
+            self.hold_claim(key, Some(into))?;
         }
         for key in hints {
             self.tick.hints.insert((key, id), false);
             self.tick.hints.insert((key, into), true);
         }
         for target in self.lines.keys().copied().collect::<Vec<_>>() {
-            let key = WorkKey { target, entity: id };
-            if self.work.remove(key) {
-                self.tick.work.insert(key);
-            }
+            self.end_pair(WorkKey { target, entity: id });
         }
         for (source, asked) in absorbed.closed {
             let closed: Vec<_> = asked.into_iter().map(|a| (a, Outcome::Skipped)).collect();
@@ -303,7 +317,7 @@ impl Engine {
                 Ok(())
             }
             None => {
-                self.own(key, id);
+                self.own(key, id)?;
                 self.with(id, now, |e, cx, _| e.move_record(connection, winner, cx.now))?;
                 Ok(())
             }
@@ -331,7 +345,7 @@ impl Engine {
                 return Ok(!apart.contains(&owner));
             }
         }
-        self.own(key, id);
+        self.own(key, id)?;
         self.with(id, now, |e, cx, _| {
             let Some(m) = e.member_of(connection) else { return };
             e.detached.retain(|d| d.connection != connection || *d.native != *native);

@@ -38,6 +38,7 @@ mod resolve;
 mod send;
 mod settle;
 mod setup;
+mod shared;
 mod step;
 pub mod store;
 pub mod target;

@@ -12,7 +12,7 @@ use crate::entity::fold::Peer;
 use crate::target::{Pack, Target};
 
 /// One connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     /// Its number in the store.
     pub(crate) number: u32,

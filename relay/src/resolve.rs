@@ -25,20 +25,21 @@ pub(crate) const DECISION: &[u8] = b"decision";
 
 impl Engine {
     /// A person answers a question.
-    pub(crate) fn resolve(&mut self, asked: Resolution, now: Timestamp) -> Result<(), StoreError> {
-        let Resolution { id, edition, choice, by, done } = asked;
-        let result = match self.store.question(id)? {
+    pub(crate) fn resolve(
+        &mut self,
+        asked: &Resolution,
+        now: Timestamp,
+    ) -> Result<Result<Resolved, ResolveError>, StoreError> {
+        let Resolution { id, edition, choice, by, .. } = asked;
+        let (id, edition) = (*id, *edition);
+        Ok(match self.store.question(id)? {
             None => Err(ResolveError::Unknown { id }),
             Some((_, Some(end))) => Err(ResolveError::Ended { id, at: Timestamp::from_micros(end.at), by: end.by }),
             Some((entity, None)) => {
-                let deed = Deed { who: &by, what: "conflict.resolve", subject: format!("conflict/{id}") };
-                self.audited(deed, entity, now, |engine| engine.choose(entity, (id, edition), &choice, &by, now))?
+                let deed = Deed { who: by, what: "conflict.resolve", subject: format!("conflict/{id}") };
+                self.audited(deed, entity, now, |engine| engine.choose(entity, (id, edition), choice, by, now))?
             }
-        };
-        if done.send(result).is_err() {
-            tracing::debug!(question = id, "whoever answered the question has gone away");
-        }
-        Ok(())
+        })
     }
 
     fn choose(
@@ -127,7 +128,7 @@ impl Engine {
             }
             (About::Found { .. }, Choice::Separate) => self.end_question(id, question, now)?,
             (About::Surplus { connection, native }, Choice::Record(chosen)) if **native == **chosen => {
-                if self.work.get(WorkKey { target: *connection, entity: id }).is_some_and(|p| p.busy.is_some()) {
+                if self.is_busy(WorkKey { target: *connection, entity: id }) {
                     return Ok(Err(ResolveError::Busy));
                 }
                 self.with(id, now, |e, cx, _| {
@@ -213,13 +214,12 @@ impl Engine {
     }
 
     /// Numbers the questions of an entity and lists those that arose and ended since it was last written.
-    pub(crate) fn list_questions(&mut self, id: EntityId, now: Timestamp) {
-        let Some(loaded) = self.cache.get_mut(id) else { return };
+    pub(crate) fn list_questions(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
+        let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
         let entity = &mut loaded.entity;
         let link = &self.links[loaded.link].name;
         for question in entity.questions.iter_mut().filter(|q| q.id == UNNUMBERED) {
-            question.id = self.next_question;
-            self.next_question += 1;
+            question.id = self.store.next_question()?;
             self.tick.unit.questions.push(row(question, id, &entity.tenant, link));
         }
         let open: Vec<i64> = entity.questions.iter().map(|q| q.id).collect();
@@ -230,6 +230,7 @@ impl Engine {
                 self.tick.unit.ended_questions.push((gone, end));
             }
         }
+        Ok(())
     }
 }
 

@@ -83,6 +83,10 @@ impl Engine {
         if self.is_joining(entity) {
             return self.review_entity(entity, now);
         }
+        if self.work.get(WorkKey { target: connection, entity }).is_none() {
+            // Another worker took it.
+            return Ok(());
+        }
         self.open_call(connection, &object, step, &[entity], now)?;
         Ok(())
     }
@@ -101,6 +105,8 @@ impl Engine {
         let mut groups: BTreeMap<(ObjectType, Step), Group> = BTreeMap::new();
         for entity in due {
             let key = WorkKey { target: connection, entity };
+            self.load(entity)?;
+            // Another worker may have taken it.
             let Some(pair) = self.work.get(key).copied() else { continue };
             if self.is_joining(entity) {
                 self.review_entity(entity, now)?;
@@ -171,7 +177,7 @@ impl Engine {
         let (object, opened) = (object.clone(), now.micros());
         let flight = Flight { connection, object, step, pairs, opened, took: 0, given_up: false };
         self.flights.insert(id, flight);
-        self.tick.calls.push(Call { id, connection, request });
+        self.tick.calls.push(Call { id, connection, request, not_after: self.not_after() });
         Ok(true)
     }
 
@@ -228,7 +234,7 @@ impl Engine {
                 Some((CreateItem { external_id: e.uuid, trace: trace(e, &intent), values }, intent.number))
             })?;
             if let Some((item, intent)) = item.flatten() {
-                self.own(external_key(item.external_id), *entity);
+                self.own(external_key(item.external_id), *entity)?;
                 items.push(item);
                 pairs.push((*entity, intent));
             }
@@ -328,8 +334,8 @@ impl Engine {
         Some(Timestamp::from_micros(at))
     }
 
-    /// Until when a call's lease holds: twice the send deadline.
-    pub(crate) fn lease(&self, now: Timestamp) -> i64 {
+    /// Until when a call may be under way: twice the send deadline.
+    pub(crate) fn under_way(&self, now: Timestamp) -> i64 {
         now.micros() + 2 * micros(self.limits.send_deadline)
     }
 

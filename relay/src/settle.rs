@@ -185,9 +185,7 @@ impl Engine {
             member.state = MemberState::Live;
             Some(true)
         })?;
-        if owner != Some(id) {
-            self.own(key, id);
-        }
+        self.own(key, id)?;
         if let Some(other) = owner.filter(|other| *other != id) {
             // Its event came before our answer: what was made of it joins.
             self.join_into(other, id, Keep::Policy, now)?;
@@ -372,7 +370,7 @@ impl Engine {
         let key = member_key(connection, object.as_str(), native);
         if !self.rules.has(Rule::OtherAnswer) {
             // Shows in tests what comes of believing the answer.
-            self.own(key, id);
+            self.own(key, id)?;
             self.with(id, now, |e, _, _| {
                 if let Some(m) = e.member_of(connection) {
                     e.members[m].native = Some(native.into());

@@ -30,6 +30,8 @@ pub(crate) struct Pair {
 pub(crate) struct Work {
     pairs: HashMap<WorkKey, Pair, ahash::RandomState>,
     due: BTreeMap<u32, BTreeSet<(i64, EntityId)>>,
+    /// What pairs were before this tick changed them, newest last, where a tick may be void.
+    journal: Option<Vec<(WorkKey, Option<Pair>)>>,
 }
 
 impl Work {
@@ -40,6 +42,7 @@ impl Work {
 
     /// Makes or changes a pair. A pair that a call has is not due.
     pub(crate) fn put(&mut self, key: WorkKey, pair: Pair) {
+        self.note(key);
         self.take_due(key);
         if pair.busy.is_none() && pair.due != PARKED {
             self.due.entry(key.target).or_default().insert((pair.due, key.entity));
@@ -49,8 +52,36 @@ impl Work {
 
     /// Forgets a pair. True if there was one.
     pub(crate) fn remove(&mut self, key: WorkKey) -> bool {
+        self.note(key);
         self.take_due(key);
         self.pairs.remove(&key).is_some()
+    }
+
+    /// From here on changes can be taken back.
+    pub(crate) fn begin(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// The changes stay.
+    pub(crate) fn keep(&mut self) {
+        self.journal = None;
+    }
+
+    /// Everything is as it was at [`Work::begin`].
+    pub(crate) fn undo(&mut self) {
+        for (key, before) in self.journal.take().unwrap_or_default().into_iter().rev() {
+            match before {
+                Some(pair) => self.put(key, pair),
+                None => {
+                    self.remove(key);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, key: WorkKey) {
+        let before = self.pairs.get(&key).copied();
+        self.journal.iter_mut().for_each(|journal| journal.push((key, before)));
     }
 
     fn take_due(&mut self, key: WorkKey) {
@@ -108,12 +139,15 @@ impl Pair {
         Self { due, since: now, attempts: 0, conflicts: 0, pack: usize::MAX, busy: None }
     }
 
-    /// As it stands in the store.
+    /// As it stands in the store: this worker's, with a call that may be under way until `until` where one has it.
     pub(crate) const fn row(&self, key: WorkKey, epoch: u64, until: i64) -> WorkRow {
-        match self.busy {
-            Some(_) => WorkRow { key, due: self.due, attempts: self.attempts, owner: epoch, until },
-            None => WorkRow { key, due: self.due, attempts: self.attempts, owner: 0, until: 0 },
-        }
+        let until = if self.busy.is_some() { until } else { 0 };
+        WorkRow { key, due: self.due, attempts: self.attempts, owner: epoch, until }
+    }
+
+    /// A pair without a call, as it was read.
+    pub(crate) const fn of_row(row: &WorkRow) -> Self {
+        Self { attempts: row.attempts, ..Self::due_at(row.due, row.due) }
     }
 }
 
@@ -141,6 +175,26 @@ mod tests {
         assert_eq!(work.next_due(7), Some(30));
         work.put(key(7, 1), Pair::due_at(PARKED, 0));
         assert_eq!(work.next_due(7), Some(99));
+    }
+
+    #[test]
+    fn a_void_tick_leaves_no_trace() {
+        let mut work = Work::default();
+        work.put(key(7, 1), Pair::due_at(30, 0));
+        work.put(key(7, 2), Pair::due_at(20, 0));
+        work.begin();
+        work.put(key(7, 1), Pair { busy: Some(4), ..Pair::due_at(30, 0) });
+        work.put(key(7, 1), Pair::due_at(50, 0));
+        work.remove(key(7, 2));
+        work.put(key(7, 3), Pair::due_at(10, 0));
+        work.undo();
+        assert_eq!(work.due(7, 100).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((work.len(), *work.get(key(7, 1)).unwrap()), (2, Pair::due_at(30, 0)));
+        work.begin();
+        work.remove(key(7, 2));
+        work.keep();
+        work.undo();
+        assert_eq!(work.due(7, 100).collect::<Vec<_>>(), [1], "what was kept is not taken back");
     }
 
     #[test]

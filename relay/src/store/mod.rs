@@ -1,5 +1,9 @@
 //! The relay's durable state. The engine reads through [`Store`], collects what it changes in a [`Unit`], and commits
 //! that as one transaction per tick; only then are calls made. Only this folder holds SQL.
+//!
+//! Several workers (engines, one per process) may share one state. What keeps them apart is in [`Store::commit`]: a unit
+//! names what it read and what it holds, and is void as a whole when any of that is no longer so. There are no locks that
+//! outlive a transaction; what a worker holds, it holds by a lease that ends by itself.
 
 mod asked;
 mod lives;
@@ -8,6 +12,7 @@ pub mod postgres;
 mod reader;
 mod sqlite;
 mod trail;
+mod worker;
 
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
@@ -25,7 +30,8 @@ use crate::trail::Happened;
 /// Number of an entity in the store.
 pub type EntityId = i64;
 
-/// Why the store failed. After any of these the engine is thrown away and opened again: the store is the truth.
+/// Why the store failed. Where [`StoreError::is_overtaken`] the tick is void and is done again on what the store holds by
+/// now; after any other the engine is thrown away and opened again: the store is the truth.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database said no.
@@ -48,9 +54,27 @@ pub enum StoreError {
         /// Which.
         entity: EntityId,
     },
-    /// A claim or a change that was read as nobody's is somebody's by now.
+    /// A record, a claim or a change that was read as nobody's is somebody's by now.
     #[error("another relay was first to take a key")]
     Taken,
+    /// A partition was given to another worker.
+    #[error("partition {partition} is read by another relay")]
+    PartitionLost {
+        /// Which.
+        partition: u32,
+    },
+    /// The worker did nothing for longer than its lease; others may have its work by now.
+    #[error("the lease of worker {epoch} is over; its work belongs to whoever takes it up")]
+    LeaseLost {
+        /// The worker.
+        epoch: u64,
+    },
+    /// Another worker has the state.
+    #[error("another relay works on this state, at least until its lease ends or is renewed")]
+    Held {
+        /// When its lease ends unless it renews it, by our clock in microseconds.
+        until: i64,
+    },
     /// The database was made by an older program.
     #[error("the state database has schema version {found}, this program needs {known}; start over with a new file")]
     Older {
@@ -91,6 +115,13 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// Another worker was faster: nothing of the unit was kept, and the same tick may succeed on fresh documents.
+    pub const fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Moved { .. } | Self::Taken)
+    }
 }
 
 /// A 16-byte hash that names something unique: a member or a claim.
@@ -153,15 +184,48 @@ fn hash(parts: &[&[u8]]) -> Key {
     key
 }
 
-/// An entity to write.
+/// An entity whose document or work rows change: its version covers both, and rises by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityWrite {
     /// Which.
     pub id: EntityId,
     /// The version that was read; 0 makes it.
     pub version: u64,
+    /// The document; `None` where only work rows change.
+    pub doc: Option<Vec<u8>>,
+}
+
+/// An entity as it stands, all of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityRow {
+    /// The version.
+    pub version: u64,
     /// The document.
     pub doc: Vec<u8>,
+    /// Its work rows, by target.
+    pub work: Vec<WorkRow>,
+}
+
+/// What a look at an entity found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// There is none.
+    Nothing,
+    /// It has the version that the caller knows.
+    Same,
+    /// It has another one.
+    Now(EntityRow),
+}
+
+/// A member key or a claim that goes from one holder to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyWrite {
+    /// The key.
+    pub key: Key,
+    /// The holder that was read.
+    pub was: Option<EntityId>,
+    /// The holder from now on.
+    pub now: Option<EntityId>,
 }
 
 /// Work that waits on one (entity, target) pair: a read, a write, a create. The document says which.
@@ -173,7 +237,7 @@ pub struct WorkKey {
     pub entity: EntityId,
 }
 
-/// Due time and lease of a pair.
+/// Due time and owner of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkRow {
     /// The pair.
@@ -182,9 +246,10 @@ pub struct WorkRow {
     pub due: i64,
     /// Failed attempts since the last success.
     pub attempts: u32,
-    /// The epoch that leases it, 0 when free.
+    /// The worker that does it, for as long as that has its lease.
     pub owner: u64,
-    /// Until when the lease holds.
+    /// Until when its call may be under way, 0 while there is none. A pair without a call may be taken by any worker that
+    /// changes the entity; one with a call is left alone until its owner settles it or has lost its lease.
     pub until: i64,
 }
 
@@ -361,17 +426,16 @@ pub struct Committed {
 /// One transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Unit {
-    /// Entities made or changed.
+    /// Entities made or changed, each once, and every one whose work rows are in the unit.
     pub entities: Vec<EntityWrite>,
-    /// Records that are members of an entity.
-    pub members: Vec<(Key, EntityId)>,
-    /// Records that are members of nothing any more.
-    pub unmembers: Vec<Key>,
-    /// Claims given up, before others are taken.
-    pub unclaims: Vec<Key>,
-    /// Claims taken.
-    pub claims: Vec<(Key, EntityId)>,
-    /// Weaker keys that entities got (true) or lost.
+    /// Entities that were looked at and stay as they are, with the version that was read.
+    pub unchanged: Vec<(EntityId, u64)>,
+    /// Records that become members of an entity, or of none any more.
+    pub members: Vec<KeyWrite>,
+    /// Claims taken and given up.
+    pub claims: Vec<KeyWrite>,
+    /// Weaker keys that entities got (true) or lost. They are only hints: two entities that got one at the same moment
+    /// at two workers do not see each other by it.
     pub hints: Vec<(Key, EntityId, bool)>,
     /// Hashes of records that were erased, with our time.
     pub tombstones: Vec<(Key, i64)>,
@@ -427,13 +491,11 @@ pub struct ClosedLetter {
 }
 
 impl Unit {
-    /// Nothing to write.
+    /// Nothing to write; what was only looked at does not count.
     pub const fn is_empty(&self) -> bool {
         self.entities.is_empty()
             && self.members.is_empty()
             && self.claims.is_empty()
-            && self.unclaims.is_empty()
-            && self.unmembers.is_empty()
             && self.hints.is_empty()
             && self.tombstones.is_empty()
             && self.forgotten.is_empty()
@@ -477,22 +539,21 @@ impl Unit {
 /// What a relay finds when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// Positions by partition; empty at the very first start.
-    pub positions: Vec<Position>,
-    /// Pairs with work.
-    pub work: Vec<WorkRow>,
-    /// This start's number: leases of earlier ones are void.
+    /// This worker's number, higher than any before it.
     pub epoch: u64,
-    /// First number for a new entity.
-    pub next_entity: EntityId,
+    /// Others may work on the same state at the same time: documents must be read anew in each tick.
+    pub shared: bool,
+    /// When the lease ends unless it is renewed; never where nobody else can open the state.
+    pub until: i64,
+    /// Positions by partition, of all that were ever read. Where the state is shared none of them is held before
+    /// [`Store::take_partitions`].
+    pub positions: Vec<Position>,
+    /// Pairs that were taken over from workers that are no more, oldest first.
+    pub work: Vec<WorkRow>,
     /// Counters.
     pub counters: Vec<(Counter, i64)>,
     /// Sums of the accounting.
     pub sums: Vec<(Place, Sum, i64)>,
-    /// The number after the last dead letter.
-    pub next_letter: i64,
-    /// The number after the last question.
-    pub next_question: i64,
     /// What went within the last hour and longer, by link, oldest first.
     pub goings: Vec<(String, i64)>,
     /// Entities by link.
@@ -502,12 +563,68 @@ pub struct Start {
 }
 
 /// The relay's durable state. Synchronous: the engine runs on a thread of its own.
+///
+/// # What an implementation must hold
+/// A worker is an epoch with a lease, given by [`Store::start`]. In production one worker at a time has a state, and others
+/// stand by until its lease is over: an engine has all work of the state in memory, and the events of one entity come
+/// from several partitions, so that two at once would do the same work twice and void each other's. But a lease can end
+/// while its worker sleeps and does not know, so nothing may rest on it alone: every check below holds among any number of
+/// workers that all believe they are the one. A state may also be shared in earnest ([`Start::shared`]). These are atomic, and serial with each other where they
+/// touch the same rows:
+/// * [`Store::commit`]: all of its checks and all of its writes. The checks are on what is committed, not on a snapshot
+///   of earlier: two units of which each would void the other cannot both be kept.
+/// * [`Store::adopt`]: ending the lease of a worker and giving its rows to another. A worker whose lease was ended
+///   commits nothing any more.
+/// * [`Store::take_partitions`]: from then on the earlier holder moves none of these positions.
+/// * [`Store::entity`]: version, document and work rows of one moment.
+///
+/// Other reads may be of different moments: a unit is checked against all that it read.
 pub trait Store: Send {
-    /// Binds the state to a topic, takes a new epoch, and says what there is.
+    /// Binds the state to a topic, makes a worker whose lease holds from `now` until `until`, and says what there is. It
+    /// ends all earlier workers and takes their work and all partitions; where the state is shared, it leaves them alone,
+    /// and work is taken over by [`Store::adopt`] and partitions by [`Store::take_partitions`].
     ///
     /// # Errors
-    /// [`StoreError::OtherTopic`] when positions of another topic are kept.
-    fn start(&mut self, topic: &str) -> Result<Start, StoreError>;
+    /// * [`StoreError::OtherTopic`] when positions of another topic are kept.
+    /// * [`StoreError::Held`] when another worker has its lease at `now`, and the state is not shared.
+    fn start(&mut self, topic: &str, now: i64, until: i64) -> Result<Start, StoreError>;
+
+    /// Prolongs the lease of a worker.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when it is over at `now`, or was ended.
+    fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError>;
+
+    /// Ends the leases that are over at `now`, and gives a worker pairs whose owner is no more: the oldest, at most
+    /// `most`. They come back as that worker's, without a call.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when its own lease is over.
+    fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError>;
+
+    /// Gives partitions to a worker, whoever had them. Returns where to read on; those that were never read are missing.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when its lease is over at `now`.
+    fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError>;
+
+    /// Ends the lease of a worker that stops: its work may be taken over at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn leave(&mut self, epoch: u64) -> Result<(), StoreError>;
+
+    /// A number for a new entity, given to nobody else.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn next_entity(&mut self) -> Result<EntityId, StoreError>;
+
+    /// A number for a new question, given to nobody else.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn next_question(&mut self) -> Result<i64, StoreError>;
 
     /// Forgets where the stream was read to: its topic was made anew, and everything in it is to be read.
     ///
@@ -521,11 +638,11 @@ pub trait Store: Send {
     /// When the database fails.
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError>;
 
-    /// Documents with their versions.
+    /// An entity, unless it still has the version that the caller knows; 0 for none.
     ///
     /// # Errors
     /// When the database fails.
-    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError>;
+    fn entity(&mut self, id: EntityId, known: u64) -> Result<Look, StoreError>;
 
     /// The entity of a record.
     ///
@@ -575,12 +692,15 @@ pub trait Store: Send {
     /// When the database fails.
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError>;
 
-    /// Commits everything or nothing, durably. A second outcome of a change at a target is not kept: to refuse the whole
-    /// unit would only bring the same unit again for ever, and the first one stands.
+    /// Commits everything or nothing, durably, for a worker at `now`. A second outcome of a change at a target is not
+    /// kept: to refuse the whole unit would only bring the same unit again for ever, and the first one stands.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] when an entity has another version than was read.
-    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError>;
+    /// * [`StoreError::LeaseLost`] when the worker's lease is over at `now`, or was ended.
+    /// * [`StoreError::PartitionLost`] when a position is moved that another worker holds.
+    /// * [`StoreError::Moved`] when an entity of the unit, changed or only looked at, has another version than was read.
+    /// * [`StoreError::Taken`] when a key has another holder than was read, or a change was taken before.
+    fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError>;
 
     /// Forgets what is older; a bounded number per call. Returns whether there may be more.
     ///

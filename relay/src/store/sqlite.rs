@@ -13,8 +13,8 @@ use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
-    AuditRow, Before, Committed, Counter, EntityId, Key, OutcomeRow, QuestionEnd, Start, Store, StoreError, Unit,
-    WorkKey, WorkRow, asked, lives, outcomes, split_fields, trail,
+    AuditRow, Before, Committed, Counter, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd, Start,
+    Store, StoreError, Unit, WorkKey, WorkRow, asked, lives, outcomes, split_fields, trail, worker,
 };
 use crate::books::{Place, Sum};
 use crate::step;
@@ -28,8 +28,7 @@ CREATE TABLE member(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID
 CREATE TABLE claim(key BLOB PRIMARY KEY, entity INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE change(id BLOB PRIMARY KEY, at INTEGER NOT NULL, again INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE work(target INTEGER NOT NULL, entity INTEGER NOT NULL, due INTEGER NOT NULL, attempts INTEGER NOT NULL,
-  owner INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY(target, entity)) WITHOUT ROWID;
-CREATE TABLE position(part INTEGER PRIMARY KEY, off INTEGER NOT NULL);
+  owner INTEGER NOT NULL, until INTEGER NOT NULL, PRIMARY KEY(entity, target)) WITHOUT ROWID;
 CREATE TABLE counter(name INTEGER PRIMARY KEY, n INTEGER NOT NULL);
 CREATE TABLE sum(link INTEGER NOT NULL, target INTEGER NOT NULL, what INTEGER NOT NULL, n INTEGER NOT NULL,
   PRIMARY KEY(link, target, what)) WITHOUT ROWID;
@@ -50,7 +49,11 @@ const EXPIRE_ROWS: i64 = 10_000;
 /// The state in a SQLite file, or in memory for tests.
 #[derive(Debug)]
 pub struct Sqlite {
-    db: Connection,
+    pub(super) db: Connection,
+    /// Several workers of this process use it; otherwise a start ends whoever was there before.
+    pub(super) shared: bool,
+    next_entity: EntityId,
+    next_question: i64,
     /// Held for as long as the state is open.
     _lock: Option<File>,
 }
@@ -88,6 +91,13 @@ impl Sqlite {
         Self::prepare(Connection::open_in_memory()?, None)
     }
 
+    /// A state that several workers of this process use at once, each by a handle that the caller makes of it.
+    #[must_use]
+    pub const fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
     fn prepare(db: Connection, lock: Option<File>) -> Result<Self, StoreError> {
         db.execute_batch(
             "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=10000;
@@ -97,14 +107,24 @@ impl Sqlite {
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
             0 => {
-                let parts = [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA].concat();
+                let parts =
+                    [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA, worker::SCHEMA].concat();
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }
             VERSION => {}
             _ if found < VERSION => return Err(StoreError::Older { found, known: VERSION }),
             _ => return Err(StoreError::Newer { found, known: VERSION }),
         }
-        Ok(Self { db, _lock: lock })
+        let mut store = Self { db, shared: false, next_entity: 1, next_question: 1, _lock: lock };
+        store.number_on()?;
+        Ok(store)
+    }
+
+    /// New numbers are those after the highest there is.
+    fn number_on(&mut self) -> Result<(), StoreError> {
+        self.next_entity = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM entity", [], |r| r.get(0))?;
+        self.next_question = asked::next_question(&self.db)?;
+        Ok(())
     }
 
     fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
@@ -130,7 +150,22 @@ impl Sqlite {
         Ok(self.db.prepare_cached(sql)?.query_row([key.as_slice()], |r| r.get(0)).optional()?)
     }
 
-    fn write(&self, unit: &Unit) -> Result<Committed, StoreError> {
+    /// Does something as a whole or not at all.
+    fn transaction<R>(&self, act: impl FnOnce(&Connection) -> Result<R, StoreError>) -> Result<R, StoreError> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        let done = act(&self.db).and_then(|result| {
+            self.db.execute_batch("COMMIT")?;
+            Ok(result)
+        });
+        if done.is_err() && !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        done
+    }
+
+    fn write(&self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
+        worker::check(&self.db, epoch, now)?;
+        worker::move_positions(&self.db, epoch, &unit.positions)?;
         self.write_entities(unit)?;
         self.write_identity(unit)?;
         self.write_work(unit)?;
@@ -140,12 +175,6 @@ impl Sqlite {
         let committed = outcomes::write(&self.db, &unit.outcomes)?;
         self.write_sums(unit, &committed)?;
         self.write_letters(unit)?;
-        let mut position = self.db.prepare_cached(
-            "INSERT INTO position(part,off) VALUES(?1,?2) ON CONFLICT(part) DO UPDATE SET off=max(off,?2)",
-        )?;
-        for p in &unit.positions {
-            position.execute(params![p.partition, i64::try_from(p.offset).unwrap_or(i64::MAX)])?;
-        }
         let mut audit =
             self.db.prepare_cached("INSERT INTO audit(at,who,what,subject,before,after) VALUES(?1,?2,?3,?4,?5,?6)")?;
         for a in &unit.audit {
@@ -190,44 +219,56 @@ impl Sqlite {
     }
 
     fn write_entities(&self, unit: &Unit) -> Result<(), StoreError> {
-        let mut insert = self.db.prepare_cached("INSERT INTO entity(id,ver,doc) VALUES(?1,1,?2)")?;
+        let mut insert = self.db.prepare_cached("INSERT OR IGNORE INTO entity(id,ver,doc) VALUES(?1,1,?2)")?;
         let mut update = self.db.prepare_cached("UPDATE entity SET ver=?2+1, doc=?3 WHERE id=?1 AND ver=?2")?;
+        let mut touch = self.db.prepare_cached("UPDATE entity SET ver=?2+1 WHERE id=?1 AND ver=?2")?;
+        let mut same = self.db.prepare_cached("SELECT 1 FROM entity WHERE id=?1 AND ver=?2")?;
         for e in &unit.entities {
-            let version = i64::try_from(e.version).unwrap_or(i64::MAX);
-            let rows = if version == 0 {
-                insert.execute(params![e.id, e.doc])?
-            } else {
-                update.execute(params![e.id, version, e.doc])?
+            let rows = match (signed(e.version), &e.doc) {
+                (0, Some(doc)) => insert.execute(params![e.id, doc])?,
+                (version, Some(doc)) => update.execute(params![e.id, version, doc])?,
+                (version, None) => touch.execute(params![e.id, version])?,
             };
             if rows != 1 {
                 return Err(StoreError::Moved { entity: e.id });
+            }
+        }
+        for (id, version) in &unit.unchanged {
+            if !same.exists(params![id, signed(*version)])? {
+                return Err(StoreError::Moved { entity: *id });
             }
         }
         Ok(())
     }
 
     fn write_identity(&self, unit: &Unit) -> Result<(), StoreError> {
-        let mut member = self
-            .db
-            .prepare_cached("INSERT INTO member(key,entity) VALUES(?1,?2) ON CONFLICT(key) DO UPDATE SET entity=?2")?;
-        for (key, entity) in &unit.members {
-            member.execute(params![key.as_slice(), entity])?;
-        }
-        let mut unclaim = self.db.prepare_cached("DELETE FROM claim WHERE key=?1")?;
-        for key in &unit.unclaims {
-            unclaim.execute([key.as_slice()])?;
-        }
-        let mut claim = self.db.prepare_cached("INSERT INTO claim(key,entity) VALUES(?1,?2)")?;
-        for (key, entity) in &unit.claims {
-            claim.execute(params![key.as_slice(), entity])?;
-        }
-        let mut unmember = self.db.prepare_cached("DELETE FROM member WHERE key=?1")?;
-        for key in &unit.unmembers {
-            unmember.execute([key.as_slice()])?;
-        }
-        let mut change = self.db.prepare_cached("INSERT INTO change(id,at) VALUES(?1,?2)")?;
+        self.write_keys("member", &unit.members)?;
+        self.write_keys("claim", &unit.claims)?;
+        let mut change = self.db.prepare_cached("INSERT OR IGNORE INTO change(id,at) VALUES(?1,?2)")?;
         for (key, at) in &unit.changes {
-            change.execute(params![key.as_slice(), at])?;
+            if change.execute(params![key.as_slice(), at])? != 1 {
+                return Err(StoreError::Taken);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_keys(&self, table: &str, keys: &[KeyWrite]) -> Result<(), StoreError> {
+        let sql = |text: &str| text.replace("TABLE", table);
+        let mut put = self.db.prepare_cached(&sql("INSERT OR IGNORE INTO TABLE(key,entity) VALUES(?1,?2)"))?;
+        let mut pass_on = self.db.prepare_cached(&sql("UPDATE TABLE SET entity=?2 WHERE key=?1 AND entity=?3"))?;
+        let mut drop = self.db.prepare_cached(&sql("DELETE FROM TABLE WHERE key=?1 AND entity=?2"))?;
+        for KeyWrite { key, was, now } in keys {
+            let key = key.as_slice();
+            let rows = match (was, now) {
+                (None, Some(now)) => put.execute(params![key, now])?,
+                (Some(was), Some(now)) => pass_on.execute(params![key, now, was])?,
+                (Some(was), None) => drop.execute(params![key, was])?,
+                (None, None) => continue,
+            };
+            if rows != 1 {
+                return Err(StoreError::Taken);
+            }
         }
         let mut again = self.db.prepare_cached("UPDATE change SET again=again+1 WHERE id=?1")?;
         for key in &unit.repeats {
@@ -239,11 +280,10 @@ impl Sqlite {
     fn write_work(&self, unit: &Unit) -> Result<(), StoreError> {
         let mut put = self.db.prepare_cached(
             "INSERT INTO work(target,entity,due,attempts,owner,until) VALUES(?1,?2,?3,?4,?5,?6)
-             ON CONFLICT(target,entity) DO UPDATE SET due=?3, attempts=?4, owner=?5, until=?6",
+             ON CONFLICT(entity,target) DO UPDATE SET due=?3, attempts=?4, owner=?5, until=?6",
         )?;
         for w in &unit.work {
-            let owner = i64::try_from(w.owner).unwrap_or(i64::MAX);
-            put.execute(params![w.key.target, w.key.entity, w.due, w.attempts, owner, w.until])?;
+            put.execute(params![w.key.target, w.key.entity, w.due, w.attempts, signed(w.owner), w.until])?;
         }
         let mut done = self.db.prepare_cached("DELETE FROM work WHERE target=?1 AND entity=?2")?;
         for key in &unit.done {
@@ -254,7 +294,7 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
+    fn start(&mut self, topic: &str, _now: i64, until: i64) -> Result<Start, StoreError> {
         match self.meta("topic")? {
             Some(kept) if kept != topic => {
                 return Err(StoreError::OtherTopic { kept, found: topic.to_owned() });
@@ -264,47 +304,58 @@ impl Store for Sqlite {
         }
         let epoch = self.meta("epoch")?.and_then(|e| e.parse::<u64>().ok()).unwrap_or(0) + 1;
         self.set_meta("epoch", &epoch.to_string())?;
-        let positions = self
-            .db
-            .prepare("SELECT part,off FROM position ORDER BY part")?
-            .query_map([], |r| {
-                Ok(Position { partition: r.get(0)?, offset: u64::try_from(r.get::<_, i64>(1)?).unwrap_or(0) })
-            })?
-            .collect::<Result<_, _>>()?;
-        let work = self
-            .db
-            .prepare("SELECT target,entity,due,attempts,owner,until FROM work ORDER BY due")?
-            .query_map([], |r| {
-                let key = WorkKey { target: r.get(0)?, entity: r.get(1)? };
-                let owner = u64::try_from(r.get::<_, i64>(4)?).unwrap_or(0);
-                Ok(WorkRow { key, due: r.get(2)?, attempts: r.get(3)?, owner, until: r.get(5)? })
-            })?
-            .collect::<Result<_, _>>()?;
-        let counters = counters(&self.db)?;
-        let next_entity = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM entity", [], |r| r.get(0))?;
-        let next_letter = self.db.query_row("SELECT coalesce(max(id),0)+1 FROM dead_letter", [], |r| r.get(0))?;
-        let next_question = asked::next_question(&self.db)?;
-        let sums = sums(&self.db)?;
+        let work = if self.shared {
+            worker::join(&self.db, epoch, until)?;
+            Vec::new()
+        } else {
+            self.number_on()?;
+            worker::succeed(&self.db, epoch)?
+        };
         let (goings, sizes) = lives::standing(&self.db)?;
-        let salt = self.salt()?;
         Ok(Start {
-            positions,
-            work,
             epoch,
-            next_entity,
-            counters,
-            sums,
-            next_letter,
-            next_question,
+            shared: self.shared,
+            // The lock on the file says that nobody else has it.
+            until: if self.shared { until } else { i64::MAX },
+            positions: worker::positions(&self.db)?,
+            work,
+            counters: counters(&self.db)?,
+            sums: sums(&self.db)?,
             goings,
             sizes,
-            salt,
+            salt: self.salt()?,
         })
     }
 
     fn forget_positions(&mut self) -> Result<(), StoreError> {
         self.db.execute("DELETE FROM position", [])?;
         Ok(())
+    }
+
+    fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {
+        worker::renew(&self.db, epoch, now, until)
+    }
+
+    fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError> {
+        self.transaction(|db| worker::adopt(db, epoch, now, most))
+    }
+
+    fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.transaction(|db| worker::take_partitions(db, epoch, now, partitions))
+    }
+
+    fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
+        worker::leave(&self.db, epoch)
+    }
+
+    fn next_entity(&mut self) -> Result<EntityId, StoreError> {
+        self.next_entity += 1;
+        Ok(self.next_entity - 1)
+    }
+
+    fn next_question(&mut self) -> Result<i64, StoreError> {
+        self.next_question += 1;
+        Ok(self.next_question - 1)
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
@@ -316,10 +367,19 @@ impl Store for Sqlite {
         Ok(numbers)
     }
 
-    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    fn entity(&mut self, id: EntityId, known: u64) -> Result<Look, StoreError> {
+        if known > 0 {
+            let mut same = self.db.prepare_cached("SELECT 1 FROM entity WHERE id=?1 AND ver=?2")?;
+            if same.exists(params![id, signed(known)])? {
+                return Ok(Look::Same);
+            }
+        }
+        // One connection: nothing is written between the two statements.
         let mut statement = self.db.prepare_cached("SELECT ver,doc FROM entity WHERE id=?1")?;
         let row = statement.query_row([id], |r| Ok((r.get::<_, i64>(0)?, r.get(1)?))).optional()?;
-        Ok(row.map(|(ver, doc)| (u64::try_from(ver).unwrap_or(0), doc)))
+        let Some((version, doc)) = row else { return Ok(Look::Nothing) };
+        let work = worker::rows_of(&self.db, id)?;
+        Ok(Look::Now(EntityRow { version: u64::try_from(version).unwrap_or(0), doc, work }))
     }
 
     fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
@@ -361,20 +421,15 @@ impl Store for Sqlite {
         lives::expire(&self.db, now)
     }
 
-    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
+    fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
             return Ok(Committed::default());
         }
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
-        let written = self.write(unit).and_then(|committed| {
+        self.transaction(|_| {
+            let committed = self.write(epoch, now, unit)?;
             pass(step::WRITTEN);
-            self.db.execute_batch("COMMIT")?;
             Ok(committed)
-        });
-        if written.is_err() && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK")?;
-        }
-        written
+        })
     }
 
     fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
@@ -402,6 +457,11 @@ impl Store for Sqlite {
         )?;
         Ok(more)
     }
+}
+
+/// As SQLite counts: it has no unsigned numbers.
+pub(super) fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn lock_path(path: &Path) -> PathBuf {

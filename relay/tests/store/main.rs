@@ -3,15 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod postgres_alone;
+#[path = "../support/disk.rs"]
+pub mod disk;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod workers;
+
+use std::ops::{Deref, DerefMut};
 
 use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
-    AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityWrite, Forgotten,
-    ListedQuestion, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow, Reader, Sqlite, Store, StoreError,
-    TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
+    AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
+    Forgotten, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow, Reader,
+    Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
@@ -20,9 +25,67 @@ use postgres::Schema;
 
 /// Makes a store that is empty, or opens again what it made before.
 trait Make {
-    fn open(&self) -> Box<dyn Store>;
+    fn open(&self) -> Worker;
     fn reader(&self) -> Reader;
 }
+
+/// A store as one worker uses it.
+struct Worker {
+    store: Box<dyn Store>,
+    epoch: u64,
+    now: i64,
+}
+
+impl Worker {
+    fn new(store: impl Store + 'static) -> Self {
+        Self { store: Box::new(store), epoch: 0, now: NOW }
+    }
+
+    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
+        let start = self.store.start(topic, self.now, LEASE)?;
+        self.epoch = start.epoch;
+        Ok(start)
+    }
+
+    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
+        self.store.commit(self.epoch, self.now, unit)
+    }
+
+    /// Version and document.
+    fn document(&mut self, id: EntityId) -> Option<(u64, Vec<u8>)> {
+        match self.store.entity(id, 0).unwrap() {
+            Look::Now(EntityRow { version, doc, .. }) => Some((version, doc)),
+            Look::Nothing => None,
+            Look::Same => panic!("version 0 is no version"),
+        }
+    }
+
+    /// Work rows of an entity.
+    fn work(&mut self, id: EntityId) -> Vec<WorkRow> {
+        match self.store.entity(id, 0).unwrap() {
+            Look::Now(row) => row.work,
+            found => panic!("entity {id}: {found:?}"),
+        }
+    }
+}
+
+impl Deref for Worker {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        self.store.as_ref()
+    }
+}
+
+impl DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.&mut store
+    }
+}
+
+/// When everything happens that does not say otherwise, and when leases are over.
+const NOW: i64 = 10;
+const LEASE: i64 = 100;
 
 struct InFile(tempfile::TempDir);
 
@@ -33,8 +96,8 @@ impl InFile {
 }
 
 impl Make for InFile {
-    fn open(&self) -> Box<dyn Store> {
-        Box::new(Sqlite::open(&self.path()).unwrap())
+    fn open(&self) -> Worker {
+        Worker::new(Sqlite::open(&self.path()).unwrap())
     }
     fn reader(&self) -> Reader {
         Reader::open(&self.path()).unwrap()
@@ -42,8 +105,8 @@ impl Make for InFile {
 }
 
 impl Make for Schema {
-    fn open(&self) -> Box<dyn Store> {
-        Box::new(Postgres::open(&self.address()).unwrap())
+    fn open(&self) -> Worker {
+        Worker::new(Postgres::open(&self.address()).unwrap())
     }
     fn reader(&self) -> Reader {
         self.reader()
@@ -59,7 +122,12 @@ fn change(n: u8) -> ChangeId {
 }
 
 fn entity(id: i64, version: u64, doc: &[u8]) -> EntityWrite {
-    EntityWrite { id, version, doc: doc.to_vec() }
+    EntityWrite { id, version, doc: Some(doc.to_vec()) }
+}
+
+/// A key that nobody had.
+fn taken(key: Key, by: EntityId) -> KeyWrite {
+    KeyWrite { key, was: None, now: Some(by) }
 }
 
 fn work(target: u32, entity: i64, due: i64) -> WorkRow {
@@ -93,8 +161,8 @@ fn outcomes(rows: Vec<OutcomeRow>) -> Unit {
 fn full_unit() -> Unit {
     let mut unit = Unit {
         entities: vec![entity(1, 0, b"one"), entity(2, 0, b"two")],
-        members: vec![(member_key(1, "contact", "7001"), 1)],
-        claims: vec![(claim_key("acme", "contact", "email", "a@b.c"), 1)],
+        members: vec![taken(member_key(1, "contact", "7001"), 1)],
+        claims: vec![taken(claim_key("acme", "contact", "email", "a@b.c"), 1)],
         changes: vec![(change_key("acme", change(1), 1_000), 50)],
         work: vec![work(2, 1, 100), work(2, 2, 90)],
         outcomes: vec![outcome(1, 50, 60)],
@@ -128,7 +196,7 @@ fn full_unit() -> Unit {
 fn what_is_committed_is_there_after_a_restart(make: &dyn Make) {
     let mut store = make.open();
     let first = store.start("topic").unwrap();
-    assert_eq!((first.positions.len(), first.work.len(), first.next_entity), (0, 0, 1));
+    assert_eq!((first.positions.len(), first.work.len(), store.next_entity().unwrap()), (0, 0, 1));
     store.commit(&full_unit()).unwrap();
     drop(store);
 
@@ -136,14 +204,14 @@ fn what_is_committed_is_there_after_a_restart(make: &dyn Make) {
     let start = store.start("topic").unwrap();
     assert_eq!(start.epoch, first.epoch + 1);
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
-    assert_eq!(start.work, [work(2, 2, 90), work(2, 1, 100)], "oldest first, with their leases");
-    assert_eq!(start.next_entity, 3);
-    assert_eq!(start.next_letter, 2);
+    let left = |row| WorkRow { owner: start.epoch, until: 0, ..row };
+    assert_eq!(start.work, [left(work(2, 2, 90)), left(work(2, 1, 100))], "oldest first, and this worker's");
+    assert_eq!((store.next_entity().unwrap(), store.next_entity().unwrap()), (3, 4));
     assert_eq!(start.counters, [(Counter::Repeats, 5)]);
     let sums = [(Place::default(), Sum::Due, 1), (PLACE, Sum::Due, 3), (PLACE, Sum::Ended(Outcome::Delivered), 1)];
     assert_eq!(start.sums, sums);
-    assert_eq!(store.entity(1).unwrap(), Some((1, b"one".to_vec())));
-    assert_eq!(store.entity(9).unwrap(), None);
+    assert_eq!(store.document(1), Some((1, b"one".to_vec())));
+    assert_eq!(store.document(9), None);
     assert_eq!(store.member(&member_key(1, "contact", "7001")).unwrap(), Some(1));
     assert_eq!(store.member(&member_key(2, "contact", "7001")).unwrap(), None);
     assert_eq!(store.claim(&claim_key("acme", "contact", "email", "a@b.c")).unwrap(), Some(1));
@@ -157,11 +225,11 @@ fn a_unit_is_all_or_nothing(make: &dyn Make) {
     store.start("topic").unwrap();
     store.commit(&full_unit()).unwrap();
     let mut unit = Unit { entities: vec![entity(1, 1, b"newer"), entity(2, 5, b"wrong version")], ..Unit::default() };
-    unit.members.push((member_key(1, "contact", "7002"), 2));
+    unit.members.push(taken(member_key(1, "contact", "7002"), 2));
     unit.done.push(WorkKey { target: 2, entity: 1 });
     unit.positions.push(Position { partition: 3, offset: 99 });
     assert!(matches!(store.commit(&unit), Err(StoreError::Moved { entity: 2 })));
-    assert_eq!(store.entity(1).unwrap(), Some((1, b"one".to_vec())), "nothing of a refused unit stays");
+    assert_eq!(store.document(1), Some((1, b"one".to_vec())), "nothing of a refused unit stays");
     assert_eq!(store.member(&member_key(1, "contact", "7002")).unwrap(), None);
     drop(store);
     let start = make.open().start("topic").unwrap();
@@ -177,7 +245,7 @@ fn versions_rise_by_one(make: &dyn Make) {
     store.commit(&update(1, b"1b")).unwrap();
     store.commit(&update(2, b"1c")).unwrap();
     assert!(matches!(store.commit(&update(1, b"late")), Err(StoreError::Moved { entity: 1 })));
-    assert_eq!(store.entity(1).unwrap(), Some((3, b"1c".to_vec())));
+    assert_eq!(store.document(1), Some((3, b"1c".to_vec())));
 }
 
 fn a_position_never_goes_back(make: &dyn Make) {
@@ -204,12 +272,14 @@ fn a_claim_is_held_once(make: &dyn Make) {
     store.start("topic").unwrap();
     store.commit(&full_unit()).unwrap();
     let key = claim_key("acme", "contact", "email", "a@b.c");
-    let taken = Unit { claims: vec![(key, 2)], ..Unit::default() };
-    assert!(store.commit(&taken).is_err());
-    assert_eq!(store.claim(&key).unwrap(), Some(1));
-    let moved = Unit { unclaims: vec![key], claims: vec![(key, 2)], ..Unit::default() };
-    store.commit(&moved).unwrap();
-    assert_eq!(store.claim(&key).unwrap(), Some(2));
+    let mut pass = |was, now| store.commit(&Unit { claims: vec![KeyWrite { key, was, now }], ..Unit::default() });
+    for (was, now) in [(None, Some(2)), (Some(2), Some(3)), (Some(2), None)] {
+        assert!(matches!(pass(was, now), Err(StoreError::Taken)), "{was:?} never held it");
+    }
+    pass(Some(1), Some(2)).unwrap();
+    pass(Some(2), None).unwrap();
+    pass(None, Some(4)).unwrap();
+    assert_eq!(store.claim(&key).unwrap(), Some(4));
 }
 
 fn numbers_of_names_stay(make: &dyn Make) {
@@ -272,7 +342,8 @@ fn work_is_replaced_and_removed(make: &dyn Make) {
     let unit = Unit { work: vec![work(2, 1, 500)], done: vec![WorkKey { target: 2, entity: 2 }], ..Unit::default() };
     store.commit(&unit).unwrap();
     drop(store);
-    assert_eq!(make.open().start("topic").unwrap().work, [work(2, 1, 500)]);
+    let start = make.open().start("topic").unwrap();
+    assert_eq!(start.work, [WorkRow { owner: start.epoch, until: 0, ..work(2, 1, 500) }]);
 }
 
 fn the_old_is_forgotten_and_the_new_kept(make: &dyn Make) {
@@ -327,7 +398,8 @@ fn decided(entity: i64, at: i64, change: Option<ChangeId>) -> DecisionRow {
 
 fn a_question_ends_once_and_its_number_is_never_given_again(make: &dyn Make) {
     let mut store = make.open();
-    assert_eq!(store.start("topic").unwrap().next_question, 1);
+    store.start("topic").unwrap();
+    assert_eq!((store.next_question().unwrap(), store.next_question().unwrap()), (1, 2));
     let questions = vec![asked(1, 7, "city", 100), asked(2, 8, "phone", 110)];
     store.commit(&Unit { questions, ..Unit::default() }).unwrap();
     let end = |at, by: &str| QuestionEnd { at, by: by.to_owned(), choice: "member hubspot-main".to_owned() };
@@ -339,7 +411,9 @@ fn a_question_ends_once_and_its_number_is_never_given_again(make: &dyn Make) {
     assert_eq!(store.question(3).unwrap(), None);
     assert!(!store.expire(Before { decisions: 1_000, ..NEVER }).unwrap());
     drop(store);
-    assert_eq!(make.open().start("topic").unwrap().next_question, 3);
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    assert_eq!(store.next_question().unwrap(), 3);
 }
 
 fn decisions_and_ended_questions_are_forgotten_by_age(make: &dyn Make) {
@@ -392,7 +466,7 @@ fn a_newer_file_is_refused() {
     drop(make.open());
     let path = make.path();
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 5 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 6 })));
 }
 
 fn a_reader_sees_what_was_committed(make: &dyn Make) {
@@ -451,7 +525,7 @@ fn a_file_of_an_older_program_is_refused() {
     drop(make.open());
     let path = make.path();
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=1").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 5 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Older { found: 1, known: 6 })));
 }
 
 fn told(entity: i64, at: i64, previous: i64, happened: Happened) -> TrailRow {
@@ -539,13 +613,13 @@ fn a_day_of_outcomes_goes_as_a_whole_when_its_last_change_ended_long_ago(make: &
     // One of the second day waited for a week.
     store.commit(&outcomes(rows(4..=5, 2 * DAY))).unwrap();
     store.commit(&outcomes(vec![outcome(6, 2 * DAY, 9 * DAY)])).unwrap();
-    let left = |store: &mut dyn Store| {
+    let left = |store: &mut Worker| {
         while store.expire(Before { outcomes: 5 * DAY, ..NEVER }).unwrap() {}
         make.reader().recent_outcomes(i64::MAX, 100).unwrap().len()
     };
-    assert_eq!(left(store.as_mut()), 3, "the second day is kept whole");
+    assert_eq!(left(&mut store), 3, "the second day is kept whole");
     store.commit(&outcomes(vec![outcome(7, DAY, 10 * DAY)])).unwrap();
-    assert_eq!(left(store.as_mut()), 4, "a late one brings its day back");
+    assert_eq!(left(&mut store), 4, "a late one brings its day back");
 }
 
 #[test]

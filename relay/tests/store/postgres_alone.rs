@@ -1,11 +1,11 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
-use headgate_relay::store::{Before, Key, Postgres, Store as _, StoreError, Unit, WorkKey, WorkRow};
+use headgate_relay::store::{Before, Key, Postgres, StoreError, Unit, WorkKey, WorkRow};
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
-use super::{DAY, NEVER, entity, full_unit, outcome, outcomes};
+use super::{Worker, DAY, NEVER, entity, full_unit, outcome, outcomes};
 
 #[test]
 fn a_second_relay_is_refused_until_the_first_is_gone() {
@@ -22,7 +22,7 @@ fn a_second_relay_is_refused_until_the_first_is_gone() {
 fn a_day_is_a_partition_that_is_dropped() {
     let Some(schema) = Schema::make() else { return };
     let partitions = || schema.number("SELECT count(*) FROM pg_inherits i WHERE i.inhparent='outcome'::regclass");
-    let mut store = Postgres::open(&schema.address()).unwrap();
+    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
     store.start("topic").unwrap();
     store.commit(&outcomes(vec![outcome(1, DAY, DAY), outcome(2, 2 * DAY, 2 * DAY)])).unwrap();
     assert_eq!(partitions(), 2);
@@ -45,7 +45,7 @@ fn a_newer_schema_is_refused() {
 #[test]
 fn a_session_that_was_ended_commits_nothing() {
     let Some(schema) = Schema::make() else { return };
-    let mut store = Postgres::open(&schema.address()).unwrap();
+    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
     store.start("topic").unwrap();
     store.commit(&full_unit()).unwrap();
     // As when the server restarts, or an operator ends the session.
@@ -56,17 +56,18 @@ fn a_session_that_was_ended_commits_nothing() {
     let update = Unit { entities: vec![entity(1, 1, b"newer")], ..Unit::default() };
     let lost = store.commit(&update).unwrap_err();
     assert!(matches!(lost, StoreError::Postgres(_)), "{lost}");
-    let mut successor = Postgres::open(&schema.address()).unwrap();
-    assert_eq!(successor.entity(1).unwrap(), Some((1, b"one".to_vec())));
+    let mut successor = Worker::new(Postgres::open(&schema.address()).unwrap());
+    successor.start("topic").unwrap();
+    assert_eq!(successor.document(1), Some((1, b"one".to_vec())));
     assert!(store.commit(&update).is_err(), "the first one stays without a session");
     successor.commit(&update).unwrap();
-    assert_eq!(successor.entity(1).unwrap(), Some((2, b"newer".to_vec())));
+    assert_eq!(successor.document(1), Some((2, b"newer".to_vec())));
 }
 
 #[test]
 fn an_error_tells_no_row() {
     let Some(schema) = Schema::make() else { return };
-    let mut store = Postgres::open(&schema.address()).unwrap();
+    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
     store.start("topic").unwrap();
     schema.execute("ALTER TABLE entity ADD CHECK (ver < 2)");
     store.commit(&full_unit()).unwrap();
@@ -86,14 +87,14 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
     schema.execute(include_str!("../../src/store/postgres/migrations/0001_state.sql"));
     schema.execute("INSERT INTO schema_version(version) VALUES(1)");
     schema.execute(include_str!("migrations/0002_trail.sql"));
-    let mut store = Postgres::open(&schema.address()).unwrap();
-    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 2);
+    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
+    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 3);
     let start = store.start("topic").unwrap();
-    assert_eq!((start.epoch, start.next_entity, start.salt[15]), (8, 6, 15));
+    assert_eq!((start.epoch, store.next_entity().unwrap(), start.salt[15]), (8, 6, 15));
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
     let key = WorkKey { target: 2, entity: 5 };
-    assert_eq!(start.work, [WorkRow { key, due: 100, attempts: 1, owner: 7, until: 105 }]);
-    assert_eq!(store.entity(5).unwrap(), Some((3, b"one".to_vec())));
+    assert_eq!(start.work, [WorkRow { key, due: 100, attempts: 1, owner: 8, until: 0 }]);
+    assert_eq!(store.document(5), Some((3, b"one".to_vec())));
     assert_eq!(store.member(&numbered(1)).unwrap(), Some(5));
     assert!(store.known(&numbered(2)).unwrap());
     store.commit(&Unit { repeats: vec![numbered(2)], ..Unit::default() }).unwrap();

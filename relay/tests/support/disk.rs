@@ -6,7 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use headgate_relay::store::{Before, Committed, EntityId, Key, QuestionEnd, Sqlite, Start, Store, StoreError, Unit};
+use headgate_relay::store::{
+    Before, Committed, EntityId, Key, Look, QuestionEnd, Sqlite, Start, Store, StoreError, Unit, WorkRow,
+};
+use headgate_schemas::stream::Position;
 use parking_lot::Mutex;
 
 /// A state that clones share.
@@ -27,6 +30,12 @@ impl Disk {
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
+    /// An empty state that several workers share, each with a clone.
+    pub fn shared() -> Result<Self, StoreError> {
+        let state = State { sqlite: Sqlite::in_memory()?.shared(), fail: false, committed: Vec::new() };
+        Ok(Self(Arc::new(Mutex::new(state))))
+    }
+
     /// The next commit fails, and nothing of it is kept.
     pub fn fail_next(&self) {
         self.0.lock().fail = true;
@@ -44,18 +53,42 @@ pub struct Shown<'a>(pub &'a Unit);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unit { entities, members, claims, unclaims, work, done, outcomes, positions, .. } = self.0;
+        let Unit { entities, members, claims, work, done, outcomes, positions, .. } = self.0;
         write!(
             f,
-            "committed documents {entities:?}, members {members:?}, claims {claims:?}, unclaims {unclaims:?}, work \
-             {work:?}, done {done:?}, outcomes {outcomes:?}, positions {positions:?}"
+            "committed documents {entities:?}, members {members:?}, claims {claims:?}, work {work:?}, done {done:?}, \
+             outcomes {outcomes:?}, positions {positions:?}"
         )
     }
 }
 
 impl Store for Disk {
-    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
-        self.0.lock().sqlite.start(topic)
+    fn start(&mut self, topic: &str, now: i64, until: i64) -> Result<Start, StoreError> {
+        self.0.lock().sqlite.start(topic, now, until)
+    }
+
+    fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {
+        self.0.lock().sqlite.renew(epoch, now, until)
+    }
+
+    fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError> {
+        self.0.lock().sqlite.adopt(epoch, now, most)
+    }
+
+    fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.0.lock().sqlite.take_partitions(epoch, now, partitions)
+    }
+
+    fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
+        self.0.lock().sqlite.leave(epoch)
+    }
+
+    fn next_entity(&mut self) -> Result<EntityId, StoreError> {
+        self.0.lock().sqlite.next_entity()
+    }
+
+    fn next_question(&mut self) -> Result<i64, StoreError> {
+        self.0.lock().sqlite.next_question()
     }
 
     fn forget_positions(&mut self) -> Result<(), StoreError> {
@@ -66,8 +99,8 @@ impl Store for Disk {
         self.0.lock().sqlite.numbers(names)
     }
 
-    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        self.0.lock().sqlite.entity(id)
+    fn entity(&mut self, id: EntityId, known: u64) -> Result<Look, StoreError> {
+        self.0.lock().sqlite.entity(id, known)
     }
 
     fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
@@ -102,12 +135,12 @@ impl Store for Disk {
         self.0.lock().sqlite.documents(after, limit)
     }
 
-    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
+    fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         let mut state = self.0.lock();
         if std::mem::take(&mut state.fail) {
-            return Err(StoreError::Moved { entity: 0 });
+            return Err(StoreError::InUse { path: "a disk that fails".to_owned() });
         }
-        let committed = state.sqlite.commit(unit)?;
+        let committed = state.sqlite.commit(epoch, now, unit)?;
         state.committed.push(unit.clone());
         Ok(committed)
     }

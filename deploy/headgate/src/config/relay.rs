@@ -61,6 +61,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.accept_batch, s.size("accept_batch", 1));
     set(&mut l.cached_entities, s.size("cached_entities", 1));
     set(&mut l.send_deadline, s.duration("send_deadline", Duration::from_secs(1)));
+    set(&mut l.lease, s.duration("lease", Duration::from_secs(3)));
     set(&mut l.tick, s.duration("tick", MS));
     set(&mut l.answer_bytes, s.size("answer_bytes", 1 << 20));
     // Providers repeat for a day: a younger ledger would forget what they still bring back.

@@ -9,7 +9,11 @@ use super::session::Lock;
 use crate::store::StoreError;
 
 /// The steps; the first makes version 1.
-const STEPS: [&str; 2] = [include_str!("migrations/0001_state.sql"), include_str!("migrations/0002_trail.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("migrations/0001_state.sql"),
+    include_str!("migrations/0002_trail.sql"),
+    include_str!("migrations/0003_entity_first.sql"),
+];
 
 /// The version this program works with.
 const VERSION: i64 = STEPS.len() as i64;

@@ -30,7 +30,7 @@ use self::session::{Lock, Session};
 use self::statements::Statements;
 use self::write::{Writer, unsigned};
 use super::{
-    Before, Committed, EntityId, Key, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
+    Before, Committed, EntityId, Key, Look, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
 };
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
@@ -46,6 +46,10 @@ pub struct Postgres {
     session: Session,
     statements: Statements,
     days: Days,
+    /// The worker that this session is; 0 before it was started.
+    epoch: u64,
+    next_entity: EntityId,
+    next_question: i64,
 }
 
 impl Postgres {
@@ -64,7 +68,7 @@ impl Postgres {
         })?;
         session.run(migrations::migrate(client))?;
         let statements = session.run(Statements::prepare(client))?;
-        Ok(Self { session, statements, days: Days::default() })
+        Ok(Self { session, statements, days: Days::default(), epoch: 0, next_entity: 1, next_question: 1 })
     }
 
     fn row(&self, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, StoreError> {
@@ -78,6 +82,11 @@ impl Postgres {
     fn one(&self, statement: &Statement, key: &Key) -> Result<Option<i64>, StoreError> {
         let row = self.row(statement, &[&key.as_slice()])?;
         Ok(row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)?)
+    }
+
+    /// Only the worker that was started on this session may act.
+    const fn check(&self, epoch: u64) -> Result<(), StoreError> {
+        if epoch == self.epoch { Ok(()) } else { Err(StoreError::LeaseLost { epoch }) }
     }
 
     /// Runs a statement that is too rare to be prepared. Returns the rows it touched.
@@ -104,15 +113,16 @@ impl Postgres {
         )
         .await?;
         let salt: Vec<u8> = rows::value(client, "SELECT decode(value,'hex') FROM meta WHERE key='salt'").await?;
+        let epoch = u64::try_from(epoch).unwrap_or(0);
+        let work = rows::work(client).await?;
         Ok(Start {
+            epoch,
+            shared: false,
+            until: i64::MAX,
             positions: rows::positions(client).await?,
-            work: rows::work(client).await?,
-            epoch: u64::try_from(epoch).unwrap_or(0),
-            next_entity: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM entity").await?,
+            work: work.into_iter().map(|row| WorkRow { owner: epoch, until: 0, ..row }).collect(),
             counters: rows::counters(client).await?,
             sums: rows::sums(client).await?,
-            next_letter: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM dead_letter").await?,
-            next_question: rows::value(client, "SELECT coalesce(max(id),0)+1 FROM question").await?,
             goings: rows::pairs(client, "SELECT link,at FROM going ORDER BY n").await?,
             sizes: rows::pairs(client, "SELECT link,n FROM size").await?,
             salt: salt.try_into().unwrap_or_default(),
@@ -120,9 +130,47 @@ impl Postgres {
     }
 }
 
+/// The session's lock is the lease: it ends with the session and not before, nobody else can start a worker meanwhile,
+/// and nothing is committed but on this very session. So there is nothing to renew, to take over or to give away.
 impl Store for Postgres {
-    fn start(&mut self, topic: &str) -> Result<Start, StoreError> {
-        self.session.run(self.begin(topic))
+    fn start(&mut self, topic: &str, _now: i64, _until: i64) -> Result<Start, StoreError> {
+        let start = self.session.run(self.begin(topic))?;
+        let client = &self.session.client;
+        self.next_entity = self.session.run(rows::value(client, "SELECT coalesce(max(id),0)+1 FROM entity"))?;
+        self.next_question = self.session.run(rows::value(client, "SELECT coalesce(max(id),0)+1 FROM question"))?;
+        self.epoch = start.epoch;
+        Ok(start)
+    }
+
+    fn renew(&mut self, epoch: u64, _now: i64, _until: i64) -> Result<(), StoreError> {
+        self.check(epoch)
+    }
+
+    fn adopt(&mut self, epoch: u64, _now: i64, _most: usize) -> Result<Vec<WorkRow>, StoreError> {
+        self.check(epoch)?;
+        Ok(Vec::new())
+    }
+
+    fn take_partitions(&mut self, epoch: u64, _now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.check(epoch)?;
+        let positions = self.session.run(rows::positions(&self.session.client))?;
+        Ok(positions.into_iter().filter(|p| partitions.contains(&p.partition)).collect())
+    }
+
+    fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
+        self.check(epoch)?;
+        self.epoch = 0;
+        Ok(())
+    }
+
+    fn next_entity(&mut self) -> Result<EntityId, StoreError> {
+        self.next_entity += 1;
+        Ok(self.next_entity - 1)
+    }
+
+    fn next_question(&mut self) -> Result<i64, StoreError> {
+        self.next_question += 1;
+        Ok(self.next_question - 1)
     }
 
     fn forget_positions(&mut self) -> Result<(), StoreError> {
@@ -146,12 +194,14 @@ impl Store for Postgres {
         Ok(numbers)
     }
 
-    fn entity(&mut self, id: EntityId) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        let row = self.row(&self.statements.entity, &[&id])?;
-        let read = |row: Row| -> Result<_, PostgresError> {
-            Ok((u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0), row.try_get(1)?))
-        };
-        Ok(row.map(read).transpose()?)
+    fn entity(&mut self, id: EntityId, known: u64) -> Result<Look, StoreError> {
+        let known = i64::try_from(known).unwrap_or(i64::MAX);
+        if known > 0 && self.row(&self.statements.version, &[&id, &known])?.is_some() {
+            return Ok(Look::Same);
+        }
+        // One statement, so that version, document and work rows are of one moment.
+        let rows = self.rows(&self.statements.entity, &[&id])?;
+        Ok(rows::entity(&rows)?.map_or(Look::Nothing, Look::Now))
     }
 
     fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
@@ -196,10 +246,11 @@ impl Store for Postgres {
         Ok(rows.iter().map(read).collect::<Result<_, PostgresError>>()?)
     }
 
-    fn commit(&mut self, unit: &Unit) -> Result<Committed, StoreError> {
+    fn commit(&mut self, epoch: u64, _now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
             return Ok(Committed::default());
         }
+        self.check(epoch)?;
         let client = &self.session.client;
         self.session.run(self.days.make_for(client, unit))?;
         let written = self.session.run(Writer { client, statements: &self.statements }.commit(unit));
@@ -253,13 +304,18 @@ impl Store for Postgres {
 
 impl WorkRow {
     fn read(row: &Row) -> Result<Self, PostgresError> {
+        Self::read_from(row, 0)
+    }
+
+    /// From six columns.
+    fn read_from(row: &Row, at: usize) -> Result<Self, PostgresError> {
         let number = |n: i64| u64::try_from(n).unwrap_or(0);
         Ok(Self {
-            key: WorkKey { target: unsigned(row.try_get(0)?), entity: row.try_get(1)? },
-            due: row.try_get(2)?,
-            attempts: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
-            owner: number(row.try_get(4)?),
-            until: row.try_get(5)?,
+            key: WorkKey { target: unsigned(row.try_get(at)?), entity: row.try_get(at + 1)? },
+            due: row.try_get(at + 2)?,
+            attempts: u32::try_from(row.try_get::<_, i64>(at + 3)?).unwrap_or(u32::MAX),
+            owner: number(row.try_get(at + 4)?),
+            until: row.try_get(at + 5)?,
         })
     }
 }

@@ -10,7 +10,7 @@ use super::position;
 use super::write::unsigned;
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
-use crate::store::{Counter, OutcomeRow, QuestionEnd, WorkRow};
+use crate::store::{Counter, EntityRow, OutcomeRow, QuestionEnd, WorkRow};
 
 type Read<T> = Result<T, PostgresError>;
 
@@ -29,6 +29,19 @@ pub(super) async fn positions(client: &Client) -> Read<Vec<Position>> {
 
 pub(super) async fn work(client: &Client) -> Read<Vec<WorkRow>> {
     all(client, "SELECT target,entity,due,attempts,owner,until FROM work ORDER BY due", WorkRow::read).await
+}
+
+/// An entity from a row for each of its pairs, or one without a pair.
+pub(super) fn entity(rows: &[Row]) -> Read<Option<EntityRow>> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let version = u64::try_from(first.try_get::<_, i64>(0)?).unwrap_or(0);
+    let mut work = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<_, Option<i32>>(2)?.is_some() {
+            work.push(WorkRow::read_from(row, 2)?);
+        }
+    }
+    Ok(Some(EntityRow { version, doc: first.try_get(1)?, work }))
 }
 
 pub(super) async fn pairs(client: &Client, sql: &str) -> Read<Vec<(String, i64)>> {

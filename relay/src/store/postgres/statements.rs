@@ -26,11 +26,18 @@ statements! {
         ON CONFLICT DO NOTHING RETURNING id";
     change_entities: "UPDATE entity SET ver=u.v+1, doc=u.d FROM unnest($1::bigint[],$2::bigint[],$3::bytea[]) u(i,v,d)
         WHERE id=u.i AND ver=u.v RETURNING id";
-    put_members: "INSERT INTO member(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])
-        ON CONFLICT(key) DO UPDATE SET entity=excluded.entity";
-    drop_members: "DELETE FROM member WHERE key=ANY($1::bytea[])";
-    take_claims: "INSERT INTO claim(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
-    give_claims: "DELETE FROM claim WHERE key=ANY($1::bytea[])";
+    touch_entities: "UPDATE entity SET ver=u.v+1 FROM unnest($1::bigint[],$2::bigint[]) u(i,v)
+        WHERE id=u.i AND ver=u.v RETURNING id";
+    same_entities: "SELECT id FROM entity JOIN unnest($1::bigint[],$2::bigint[]) u(i,v) ON id=u.i AND ver=u.v
+        FOR SHARE OF entity";
+    put_members: "INSERT INTO member(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    pass_members: "UPDATE member SET entity=u.n FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,n,w)
+        WHERE key=u.k AND entity=u.w";
+    drop_members: "DELETE FROM member USING unnest($1::bytea[],$2::bigint[]) u(k,w) WHERE key=u.k AND entity=u.w";
+    put_claims: "INSERT INTO claim(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    pass_claims: "UPDATE claim SET entity=u.n FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,n,w)
+        WHERE key=u.k AND entity=u.w";
+    drop_claims: "DELETE FROM claim USING unnest($1::bytea[],$2::bigint[]) u(k,w) WHERE key=u.k AND entity=u.w";
     put_hints: "INSERT INTO hint(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
     drop_hints: "DELETE FROM hint USING unnest($1::bytea[],$2::bigint[]) u(k,e) WHERE key=u.k AND entity=u.e";
     put_tombstones: "INSERT INTO tombstone(key,at) SELECT * FROM unnest($1::bytea[],$2::bigint[])
@@ -52,7 +59,7 @@ statements! {
     drop_trail: "DELETE FROM trail USING unnest($1::bigint[],$2::bigint[]) u(a,e) WHERE at=u.a AND entity=u.e";
     put_work: "INSERT INTO work(target,entity,due,attempts,owner,until)
         SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
-        ON CONFLICT(target,entity) DO UPDATE
+        ON CONFLICT(entity,target) DO UPDATE
         SET due=excluded.due, attempts=excluded.attempts, owner=excluded.owner, until=excluded.until";
     drop_work: "DELETE FROM work USING unnest($1::int[],$2::bigint[]) u(t,e) WHERE target=u.t AND entity=u.e";
     put_outcomes: "INSERT INTO outcome(accepted,change,target,link,entity,previous,kind,at,took)
@@ -80,7 +87,9 @@ statements! {
     put_audit: "INSERT INTO audit(at,who,what,subject,before,after) SELECT a,w,d,s,b,f
         FROM unnest($1::bigint[],$2::text[],$3::text[],$4::text[],$5::bytea[],$6::bytea[])
         WITH ORDINALITY u(a,w,d,s,b,f,n) ORDER BY n";
-    entity: "SELECT ver,doc FROM entity WHERE id=$1";
+    version: "SELECT ver FROM entity WHERE id=$1 AND ver=$2";
+    entity: "SELECT ver,doc,target,entity,due,attempts,owner,until FROM entity LEFT JOIN work ON entity=id WHERE id=$1
+        ORDER BY target";
     member: "SELECT entity FROM member WHERE key=$1";
     claim: "SELECT entity FROM claim WHERE key=$1";
     hints: "SELECT entity FROM hint WHERE key=$1 ORDER BY entity LIMIT $2";

@@ -2,7 +2,8 @@
 //! is checked, then the sums are written and the transaction ends. Two round trips, whatever the unit holds.
 //!
 //! *Read committed* is enough, because nothing rests on an earlier read: an entity is written only in the version that
-//! was read, claims, changes and outcomes have their unique keys, and positions only rise. The sums come last, so that
+//! was read and looked at, keys pass only from the holder that was read, changes and outcomes have their unique keys, and
+//! positions only rise. The sums come last, so that
 //! the few rows that every unit writes are locked for the shortest time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,7 +20,7 @@ use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 use crate::step;
 use crate::store::trail::{CHAIN, encode};
-use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, StoreError, Unit, WorkKey};
+use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, KeyWrite, StoreError, Unit, WorkKey};
 
 type Written = Result<(), PostgresError>;
 
@@ -38,6 +39,7 @@ impl Writer<'_> {
             biased;
             self.begin(),
             self.entities(&unit.entities),
+            self.unchanged(&unit.unchanged),
             self.identity(unit),
             self.work(unit),
             self.asked(unit),
@@ -48,9 +50,14 @@ impl Writer<'_> {
             self.positions(unit),
         )
         .map_err(contended)?;
-        let ((), written, (), (), (), (), (), committed, (), ()) = rows;
-        if let Some(lost) = unit.entities.iter().find(|e| !written.contains(&e.id)) {
-            return Err(StoreError::Moved { entity: lost.id });
+        let ((), written, same, taken, (), (), (), (), committed, (), ()) = rows;
+        let lost = unit.entities.iter().map(|e| e.id).find(|id| !written.contains(id));
+        let moved = unit.unchanged.iter().map(|(id, _)| *id).find(|id| !same.contains(id));
+        if let Some(entity) = lost.or(moved) {
+            return Err(StoreError::Moved { entity });
+        }
+        if !taken {
+            return Err(StoreError::Taken);
         }
         pass(step::WRITTEN);
         // Where a sum is refused, the server rolls back at the word COMMIT, and the refusal is what we return.
@@ -72,38 +79,65 @@ impl Writer<'_> {
         let mut sorted: Vec<&EntityWrite> = writes.iter().collect();
         // In one order everywhere: two relays that write the same entities wait for each other in a row, not in a ring.
         sorted.sort_unstable_by_key(|e| e.id);
-        let (new, known): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|e| e.version == 0);
+        let (written, touched): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|e| e.doc.is_some());
+        let (new, known): (Vec<_>, Vec<_>) = written.into_iter().partition(|e| e.version == 0);
         let docs = |writes: &[&EntityWrite]| writes.iter().map(|e| e.doc.clone()).collect::<Vec<_>>();
         let ids = |writes: &[&EntityWrite]| writes.iter().map(|e| e.id).collect::<Vec<_>>();
-        let versions: Vec<i64> = known.iter().map(|e| i64::try_from(e.version).unwrap_or(i64::MAX)).collect();
+        let versions = |writes: &[&EntityWrite]| writes.iter().map(|e| signed(e.version)).collect::<Vec<_>>();
+        let (known_versions, touched_ids, touched_versions) = (versions(&known), ids(&touched), versions(&touched));
         let (new_ids, new_docs, known_ids, known_docs) = (ids(&new), docs(&new), ids(&known), docs(&known));
         let s = self.statements;
-        let (made, changed) = tokio::try_join!(
+        let (made, changed, touched) = tokio::try_join!(
             biased;
             self.ids(new.len(), &s.make_entities, [&new_ids, &new_docs]),
-            self.ids(known.len(), &s.change_entities, [&known_ids, &versions, &known_docs]),
+            self.ids(known.len(), &s.change_entities, [&known_ids, &known_versions, &known_docs]),
+            self.ids(touched.len(), &s.touch_entities, [&touched_ids, &touched_versions]),
         )?;
-        Ok(made.into_iter().chain(changed).collect())
+        Ok(made.into_iter().chain(changed).chain(touched).collect())
     }
 
-    async fn identity(self, unit: &Unit) -> Written {
+    /// Which entities still have the version that was read.
+    async fn unchanged(self, seen: &[(EntityId, u64)]) -> Result<HashSet<EntityId>, PostgresError> {
+        let mut seen = seen.to_vec();
+        seen.sort_unstable();
+        let (ids, versions) = unzip(seen.iter().map(|(id, version)| (*id, signed(*version))));
+        Ok(self.ids(ids.len(), &self.statements.same_entities, [&ids, &versions]).await?.into_iter().collect())
+    }
+
+    /// Gives keys to their new holders. False when one of them had another holder than was read.
+    async fn keys(self, keys: &[KeyWrite], by: [&Statement; 3]) -> Result<bool, PostgresError> {
+        let of = |was: bool, now: bool| {
+            keys.iter().filter(move |k| (k.was.is_some(), k.now.is_some()) == (was, now)).collect::<Vec<_>>()
+        };
+        let (put, pass_on, drop) = (of(false, true), of(true, true), of(true, false));
+        let names = |keys: &[&KeyWrite]| keys.iter().map(|k| k.key.to_vec()).collect::<Vec<_>>();
+        let was = |keys: &[&KeyWrite]| keys.iter().filter_map(|k| k.was).collect::<Vec<_>>();
+        let now = |keys: &[&KeyWrite]| keys.iter().filter_map(|k| k.now).collect::<Vec<_>>();
+        let (put_keys, put_now) = (names(&put), now(&put));
+        let (pass_keys, pass_now, pass_was) = (names(&pass_on), now(&pass_on), was(&pass_on));
+        let (drop_keys, drop_was) = (names(&drop), was(&drop));
+        let (made, passed, dropped) = tokio::try_join!(
+            biased;
+            self.count(put.len(), by[0], [&put_keys, &put_now]),
+            self.count(pass_on.len(), by[1], [&pass_keys, &pass_now, &pass_was]),
+            self.count(drop.len(), by[2], [&drop_keys, &drop_was]),
+        )?;
+        Ok(made && passed && dropped)
+    }
+
+    /// False when a key had another holder than was read.
+    async fn identity(self, unit: &Unit) -> Result<bool, PostgresError> {
         let s = self.statements;
-        let (keys, entities) = unzip(last(unit.members.iter().map(|(key, entity)| (key.to_vec(), *entity))));
-        let gone = bytes(&unit.unmembers);
-        let given = bytes(&unit.unclaims);
-        let (claims, holders) = unzip(unit.claims.iter().map(|(key, entity)| (key.to_vec(), *entity)));
         let (changes, times) = unzip(unit.changes.iter().map(|(key, at)| (key.to_vec(), *at)));
         let again = bytes(&unit.repeats);
-        tokio::try_join!(
+        let (members, claims, (), ()) = tokio::try_join!(
             biased;
-            self.rows(keys.len(), &s.put_members, [&keys, &entities]),
-            self.rows(given.len(), &s.give_claims, [&given]),
-            self.rows(claims.len(), &s.take_claims, [&claims, &holders]),
-            self.rows(gone.len(), &s.drop_members, [&gone]),
+            self.keys(&unit.members, [&s.put_members, &s.pass_members, &s.drop_members]),
+            self.keys(&unit.claims, [&s.put_claims, &s.pass_claims, &s.drop_claims]),
             self.rows(changes.len(), &s.put_changes, [&changes, &times]),
             self.rows(again.len(), &s.count_repeats, [&again]),
         )?;
-        Ok(())
+        Ok(members && claims)
     }
 
     async fn work(self, unit: &Unit) -> Written {
@@ -116,7 +150,7 @@ impl Writer<'_> {
             work.iter().map(|w| w.key.entity).collect::<Vec<_>>(),
             work.iter().map(|w| w.due).collect::<Vec<_>>(),
             work.iter().map(|w| i64::from(w.attempts)).collect::<Vec<_>>(),
-            work.iter().map(|w| i64::try_from(w.owner).unwrap_or(i64::MAX)).collect::<Vec<_>>(),
+            work.iter().map(|w| signed(w.owner)).collect::<Vec<_>>(),
             work.iter().map(|w| w.until).collect::<Vec<_>>(),
         );
         let (targets, entities) = unzip(done.iter().map(|key| (number(key.target), key.entity)));
@@ -292,6 +326,16 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whether a statement touched as many rows as it was given.
+    async fn count<const N: usize>(
+        self,
+        rows: usize,
+        statement: &Statement,
+        columns: [&(dyn ToSql + Sync); N],
+    ) -> Result<bool, PostgresError> {
+        Ok(rows == 0 || u64::try_from(rows) == Ok(self.client.execute(statement, &columns).await?))
+    }
+
     async fn ids<const N: usize>(
         self,
         rows: usize,
@@ -309,6 +353,11 @@ impl Writer<'_> {
 /// Two relays in each other's way void the unit of one of them, as a moved entity does.
 fn contended(error: PostgresError) -> StoreError {
     if error.is_contention() || error.is_taken() { StoreError::Taken } else { error.into() }
+}
+
+/// As PostgreSQL counts: it has no unsigned numbers.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// Numbers of connections and links are given by this database and fit.

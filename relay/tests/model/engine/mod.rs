@@ -330,7 +330,7 @@ impl Played {
                     self.engine = engine;
                     break;
                 }
-                Err(StoreError::Moved { entity: 0 }) => {}
+                Err(StoreError::InUse { .. }) => {}
                 Err(error) => panic!("the state cannot be opened again: {error}"),
             }
         }

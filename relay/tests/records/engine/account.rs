@@ -121,10 +121,10 @@ impl Account {
         for row in &unit.outcomes {
             *self.ended.entry((row.change, row.place.target)).or_default() += 1;
         }
-        for key in &unit.unclaims {
-            self.claims.remove(key);
+        for claim in &unit.claims {
+            self.claims.remove(&claim.key);
+            self.claims.extend(claim.now.map(|holder| (claim.key, holder)));
         }
-        self.claims.extend(unit.claims.iter().copied());
         for write in &unit.entities {
             match engine.entity(write.id) {
                 Ok(Some(entity)) => _ = self.entities.insert(write.id, entity),

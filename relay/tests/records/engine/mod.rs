@@ -170,7 +170,7 @@ impl Played {
                     self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
                     return Worker::new(engine, &self.stream, self.lives);
                 }
-                Err(StoreError::Moved { entity: 0 }) => {}
+                Err(StoreError::InUse { .. }) => {}
                 Err(error) => panic!("the state cannot be opened again: {error}"),
             }
         }
@@ -257,7 +257,7 @@ impl Played {
         let (fate, lands) = if write { world.fate() } else { read_fate(world) };
         self.next += 1;
         let (flight, life, sent) = (self.next, self.worker.life, world.now);
-        let Call { id, connection, request } = call;
+        let Call { id, connection, request, .. } = call;
         let crm = wire::crm(connection);
         self.flights.insert(flight, Flight { life, call: id, crm, request, fate, sent, replied: false });
         if let Some(delay) = lands {

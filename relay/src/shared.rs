@@ -1,0 +1,243 @@
+//! One state, several workers: the lease of this one, ticks that others overtook, work of those that are no more.
+//!
+//! In production one worker has the state and others stand by; it keeps its lease, and makes no call that could outlive
+//! it. The rest of this file is for a state that is shared in earnest. Every worker may fold into every entity; the version check of the commit decides who was first, and the other does
+//! its tick again on what stands there by then. A call is different, because it cannot be taken back: its pair belongs to
+//! the worker whose epoch its row names, until that worker settles it or its lease is over. The surprising thing: a pair without a call is nobody's property. Whoever changes the entity
+//! takes it along, and the worker that had it finds out when it next looks at the entity, which it does before any use.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use headgate_schemas::Timestamp;
+
+use crate::config::Limits;
+use crate::departure::Brake;
+use crate::engine::{CallId, Engine, Flight, Tick, micros};
+use crate::entity::fold::Peer;
+use crate::entity::record::{Leaving, Life};
+use crate::line::Line;
+use crate::store::{EntityId, StoreError, WorkKey, WorkRow};
+use crate::work::Pair;
+
+/// Times a tick is done again before the engine is opened anew: others cannot be faster for ever.
+const TRIES: usize = 32;
+/// Pairs that are taken over in one go.
+const ADOPTED: usize = 500;
+/// A lease is renewed, and others are looked for, so many times in its length.
+const LOOKS: i64 = 4;
+/// How often an entity is looked at that waits for a call of another worker before it is joined.
+const JOIN_LOOK: i64 = 1_000_000;
+
+/// How this worker holds its part of the state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenure {
+    /// Others work on the state, too.
+    pub(crate) shared: bool,
+    /// When the lease is over.
+    until: i64,
+    next_look: i64,
+}
+
+impl Tenure {
+    /// A lease that was just given.
+    pub(crate) const fn new(shared: bool, until: i64, now: i64) -> Self {
+        Self { shared, until, next_look: now }
+    }
+
+    /// It ends unless it is renewed: others may have the state after this worker.
+    const fn is_leased(&self) -> bool {
+        self.until != i64::MAX
+    }
+}
+
+/// How long a lease is: a call that is made in its first half ends before it does.
+pub(crate) fn lease_of(limits: &Limits) -> i64 {
+    micros(limits.lease.max(limits.send_deadline * 3))
+}
+
+/// What a void tick is taken back to. Documents and rows are read anew instead.
+struct Mark {
+    lines: BTreeMap<u32, Line>,
+    peers: HashMap<u32, Peer>,
+    flights: HashMap<CallId, Flight>,
+    joins: BTreeMap<EntityId, EntityId>,
+    brakes: HashMap<String, Brake>,
+    positions: BTreeMap<u32, u64>,
+    next_call: CallId,
+    dice: fastrand::Rng,
+}
+
+impl Engine {
+    /// Reads the stream from where it stands in these partitions, instead of whoever did; of the others nothing may be
+    /// given to [`Engine::tick`] any more. Only where the state is shared: otherwise all are this worker's already.
+    ///
+    /// # Errors
+    /// As [`Engine::tick`].
+    pub fn take_partitions(&mut self, partitions: &[u32], now: Timestamp) -> Result<(), StoreError> {
+        let positions = self.store.take_partitions(self.epoch, now.micros(), partitions)?;
+        self.positions = positions.into_iter().map(|p| (p.partition, p.offset)).collect();
+        Ok(())
+    }
+
+    /// Gives up the lease, so that others take the work over at once. The engine must be dropped.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn leave(&mut self) -> Result<(), StoreError> {
+        self.store.leave(self.epoch)
+    }
+
+    /// Whether others may work on the state, too.
+    pub const fn is_shared(&self) -> bool {
+        self.tenure.shared
+    }
+
+    /// Nothing may be done any more when the lease is over. Otherwise it is prolonged in time, and the work of those whose
+    /// lease is over is taken over.
+    pub(crate) fn keep_lease(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let now_us = now.micros();
+        if !self.tenure.is_leased() || (now_us < self.tenure.next_look && now_us < self.tenure.until) {
+            return Ok(());
+        }
+        if now_us >= self.tenure.until {
+            return Err(StoreError::LeaseLost { epoch: self.epoch });
+        }
+        let lease = lease_of(&self.limits);
+        self.store.renew(self.epoch, now_us, now_us + lease)?;
+        let full = self.tenure.shared && self.take_over(now)? == ADOPTED;
+        let next_look = if full { now_us } else { now_us + lease / LOOKS };
+        self.tenure = Tenure { until: now_us + lease, next_look, ..self.tenure };
+        Ok(())
+    }
+
+    /// Takes up the work of workers that are no more. What they had under way is of unknown outcome.
+    fn take_over(&mut self, now: Timestamp) -> Result<usize, StoreError> {
+        let rows = self.store.adopt(self.epoch, now.micros(), ADOPTED)?;
+        for row in &rows {
+            // Its rows have another owner than when it was read.
+            self.cache.forget(row.key.entity);
+        }
+        if !rows.is_empty() {
+            self.contend(|engine| engine.recover(&rows, now))?;
+        }
+        Ok(rows.len())
+    }
+
+    /// When this worker is to look at what others left.
+    pub(crate) fn next_look(&self, now: Timestamp) -> Option<Timestamp> {
+        let joins = (!self.joins.is_empty()).then(|| now.micros() + JOIN_LOOK);
+        let look = joins.into_iter().chain([self.tenure.next_look.max(now.micros() + 1)]).min();
+        look.filter(|_| self.tenure.is_leased()).map(Timestamp::from_micros)
+    }
+
+    /// When a call opened now may no longer be made. The lease is three times as long as a call and renewed after a
+    /// quarter of it, so there is time; a worker that was paused in between lets the call be.
+    pub(crate) fn not_after(&self) -> Option<Timestamp> {
+        let last = self.tenure.until - micros(self.limits.send_deadline);
+        self.tenure.is_leased().then(|| Timestamp::from_micros(last))
+    }
+
+    /// Does something that ends in a commit, again and again while others are faster.
+    pub(crate) fn contend<R>(
+        &mut self,
+        mut act: impl FnMut(&mut Self) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let mark = self.mark();
+        let mut tries = 0;
+        loop {
+            self.work.begin();
+            let done = act(self);
+            tries += 1;
+            match done {
+                Err(error) if error.is_overtaken() && tries < TRIES => {
+                    tracing::debug!(%error, "another relay was faster; the tick is done again");
+                    self.roll_back(&mark);
+                }
+                done => {
+                    self.work.keep();
+                    return done;
+                }
+            }
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            lines: self.lines.clone(),
+            peers: self.peers.clone(),
+            flights: self.flights.clone(),
+            joins: self.joins.clone(),
+            brakes: self.brakes.clone(),
+            positions: self.positions.clone(),
+            next_call: self.next_call,
+            dice: self.dice.clone(),
+        }
+    }
+
+    fn roll_back(&mut self, mark: &Mark) {
+        self.work.undo();
+        self.cache.void_round();
+        self.tick = Tick::default();
+        self.lines.clone_from(&mark.lines);
+        self.peers.clone_from(&mark.peers);
+        self.flights.clone_from(&mark.flights);
+        self.joins.clone_from(&mark.joins);
+        self.brakes.clone_from(&mark.brakes);
+        self.positions.clone_from(&mark.positions);
+        self.next_call = mark.next_call;
+        self.dice = mark.dice.clone();
+    }
+
+    /// What was read and stays as it is belongs to the unit: it must still be so.
+    pub(crate) fn check_what_was_read(&mut self) {
+        let written: HashSet<EntityId> = self.tick.unit.entities.iter().map(|e| e.id).collect();
+        let read = self.cache.looked().filter(|(id, _)| !written.contains(id));
+        self.tick.unit.unchanged.extend(read);
+    }
+
+    /// Whose the pairs of an entity are that was just read.
+    pub(crate) fn reconcile(&mut self, id: EntityId, rows: &[WorkRow]) {
+        if !self.tenure.shared {
+            return;
+        }
+        for target in self.lines.keys().copied() {
+            let key = WorkKey { target, entity: id };
+            let mine = rows.iter().find(|row| row.key == key && row.owner == self.epoch);
+            let held = self.work.get(key).copied();
+            match (mine, held) {
+                (None, Some(pair)) if pair.busy.is_none() => {
+                    self.work.remove(key);
+                }
+                (Some(row), None) => self.work.put(key, Pair::of_row(row)),
+                _ => {}
+            }
+        }
+        let Some(loaded) = self.cache.get_mut(id) else { return };
+        loaded.elsewhere = rows.iter().filter(|row| row.owner != self.epoch).copied().collect();
+        if let Some(joining) = loaded.entity.joining {
+            self.joins.insert(id, joining.into);
+        }
+        if matches!(loaded.entity.life, Life::Leaving(Leaving { braked: true, .. })) {
+            let link = self.links[loaded.link].name.clone();
+            self.brakes.entry(link).or_default().hold(id);
+        }
+    }
+
+    /// A pair's row of another worker, of an entity that was looked at in this tick.
+    pub(crate) fn elsewhere(&mut self, key: WorkKey) -> Option<WorkRow> {
+        self.cache.get_mut(key.entity)?.elsewhere.iter().find(|row| row.key == key).copied()
+    }
+
+    /// Whether a call has a pair, of this worker or of another.
+    pub(crate) fn is_busy(&mut self, key: WorkKey) -> bool {
+        self.work.get(key).is_some_and(|pair| pair.busy.is_some())
+            || self.elsewhere(key).is_some_and(|row| row.until > 0)
+    }
+
+    /// A pair has nothing more to do.
+    pub(crate) fn end_pair(&mut self, key: WorkKey) {
+        if self.work.remove(key) || self.elsewhere(key).is_some() {
+            self.tick.work.insert(key);
+        }
+    }
+}

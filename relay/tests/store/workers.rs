@@ -1,0 +1,217 @@
+//! What the store promises several workers. Time is an argument: no test waits for a lease to end.
+//!
+//! Each promise is shown on two handles of one state in SQLite that act in turn. The state in PostgreSQL is opened by one
+//! session at a time, which is what its own tests show; it makes the same checks, and no two workers can meet there.
+
+use super::disk::Disk;
+use super::*;
+
+/// Two workers of one state that holds [`full_unit`].
+fn two() -> (Worker, Worker) {
+    let disk = Disk::shared().unwrap();
+    let (mut one, mut other) = (Worker::new(disk.clone()), Worker::new(disk));
+    assert!(one.start("topic").unwrap().shared);
+    one.take_partitions(3);
+    one.commit(&full_unit()).unwrap();
+    let start = other.start("topic").unwrap();
+    assert_eq!((start.epoch, start.work.len()), (one.epoch + 1, 0), "the first one's work is its own");
+    (one, other)
+}
+
+impl Worker {
+    fn take_partitions(&mut self, partition: u32) -> Vec<Position> {
+        self.store.take_partitions(self.epoch, self.now, &[partition]).unwrap()
+    }
+
+    /// A work row of this worker.
+    fn row(&self, target: u32, entity: EntityId, due: i64) -> WorkRow {
+        WorkRow { key: WorkKey { target, entity }, due, attempts: 0, owner: self.epoch, until: 0 }
+    }
+
+    fn adopt(&mut self) -> Result<Vec<WorkRow>, StoreError> {
+        self.store.adopt(self.epoch, self.now, 10)
+    }
+}
+
+fn document(id: EntityId, version: u64, doc: &[u8]) -> Unit {
+    Unit { entities: vec![entity(id, version, doc)], ..Unit::default() }
+}
+
+/// The version of an entity rises, and nothing else of it changes.
+fn touch(id: EntityId, version: u64) -> EntityWrite {
+    EntityWrite { id, version, doc: None }
+}
+
+#[test]
+fn a_unit_on_what_another_changed_is_void() {
+    let (mut one, mut other) = two();
+    one.commit(&document(1, 1, b"one's")).unwrap();
+    let stale = Unit { dead_letters: full_unit().dead_letters, ..document(1, 1, b"other's") };
+    let error = other.commit(&stale).unwrap_err();
+    assert!(matches!(error, StoreError::Moved { entity: 1 }) && error.is_overtaken());
+    assert_eq!(other.document(1), Some((2, b"one's".to_vec())));
+    assert_eq!(other.open_letter(2).unwrap(), None, "nothing of the unit stays");
+    other.commit(&document(1, 2, b"other's")).unwrap();
+    assert!(matches!(one.commit(&document(3, 1, b"nobody made it")), Err(StoreError::Moved { entity: 3 })));
+    assert!(matches!(one.commit(&document(1, 0, b"made twice")), Err(StoreError::Moved { entity: 1 })));
+}
+
+#[test]
+fn work_rows_are_covered_by_the_version() {
+    let (mut one, mut other) = two();
+    let need = Unit { entities: vec![touch(1, 1)], work: vec![one.row(2, 1, 30)], ..Unit::default() };
+    one.commit(&need).unwrap();
+    assert_eq!(one.document(1), Some((2, b"one".to_vec())), "the document is the same");
+    // The other worker saw no need when it looked.
+    let stale = Unit { entities: vec![touch(1, 1)], done: vec![WorkKey { target: 2, entity: 1 }], ..Unit::default() };
+    assert!(matches!(other.commit(&stale), Err(StoreError::Moved { entity: 1 })));
+    let row = one.row(2, 1, 30);
+    assert_eq!(other.work(1), [row], "the newer need stands");
+    other.commit(&Unit { entities: vec![touch(1, 2)], done: vec![row.key], ..Unit::default() }).unwrap();
+    assert_eq!(other.work(1), []);
+}
+
+#[test]
+fn what_was_only_looked_at_must_not_have_changed() {
+    let (mut one, mut other) = two();
+    one.commit(&document(1, 1, b"newer")).unwrap();
+    let unit = |seen| Unit { unchanged: vec![(1, seen)], ..document(2, 1, b"decided by it") };
+    assert!(matches!(other.commit(&unit(1)), Err(StoreError::Moved { entity: 1 })));
+    other.commit(&unit(2)).unwrap();
+    assert_eq!(other.document(1).unwrap().0, 2, "looking leaves no trace");
+}
+
+#[test]
+fn a_key_goes_to_the_first() {
+    let (mut one, mut other) = two();
+    let (member, claim) = (member_key(1, "contact", "7002"), claim_key("acme", "contact", "email", "d@e.f"));
+    one.commit(&Unit { members: vec![taken(member, 1)], claims: vec![taken(claim, 1)], ..Unit::default() }).unwrap();
+    let members = Unit { members: vec![taken(member, 2)], ..document(2, 1, b"late") };
+    let claims = Unit { claims: vec![taken(claim, 2)], ..document(2, 1, b"late") };
+    for late in [members, claims] {
+        let error = other.commit(&late).unwrap_err();
+        assert!(matches!(error, StoreError::Taken) && error.is_overtaken(), "{error}");
+    }
+    assert_eq!((other.member(&member).unwrap(), other.claim(&claim).unwrap()), (Some(1), Some(1)));
+    assert_eq!(other.document(2).unwrap().0, 1);
+}
+
+#[test]
+fn a_change_is_taken_once() {
+    let (mut one, mut other) = two();
+    let unit = Unit { changes: vec![(change_key("acme", change(7), 1_000), 20)], ..document(1, 1, b"folded") };
+    one.commit(&unit).unwrap();
+    let late = Unit { entities: vec![entity(1, 2, b"folded twice")], ..unit };
+    assert!(matches!(other.commit(&late), Err(StoreError::Taken)));
+    assert_eq!(other.document(1), Some((2, b"folded".to_vec())));
+}
+
+#[test]
+fn numbers_are_given_once() {
+    let (mut one, mut other) = two();
+    let mut entities: Vec<EntityId> = Vec::new();
+    let mut questions: Vec<i64> = Vec::new();
+    for _ in 0..3 {
+        for worker in [&mut one, &mut other] {
+            entities.push(worker.next_entity().unwrap());
+            questions.push(worker.next_question().unwrap());
+        }
+    }
+    entities.sort_unstable();
+    questions.sort_unstable();
+    entities.dedup();
+    questions.dedup();
+    assert_eq!((entities.len(), questions.len()), (6, 6));
+}
+
+#[test]
+fn nothing_is_committed_after_the_lease() {
+    let (mut one, mut other) = two();
+    one.now = LEASE - 1;
+    one.store.renew(one.epoch, LEASE - 1, LEASE + 50).unwrap();
+    one.now = LEASE + 49;
+    one.commit(&document(1, 1, b"in time")).unwrap();
+    one.now = LEASE + 50;
+    let lost = |error: StoreError, epoch| matches!(error, StoreError::LeaseLost { epoch: e } if e == epoch);
+    assert!(lost(one.commit(&document(1, 2, b"late")).unwrap_err(), one.epoch));
+    assert!(lost(one.store.renew(one.epoch, one.now, LEASE + 99).unwrap_err(), one.epoch), "it is not brought back");
+    assert!(lost(one.adopt().unwrap_err(), one.epoch));
+    assert!(lost(one.store.take_partitions(one.epoch, one.now, &[3]).unwrap_err(), one.epoch));
+    // Ended by another worker it is over, whatever its own clock says.
+    other.now = LEASE - 1;
+    other.store.renew(other.epoch, LEASE - 1, LEASE + 99).unwrap();
+    other.now = LEASE + 51;
+    other.adopt().unwrap();
+    one.now = NOW;
+    assert!(lost(one.commit(&document(1, 2, b"its clock is behind")).unwrap_err(), one.epoch));
+    assert_eq!(other.document(1), Some((2, b"in time".to_vec())));
+}
+
+#[test]
+fn work_is_adopted_when_its_owner_is_gone_and_not_before() {
+    let (mut one, mut other) = two();
+    let mine = |worker: &Worker| vec![worker.row(2, 2, 90), WorkRow { until: 105, ..worker.row(2, 1, 100) }];
+    let unit = Unit { entities: vec![touch(1, 1), touch(2, 1)], work: mine(&one), ..Unit::default() };
+    one.commit(&unit).unwrap();
+    other.now = LEASE - 1;
+    other.store.renew(other.epoch, LEASE - 1, 2 * LEASE).unwrap();
+    assert_eq!(other.adopt().unwrap(), [], "its owner has its lease");
+    other.now = LEASE;
+    let adopted = other.adopt().unwrap();
+    assert_eq!(adopted, [other.row(2, 2, 90), other.row(2, 1, 100)], "the oldest first, without its call");
+    assert_eq!(other.work(1), [other.row(2, 1, 100)]);
+    assert_eq!(other.adopt().unwrap(), [], "once");
+}
+
+#[test]
+fn work_is_adopted_in_portions() {
+    let (mut one, mut other) = two();
+    let rows = (1..=5).map(|target| one.row(target, 1, i64::from(target))).collect();
+    let unit = Unit {
+        entities: vec![touch(1, 1)],
+        work: rows,
+        done: vec![WorkKey { target: 2, entity: 2 }],
+        ..Unit::default()
+    };
+    one.commit(&unit).unwrap();
+    one.store.leave(one.epoch).unwrap();
+    let portions: Vec<usize> = (0..4).map(|_| other.store.adopt(other.epoch, NOW, 2).unwrap().len()).collect();
+    assert_eq!(portions, [2, 2, 1, 0]);
+}
+
+#[test]
+fn a_worker_that_leaves_is_gone_at_once() {
+    let (mut one, mut other) = two();
+    one.commit(&Unit { entities: vec![touch(1, 1)], work: vec![one.row(2, 1, 30)], ..Unit::default() }).unwrap();
+    one.store.leave(one.epoch).unwrap();
+    assert!(other.adopt().unwrap().contains(&other.row(2, 1, 30)));
+    assert!(matches!(one.commit(&document(1, 2, b"late")), Err(StoreError::LeaseLost { .. })));
+}
+
+#[test]
+fn a_partition_is_moved_by_its_holder_alone() {
+    let (mut one, mut other) = two();
+    let at = |offset| Unit { positions: vec![Position { partition: 3, offset }], ..Unit::default() };
+    assert!(matches!(other.commit(&at(20)), Err(StoreError::PartitionLost { partition: 3 })));
+    assert_eq!(other.take_partitions(3), [Position { partition: 3, offset: 12 }]);
+    let late = Unit { positions: at(20).positions, ..document(1, 1, b"read by the one before") };
+    let error = one.commit(&late).unwrap_err();
+    assert!(matches!(error, StoreError::PartitionLost { partition: 3 }) && !error.is_overtaken(), "{error}");
+    assert_eq!(one.document(1), Some((1, b"one".to_vec())), "nothing of the unit stays");
+    other.commit(&at(20)).unwrap();
+    assert_eq!(other.take_partitions(4), [], "it was never read");
+    assert_eq!(one.take_partitions(3), [Position { partition: 3, offset: 20 }], "and back again");
+}
+
+#[test]
+fn a_look_is_of_one_moment() {
+    let (mut one, mut other) = two();
+    let Look::Now(EntityRow { version: 1, doc, work }) = other.entity(1, 0).unwrap() else { panic!() };
+    assert_eq!((doc.as_slice(), work), (b"one".as_slice(), vec![super::work(2, 1, 100)]));
+    assert_eq!(other.entity(1, 1).unwrap(), Look::Same);
+    one.commit(&Unit { entities: vec![touch(1, 1)], done: vec![WorkKey { target: 2, entity: 1 }], ..Unit::default() })
+        .unwrap();
+    let now = EntityRow { version: 2, doc: b"one".to_vec(), work: Vec::new() };
+    assert_eq!(other.entity(1, 1).unwrap(), Look::Now(now));
+    assert_eq!(other.entity(9, 4).unwrap(), Look::Nothing);
+}
