@@ -250,6 +250,10 @@ impl Sqlite {
                 return Err(StoreError::Taken);
             }
         }
+        let mut again = self.db.prepare_cached("UPDATE change SET again=again+1 WHERE id=?1")?;
+        for key in &unit.repeats {
+            again.execute([key.as_slice()])?;
+        }
         Ok(())
     }
 
@@ -269,10 +273,6 @@ impl Sqlite {
             if rows != 1 {
                 return Err(StoreError::Taken);
             }
-        }
-        let mut again = self.db.prepare_cached("UPDATE change SET again=again+1 WHERE id=?1")?;
-        for key in &unit.repeats {
-            again.execute([key.as_slice()])?;
         }
         Ok(())
     }
