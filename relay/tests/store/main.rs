@@ -15,8 +15,9 @@ use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
-    Forgotten, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow, Reader,
-    Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest, member_key,
+    Forgotten, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow,
+    Reader, Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest,
+    member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
@@ -79,7 +80,7 @@ impl Deref for Worker {
 
 impl DerefMut for Worker {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.&mut store
+        self.store.as_mut()
     }
 }
 

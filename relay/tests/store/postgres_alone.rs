@@ -5,7 +5,7 @@ use headgate_relay::store::{Before, Key, Postgres, StoreError, Unit, WorkKey, Wo
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
-use super::{Worker, DAY, NEVER, entity, full_unit, outcome, outcomes};
+use super::{DAY, NEVER, Worker, entity, full_unit, outcome, outcomes};
 
 #[test]
 fn a_second_relay_is_refused_until_the_first_is_gone() {
