@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod postgres_alone;
 #[path = "../support/disk.rs"]
 pub mod disk;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod postgres_alone;
 mod workers;
 
 use std::ops::{Deref, DerefMut};
@@ -23,10 +23,15 @@ use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
 use postgres::Schema;
+use workers::*;
 
 /// Makes a store that is empty, or opens again what it made before.
 trait Make {
     fn open(&self) -> Worker;
+
+    /// An empty state that two workers share.
+    fn open_two(&self) -> (Worker, Worker);
+
     fn reader(&self) -> Reader;
 }
 
@@ -100,6 +105,12 @@ impl Make for InFile {
     fn open(&self) -> Worker {
         Worker::new(Sqlite::open(&self.path()).unwrap())
     }
+
+    fn open_two(&self) -> (Worker, Worker) {
+        let disk = disk::Disk::shared().unwrap();
+        (Worker::new(disk.clone()), Worker::new(disk))
+    }
+
     fn reader(&self) -> Reader {
         Reader::open(&self.path()).unwrap()
     }
@@ -109,6 +120,12 @@ impl Make for Schema {
     fn open(&self) -> Worker {
         Worker::new(Postgres::open(&self.address()).unwrap())
     }
+
+    fn open_two(&self) -> (Worker, Worker) {
+        let open = || Worker::new(Postgres::open_shared(&self.address()).unwrap());
+        (open(), open())
+    }
+
     fn reader(&self) -> Reader {
         self.reader()
     }
@@ -699,4 +716,16 @@ suite!(
     what_was_closed_and_what_was_done_is_forgotten_by_age,
     what_happened_is_a_chain_that_forks_where_entities_became_one,
     a_change_that_comes_again_is_counted,
+    a_unit_on_what_another_changed_is_void,
+    work_rows_are_covered_by_the_version,
+    what_was_only_looked_at_must_not_have_changed,
+    a_key_goes_to_the_first,
+    a_change_is_taken_once,
+    numbers_are_given_once,
+    nothing_is_committed_after_the_lease,
+    work_is_adopted_when_its_owner_is_gone_and_not_before,
+    work_is_adopted_in_portions,
+    a_worker_that_leaves_is_gone_at_once,
+    a_partition_is_moved_by_its_holder_alone,
+    a_look_is_of_one_moment,
 );

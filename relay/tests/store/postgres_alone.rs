@@ -5,24 +5,112 @@ use headgate_relay::store::{Before, Key, Postgres, StoreError, Unit, WorkKey, Wo
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
-use super::{DAY, NEVER, Worker, entity, full_unit, outcome, outcomes};
+use super::{DAY, LEASE, Make as _, NEVER, NOW, Worker, entity, full_unit, outcome, outcomes};
+
+fn open(schema: &Schema) -> Worker {
+    Worker::new(Postgres::open(&schema.address()).unwrap())
+}
 
 #[test]
-fn a_second_relay_is_refused_until_the_first_is_gone() {
+fn a_relay_that_stands_by_takes_over_when_the_lease_is_over_and_the_first_commits_nothing_more() {
     let Some(schema) = Schema::make() else { return };
-    let first = Postgres::open(&schema.address()).unwrap();
-    let refused = Postgres::open(&schema.address()).unwrap_err();
-    assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
-    assert!(!refused.to_string().contains("headgate@"), "{refused}");
+    let (mut first, mut second) = (open(&schema), open(&schema));
+    let start = first.start("topic").unwrap();
+    assert_eq!((start.shared, start.until), (false, LEASE));
+    first.commit(&full_unit()).unwrap();
+    assert!(matches!(second.start("topic"), Err(StoreError::Held { until: LEASE })));
+    first.store.renew(first.epoch, NOW, LEASE + 50).unwrap();
+    second.now = LEASE + 49;
+    assert!(matches!(second.start("topic"), Err(StoreError::Held { until }) if until == LEASE + 50));
+    // The first one was paused; it does not know.
+    second.now = LEASE + 50;
+    let start = second.start("topic").unwrap();
+    assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
+    assert_eq!(
+        start.work.iter().map(|row| (row.key.entity, row.owner)).collect::<Vec<_>>(),
+        [(2, second.epoch), (1, second.epoch)]
+    );
+    let late = Unit {
+        entities: vec![entity(1, 1, b"late")],
+        positions: vec![Position { partition: 3, offset: 99 }],
+        ..Unit::default()
+    };
+    let error = first.commit(&late).unwrap_err();
+    assert!(matches!(error, StoreError::LeaseLost { epoch } if epoch == first.epoch), "{error}");
+    assert!(matches!(first.store.renew(first.epoch, NOW, LEASE), Err(StoreError::LeaseLost { .. })));
+    assert_eq!(second.document(1), Some((1, b"one".to_vec())));
+    assert_eq!(schema.number("SELECT off FROM position"), 12);
+    second.now = LEASE - 1;
+    second.commit(&late).unwrap();
+    assert_eq!(schema.number("SELECT off FROM position"), 99);
+}
+
+#[test]
+fn a_relay_that_died_is_succeeded_before_its_lease_is_over() {
+    let Some(schema) = Schema::make() else { return };
+    let mut first = open(&schema);
+    first.start("topic").unwrap();
     drop(first);
-    Postgres::open(&schema.address()).unwrap();
+    let mut second = open(&schema);
+    second.start("topic").unwrap();
+    second.commit(&full_unit()).unwrap();
+}
+
+#[test]
+fn two_workers_at_the_same_moment_void_each_other_and_lose_nothing() {
+    const ROUNDS: u64 = 40;
+    let Some(schema) = Schema::make() else { return };
+    let (mut one, mut other) = schema.open_two();
+    one.start("topic").unwrap();
+    other.start("topic").unwrap();
+    one.commit(&Unit { entities: vec![entity(1, 0, b"0")], ..Unit::default() }).unwrap();
+    let count = |mut worker: Worker| {
+        move || {
+            for _ in 0..ROUNDS {
+                while let Err(error) = {
+                    let (version, doc) = worker.document(1).unwrap();
+                    let n: u64 = std::str::from_utf8(&doc).unwrap().parse().unwrap();
+                    let next = entity(1, version, (n + 1).to_string().as_bytes());
+                    worker.commit(&Unit { entities: vec![next], ..Unit::default() })
+                } {
+                    assert!(error.is_overtaken(), "{error}");
+                }
+            }
+            worker
+        }
+    };
+    let both = [one, other].map(|worker| std::thread::spawn(count(worker)));
+    let [mut one, _other] = both.map(|thread| thread.join().unwrap());
+    assert_eq!(one.document(1), Some((1 + 2 * ROUNDS, (2 * ROUNDS).to_string().into_bytes())));
+}
+
+#[test]
+fn of_two_units_that_rest_on_each_other_one_is_kept() {
+    let Some(schema) = Schema::make() else { return };
+    let (mut one, mut other) = schema.open_two();
+    one.start("topic").unwrap();
+    other.start("topic").unwrap();
+    for round in 0..5 {
+        let (a, b) = (2 * round + 1, 2 * round + 2);
+        one.commit(&Unit { entities: vec![entity(a, 0, b""), entity(b, 0, b"")], ..Unit::default() }).unwrap();
+        let unit =
+            |of, on| Unit { entities: vec![entity(of, 1, b"changed")], unchanged: vec![(on, 1)], ..Unit::default() };
+        let kept = std::thread::scope(|scope| {
+            let first = scope.spawn(|| one.commit(&unit(a, b)));
+            let second = scope.spawn(|| other.commit(&unit(b, a)));
+            [first, second].map(|thread| thread.join().unwrap())
+        });
+        let void = kept.iter().filter_map(|result| result.as_ref().err());
+        assert!(void.clone().all(StoreError::is_overtaken), "{kept:?}");
+        assert_eq!(void.count(), 1, "round {round}: {kept:?}");
+    }
 }
 
 #[test]
 fn a_day_is_a_partition_that_is_dropped() {
     let Some(schema) = Schema::make() else { return };
     let partitions = || schema.number("SELECT count(*) FROM pg_inherits i WHERE i.inhparent='outcome'::regclass");
-    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
+    let mut store = open(&schema);
     store.start("topic").unwrap();
     store.commit(&outcomes(vec![outcome(1, DAY, DAY), outcome(2, 2 * DAY, 2 * DAY)])).unwrap();
     assert_eq!(partitions(), 2);
@@ -45,18 +133,18 @@ fn a_newer_schema_is_refused() {
 #[test]
 fn a_session_that_was_ended_commits_nothing() {
     let Some(schema) = Schema::make() else { return };
-    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
+    let mut store = open(&schema);
     store.start("topic").unwrap();
     store.commit(&full_unit()).unwrap();
     // As when the server restarts, or an operator ends the session.
     schema.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype='advisory'
-         AND objid::bigint = hashtext(current_schema())::bigint & 4294967295",
+         AND objid::bigint = hashtext(current_schema() || '/1')::bigint & 4294967295",
     );
     let update = Unit { entities: vec![entity(1, 1, b"newer")], ..Unit::default() };
     let lost = store.commit(&update).unwrap_err();
     assert!(matches!(lost, StoreError::Postgres(_)), "{lost}");
-    let mut successor = Worker::new(Postgres::open(&schema.address()).unwrap());
+    let mut successor = open(&schema);
     successor.start("topic").unwrap();
     assert_eq!(successor.document(1), Some((1, b"one".to_vec())));
     assert!(store.commit(&update).is_err(), "the first one stays without a session");
@@ -67,7 +155,7 @@ fn a_session_that_was_ended_commits_nothing() {
 #[test]
 fn an_error_tells_no_row() {
     let Some(schema) = Schema::make() else { return };
-    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
+    let mut store = open(&schema);
     store.start("topic").unwrap();
     schema.execute("ALTER TABLE entity ADD CHECK (ver < 2)");
     store.commit(&full_unit()).unwrap();
@@ -86,14 +174,18 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
     schema.execute("CREATE TABLE schema_version(version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())");
     schema.execute(include_str!("../../src/store/postgres/migrations/0001_state.sql"));
     schema.execute("INSERT INTO schema_version(version) VALUES(1)");
-    schema.execute(include_str!("migrations/0002_trail.sql"));
-    let mut store = Worker::new(Postgres::open(&schema.address()).unwrap());
+    schema.execute(include_str!("migrations/0001.sql"));
+    let mut store = open(&schema);
     assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 3);
     let start = store.start("topic").unwrap();
     assert_eq!((start.epoch, store.next_entity().unwrap(), start.salt[15]), (8, 6, 15));
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
     let key = WorkKey { target: 2, entity: 5 };
-    assert_eq!(start.work, [WorkRow { key, due: 100, attempts: 1, owner: 8, until: 0 }]);
+    assert_eq!(
+        start.work,
+        [WorkRow { key, due: 100, attempts: 1, owner: 8, until: 0 }],
+        "its call is of unknown outcome"
+    );
     assert_eq!(store.document(5), Some((3, b"one".to_vec())));
     assert_eq!(store.member(&numbered(1)).unwrap(), Some(5));
     assert!(store.known(&numbered(2)).unwrap());

@@ -1,15 +1,13 @@
 //! What the store promises several workers. Time is an argument: no test waits for a lease to end.
 //!
-//! Each promise is shown on two handles of one state in SQLite that act in turn. The state in PostgreSQL is opened by one
-//! session at a time, which is what its own tests show; it makes the same checks, and no two workers can meet there.
+//! Each promise is shown on two handles of one state that act in turn; that they may act at the same moment is for an
+//! implementation to make true with its transactions.
 
-use super::disk::Disk;
 use super::*;
 
 /// Two workers of one state that holds [`full_unit`].
-fn two() -> (Worker, Worker) {
-    let disk = Disk::shared().unwrap();
-    let (mut one, mut other) = (Worker::new(disk.clone()), Worker::new(disk));
+fn two(make: &dyn Make) -> (Worker, Worker) {
+    let (mut one, mut other) = make.open_two();
     assert!(one.start("topic").unwrap().shared);
     one.take_partitions(3);
     one.commit(&full_unit()).unwrap();
@@ -42,9 +40,8 @@ fn touch(id: EntityId, version: u64) -> EntityWrite {
     EntityWrite { id, version, doc: None }
 }
 
-#[test]
-fn a_unit_on_what_another_changed_is_void() {
-    let (mut one, mut other) = two();
+pub(super) fn a_unit_on_what_another_changed_is_void(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     one.commit(&document(1, 1, b"one's")).unwrap();
     let stale = Unit { dead_letters: full_unit().dead_letters, ..document(1, 1, b"other's") };
     let error = other.commit(&stale).unwrap_err();
@@ -56,9 +53,8 @@ fn a_unit_on_what_another_changed_is_void() {
     assert!(matches!(one.commit(&document(1, 0, b"made twice")), Err(StoreError::Moved { entity: 1 })));
 }
 
-#[test]
-fn work_rows_are_covered_by_the_version() {
-    let (mut one, mut other) = two();
+pub(super) fn work_rows_are_covered_by_the_version(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let need = Unit { entities: vec![touch(1, 1)], work: vec![one.row(2, 1, 30)], ..Unit::default() };
     one.commit(&need).unwrap();
     assert_eq!(one.document(1), Some((2, b"one".to_vec())), "the document is the same");
@@ -71,9 +67,8 @@ fn work_rows_are_covered_by_the_version() {
     assert_eq!(other.work(1), []);
 }
 
-#[test]
-fn what_was_only_looked_at_must_not_have_changed() {
-    let (mut one, mut other) = two();
+pub(super) fn what_was_only_looked_at_must_not_have_changed(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     one.commit(&document(1, 1, b"newer")).unwrap();
     let unit = |seen| Unit { unchanged: vec![(1, seen)], ..document(2, 1, b"decided by it") };
     assert!(matches!(other.commit(&unit(1)), Err(StoreError::Moved { entity: 1 })));
@@ -81,9 +76,8 @@ fn what_was_only_looked_at_must_not_have_changed() {
     assert_eq!(other.document(1).unwrap().0, 2, "looking leaves no trace");
 }
 
-#[test]
-fn a_key_goes_to_the_first() {
-    let (mut one, mut other) = two();
+pub(super) fn a_key_goes_to_the_first(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let (member, claim) = (member_key(1, "contact", "7002"), claim_key("acme", "contact", "email", "d@e.f"));
     one.commit(&Unit { members: vec![taken(member, 1)], claims: vec![taken(claim, 1)], ..Unit::default() }).unwrap();
     let members = Unit { members: vec![taken(member, 2)], ..document(2, 1, b"late") };
@@ -96,9 +90,8 @@ fn a_key_goes_to_the_first() {
     assert_eq!(other.document(2).unwrap().0, 1);
 }
 
-#[test]
-fn a_change_is_taken_once() {
-    let (mut one, mut other) = two();
+pub(super) fn a_change_is_taken_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let unit = Unit { changes: vec![(change_key("acme", change(7), 1_000), 20)], ..document(1, 1, b"folded") };
     one.commit(&unit).unwrap();
     let late = Unit { entities: vec![entity(1, 2, b"folded twice")], ..unit };
@@ -106,9 +99,8 @@ fn a_change_is_taken_once() {
     assert_eq!(other.document(1), Some((2, b"folded".to_vec())));
 }
 
-#[test]
-fn numbers_are_given_once() {
-    let (mut one, mut other) = two();
+pub(super) fn numbers_are_given_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let mut entities: Vec<EntityId> = Vec::new();
     let mut questions: Vec<i64> = Vec::new();
     for _ in 0..3 {
@@ -124,9 +116,8 @@ fn numbers_are_given_once() {
     assert_eq!((entities.len(), questions.len()), (6, 6));
 }
 
-#[test]
-fn nothing_is_committed_after_the_lease() {
-    let (mut one, mut other) = two();
+pub(super) fn nothing_is_committed_after_the_lease(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     one.now = LEASE - 1;
     one.store.renew(one.epoch, LEASE - 1, LEASE + 50).unwrap();
     one.now = LEASE + 49;
@@ -147,9 +138,8 @@ fn nothing_is_committed_after_the_lease() {
     assert_eq!(other.document(1), Some((2, b"in time".to_vec())));
 }
 
-#[test]
-fn work_is_adopted_when_its_owner_is_gone_and_not_before() {
-    let (mut one, mut other) = two();
+pub(super) fn work_is_adopted_when_its_owner_is_gone_and_not_before(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let mine = |worker: &Worker| vec![worker.row(2, 2, 90), WorkRow { until: 105, ..worker.row(2, 1, 100) }];
     let unit = Unit { entities: vec![touch(1, 1), touch(2, 1)], work: mine(&one), ..Unit::default() };
     one.commit(&unit).unwrap();
@@ -163,9 +153,8 @@ fn work_is_adopted_when_its_owner_is_gone_and_not_before() {
     assert_eq!(other.adopt().unwrap(), [], "once");
 }
 
-#[test]
-fn work_is_adopted_in_portions() {
-    let (mut one, mut other) = two();
+pub(super) fn work_is_adopted_in_portions(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let rows = (1..=5).map(|target| one.row(target, 1, i64::from(target))).collect();
     let unit = Unit {
         entities: vec![touch(1, 1)],
@@ -179,18 +168,16 @@ fn work_is_adopted_in_portions() {
     assert_eq!(portions, [2, 2, 1, 0]);
 }
 
-#[test]
-fn a_worker_that_leaves_is_gone_at_once() {
-    let (mut one, mut other) = two();
+pub(super) fn a_worker_that_leaves_is_gone_at_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     one.commit(&Unit { entities: vec![touch(1, 1)], work: vec![one.row(2, 1, 30)], ..Unit::default() }).unwrap();
     one.store.leave(one.epoch).unwrap();
     assert!(other.adopt().unwrap().contains(&other.row(2, 1, 30)));
     assert!(matches!(one.commit(&document(1, 2, b"late")), Err(StoreError::LeaseLost { .. })));
 }
 
-#[test]
-fn a_partition_is_moved_by_its_holder_alone() {
-    let (mut one, mut other) = two();
+pub(super) fn a_partition_is_moved_by_its_holder_alone(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let at = |offset| Unit { positions: vec![Position { partition: 3, offset }], ..Unit::default() };
     assert!(matches!(other.commit(&at(20)), Err(StoreError::PartitionLost { partition: 3 })));
     assert_eq!(other.take_partitions(3), [Position { partition: 3, offset: 12 }]);
@@ -203,9 +190,8 @@ fn a_partition_is_moved_by_its_holder_alone() {
     assert_eq!(one.take_partitions(3), [Position { partition: 3, offset: 20 }], "and back again");
 }
 
-#[test]
-fn a_look_is_of_one_moment() {
-    let (mut one, mut other) = two();
+pub(super) fn a_look_is_of_one_moment(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
     let Look::Now(EntityRow { version: 1, doc, work }) = other.entity(1, 0).unwrap() else { panic!() };
     assert_eq!((doc.as_slice(), work), (b"one".as_slice(), vec![super::work(2, 1, 100)]));
     assert_eq!(other.entity(1, 1).unwrap(), Look::Same);

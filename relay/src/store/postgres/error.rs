@@ -58,11 +58,6 @@ impl PostgresError {
         self.has_code(&[SqlState::LOCK_NOT_AVAILABLE])
     }
 
-    /// A row with this key is there already.
-    pub(super) fn is_taken(&self) -> bool {
-        self.has_code(&[SqlState::UNIQUE_VIOLATION])
-    }
-
     fn has_code(&self, codes: &[SqlState]) -> bool {
         matches!(self, Self::Refused { code, .. } if codes.iter().any(|c| c.code() == code))
     }

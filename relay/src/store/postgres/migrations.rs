@@ -12,7 +12,7 @@ use crate::store::StoreError;
 const STEPS: [&str; 3] = [
     include_str!("migrations/0001_state.sql"),
     include_str!("migrations/0002_trail.sql"),
-    include_str!("migrations/0003_entity_first.sql"),
+    include_str!("migrations/0003_workers.sql"),
 ];
 
 /// The version this program works with.

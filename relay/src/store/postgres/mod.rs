@@ -1,9 +1,10 @@
 //! The state in PostgreSQL, for a relay whose machine may go: one connection for the engine, every row of a tick in a
 //! fixed number of statements, one transaction per tick.
 //!
-//! One relay at a time works on a state: it holds a lock for as long as its session lives, and commits on that very
-//! session, so that a relay that was cut off cannot commit beside its successor. When the server goes away the tick is
-//! void, and the state is opened again from what is durable; nothing was sent that had not been committed.
+//! One relay at a time works on a state, by a lease; others may stand by. A lease ends by itself, or as soon as the
+//! server sees the session of its worker gone, so that a relay that died is succeeded at once and one that was paused is
+//! succeeded in time, and commits nothing when it goes on. When the server goes away the tick is void, and the state is
+//! opened again from what is durable; nothing was sent that had not been committed.
 
 mod address;
 mod days;
@@ -15,6 +16,7 @@ mod session;
 mod statements;
 mod tls;
 mod trail;
+mod workers;
 mod write;
 
 pub use address::{Address, AddressError};
@@ -23,12 +25,13 @@ pub(super) use read::Reading;
 
 use headgate_schemas::stream::Position;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use self::days::Days;
 use self::session::{Lock, Session};
 use self::statements::Statements;
-use self::write::{Writer, unsigned};
+use self::workers::Numbers;
+use self::write::{Writer, signed, unsigned};
 use super::{
     Before, Committed, EntityId, Key, Look, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
 };
@@ -46,29 +49,57 @@ pub struct Postgres {
     session: Session,
     statements: Statements,
     days: Days,
-    /// The worker that this session is; 0 before it was started.
-    epoch: u64,
-    next_entity: EntityId,
-    next_question: i64,
+    /// Several workers use it at once; otherwise one has it.
+    shared: bool,
+    entities: Numbers,
+    questions: Numbers,
 }
 
 impl Postgres {
-    /// Connects, becomes the relay of this state, and brings the schema to this program's version.
+    /// Connects, and brings the schema to this program's version.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] while another relay has it; [`StoreError::Newer`] for a schema of a newer program;
-    /// [`PostgresError`] when the server cannot be reached or refuses.
+    /// [`StoreError::Newer`] for a schema of a newer program; [`PostgresError`] when the server cannot be reached or
+    /// refuses.
     pub fn open(address: &Address) -> Result<Self, StoreError> {
         let session = Session::open(address)?;
         let client = &session.client;
-        let held = session.run(Lock::Relay.acquire(client));
-        held.map_err(|error| match error.is_locked_out() {
-            true => StoreError::InUse { path: address.place() },
-            false => error.into(),
-        })?;
         session.run(migrations::migrate(client))?;
         let statements = session.run(Statements::prepare(client))?;
-        Ok(Self { session, statements, days: Days::default(), epoch: 0, next_entity: 1, next_question: 1 })
+        let (entities, questions) = (Numbers::default(), Numbers::default());
+        Ok(Self { session, statements, days: Days::default(), shared: false, entities, questions })
+    }
+
+    /// [`Postgres::open`] for one of several workers that use the state at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_shared(address: &Address) -> Result<Self, StoreError> {
+        Ok(Self { shared: true, ..Self::open(address)? })
+    }
+
+    /// Does something as a whole or not at all.
+    fn transaction<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let client = &self.session.client;
+        let done = self.session.run(async {
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(PostgresError::from)?;
+            let result = work(client).await?;
+            client.batch_execute("COMMIT").await.map_err(PostgresError::from)?;
+            Ok(result)
+        });
+        self.rolled_back(done)
+    }
+
+    /// Ends the transaction of what failed. Where even this fails the session is of no use, and its end rolls back.
+    fn rolled_back<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if done.is_err() {
+            let client = &self.session.client;
+            let rolled = self.session.run(async { Ok::<_, PostgresError>(client.batch_execute("ROLLBACK").await?) });
+            if let Err(error) = rolled {
+                tracing::debug!(%error, "a refused transaction could not be rolled back by hand");
+            }
+        }
+        done
     }
 
     fn row(&self, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, StoreError> {
@@ -84,18 +115,14 @@ impl Postgres {
         Ok(row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)?)
     }
 
-    /// Only the worker that was started on this session may act.
-    const fn check(&self, epoch: u64) -> Result<(), StoreError> {
-        if epoch == self.epoch { Ok(()) } else { Err(StoreError::LeaseLost { epoch }) }
-    }
-
     /// Runs a statement that is too rare to be prepared. Returns the rows it touched.
     fn execute(&self, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<i64, StoreError> {
         let rows = self.session.run(async { Ok::<_, PostgresError>(self.session.client.execute(sql, of).await?) })?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
-    async fn begin(&self, topic: &str) -> Result<Start, StoreError> {
+    /// Binds the state to the topic and takes a new epoch, whose lock this session holds from now on.
+    async fn bind(&self, topic: &str) -> Result<u64, StoreError> {
         let client = &self.session.client;
         let put = "INSERT INTO meta(key,value) VALUES($1,$2) ON CONFLICT(key) DO NOTHING";
         client.execute(put, &[&"topic", &topic]).await.map_err(PostgresError::from)?;
@@ -112,15 +139,20 @@ impl Postgres {
              ON CONFLICT(key) DO UPDATE SET value=(meta.value::bigint+1)::text RETURNING value::bigint",
         )
         .await?;
+        Lock::Worker(epoch).acquire(client).await?;
+        Ok(u64::try_from(epoch).unwrap_or(0))
+    }
+
+    /// What there is, for a worker that has its lease.
+    async fn begin(&self, epoch: u64, until: i64, work: Vec<WorkRow>) -> Result<Start, StoreError> {
+        let client = &self.session.client;
         let salt: Vec<u8> = rows::value(client, "SELECT decode(value,'hex') FROM meta WHERE key='salt'").await?;
-        let epoch = u64::try_from(epoch).unwrap_or(0);
-        let work = rows::work(client).await?;
         Ok(Start {
             epoch,
-            shared: false,
-            until: i64::MAX,
+            shared: self.shared,
+            until,
             positions: rows::positions(client).await?,
-            work: work.into_iter().map(|row| WorkRow { owner: epoch, until: 0, ..row }).collect(),
+            work,
             counters: rows::counters(client).await?,
             sums: rows::sums(client).await?,
             goings: rows::pairs(client, "SELECT link,at FROM going ORDER BY n").await?,
@@ -130,47 +162,42 @@ impl Postgres {
     }
 }
 
-/// The session's lock is the lease: it ends with the session and not before, nobody else can start a worker meanwhile,
-/// and nothing is committed but on this very session. So there is nothing to renew, to take over or to give away.
 impl Store for Postgres {
-    fn start(&mut self, topic: &str, _now: i64, _until: i64) -> Result<Start, StoreError> {
-        let start = self.session.run(self.begin(topic))?;
-        let client = &self.session.client;
-        self.next_entity = self.session.run(rows::value(client, "SELECT coalesce(max(id),0)+1 FROM entity"))?;
-        self.next_question = self.session.run(rows::value(client, "SELECT coalesce(max(id),0)+1 FROM question"))?;
-        self.epoch = start.epoch;
-        Ok(start)
+    fn start(&mut self, topic: &str, now: i64, until: i64) -> Result<Start, StoreError> {
+        (self.entities, self.questions) = (Numbers::default(), Numbers::default());
+        let epoch = self.session.run(self.bind(topic))?;
+        let work = if self.shared {
+            self.session.run(workers::join(&self.session.client, epoch, until))?;
+            Vec::new()
+        } else {
+            let bereft = self.session.run(workers::bereft(&self.session.client, now))?;
+            self.transaction(async |client| workers::succeed(client, epoch, now, until, &bereft).await)?
+        };
+        self.session.run(self.begin(epoch, until, work))
     }
 
-    fn renew(&mut self, epoch: u64, _now: i64, _until: i64) -> Result<(), StoreError> {
-        self.check(epoch)
+    fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {
+        self.session.run(workers::renew(&self.session.client, epoch, now, until))
     }
 
-    fn adopt(&mut self, epoch: u64, _now: i64, _most: usize) -> Result<Vec<WorkRow>, StoreError> {
-        self.check(epoch)?;
-        Ok(Vec::new())
+    fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError> {
+        self.transaction(async |client| workers::adopt(client, epoch, now, most).await)
     }
 
-    fn take_partitions(&mut self, epoch: u64, _now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        self.check(epoch)?;
-        let positions = self.session.run(rows::positions(&self.session.client))?;
-        Ok(positions.into_iter().filter(|p| partitions.contains(&p.partition)).collect())
+    fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.transaction(async |client| workers::take_partitions(client, epoch, now, partitions).await)
     }
 
     fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
-        self.check(epoch)?;
-        self.epoch = 0;
-        Ok(())
+        Ok(self.session.run(workers::leave(&self.session.client, epoch))?)
     }
 
     fn next_entity(&mut self) -> Result<EntityId, StoreError> {
-        self.next_entity += 1;
-        Ok(self.next_entity - 1)
+        Ok(self.session.run(self.entities.next(&self.session.client, "entity"))?)
     }
 
     fn next_question(&mut self) -> Result<i64, StoreError> {
-        self.next_question += 1;
-        Ok(self.next_question - 1)
+        Ok(self.session.run(self.questions.next(&self.session.client, "question"))?)
     }
 
     fn forget_positions(&mut self) -> Result<(), StoreError> {
@@ -195,13 +222,8 @@ impl Store for Postgres {
     }
 
     fn entity(&mut self, id: EntityId, known: u64) -> Result<Look, StoreError> {
-        let known = i64::try_from(known).unwrap_or(i64::MAX);
-        if known > 0 && self.row(&self.statements.version, &[&id, &known])?.is_some() {
-            return Ok(Look::Same);
-        }
-        // One statement, so that version, document and work rows are of one moment.
-        let rows = self.rows(&self.statements.entity, &[&id])?;
-        Ok(rows::entity(&rows)?.map_or(Look::Nothing, Look::Now))
+        let found = self.rows(&self.statements.entity, &[&id, &signed(known)])?;
+        Ok(workers::look(id, &found)?)
     }
 
     fn member(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
@@ -246,22 +268,14 @@ impl Store for Postgres {
         Ok(rows.iter().map(read).collect::<Result<_, PostgresError>>()?)
     }
 
-    fn commit(&mut self, epoch: u64, _now: i64, unit: &Unit) -> Result<Committed, StoreError> {
+    fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
             return Ok(Committed::default());
         }
-        self.check(epoch)?;
         let client = &self.session.client;
         self.session.run(self.days.make_for(client, unit))?;
-        let written = self.session.run(Writer { client, statements: &self.statements }.commit(unit));
-        if written.is_err() {
-            // Where even this fails the session is of no use, and its end rolls back.
-            let rolled = self.session.run(async { Ok::<_, PostgresError>(client.batch_execute("ROLLBACK").await?) });
-            if let Err(error) = rolled {
-                tracing::debug!(%error, "a refused unit could not be rolled back by hand");
-            }
-        }
-        written
+        let writer = Writer { client, statements: &self.statements };
+        self.rolled_back(self.session.run(writer.commit(epoch, now, unit)))
     }
 
     fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
@@ -304,24 +318,13 @@ impl Store for Postgres {
 
 impl WorkRow {
     fn read(row: &Row) -> Result<Self, PostgresError> {
-        Self::read_from(row, 0)
-    }
-
-    /// From six columns.
-    fn read_from(row: &Row, at: usize) -> Result<Self, PostgresError> {
         let number = |n: i64| u64::try_from(n).unwrap_or(0);
         Ok(Self {
-            key: WorkKey { target: unsigned(row.try_get(at)?), entity: row.try_get(at + 1)? },
-            due: row.try_get(at + 2)?,
-            attempts: u32::try_from(row.try_get::<_, i64>(at + 3)?).unwrap_or(u32::MAX),
-            owner: number(row.try_get(at + 4)?),
-            until: row.try_get(at + 5)?,
+            key: WorkKey { target: unsigned(row.try_get(0)?), entity: row.try_get(1)? },
+            due: row.try_get(2)?,
+            attempts: u32::try_from(row.try_get::<_, i64>(3)?).unwrap_or(u32::MAX),
+            owner: number(row.try_get(4)?),
+            until: row.try_get(5)?,
         })
     }
-}
-
-/// Where to read a partition on.
-fn position(row: &Row) -> Result<Position, PostgresError> {
-    let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Position { partition: u32::try_from(partition).unwrap_or(u32::MAX), offset: u64::try_from(offset).unwrap_or(0) })
 }

@@ -2,15 +2,14 @@
 
 use headgate_schemas::ChangeId;
 use headgate_schemas::stream::Position;
-use tokio_postgres::types::FromSqlOwned;
+use tokio_postgres::types::{FromSql, FromSqlOwned};
 use tokio_postgres::{Client, Row};
 
 use super::error::PostgresError;
-use super::position;
 use super::write::unsigned;
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
-use crate::store::{Counter, EntityRow, OutcomeRow, QuestionEnd, WorkRow};
+use crate::store::{Counter, OutcomeRow, QuestionEnd};
 
 type Read<T> = Result<T, PostgresError>;
 
@@ -19,29 +18,23 @@ pub(super) async fn value<T: FromSqlOwned>(client: &Client, sql: &str) -> Read<T
     Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 
+/// A column of a row.
+pub(super) fn at<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Read<T> {
+    Ok(row.try_get(column)?)
+}
+
 async fn all<T>(client: &Client, sql: &str, read: impl Fn(&Row) -> Read<T>) -> Read<Vec<T>> {
     client.query(sql, &[]).await?.iter().map(read).collect()
 }
 
 pub(super) async fn positions(client: &Client) -> Read<Vec<Position>> {
-    all(client, "SELECT part,off FROM position ORDER BY part", position).await
+    all(client, "SELECT part,off FROM position WHERE off IS NOT NULL ORDER BY part", position).await
 }
 
-pub(super) async fn work(client: &Client) -> Read<Vec<WorkRow>> {
-    all(client, "SELECT target,entity,due,attempts,owner,until FROM work ORDER BY due", WorkRow::read).await
-}
-
-/// An entity from a row for each of its pairs, or one without a pair.
-pub(super) fn entity(rows: &[Row]) -> Read<Option<EntityRow>> {
-    let Some(first) = rows.first() else { return Ok(None) };
-    let version = u64::try_from(first.try_get::<_, i64>(0)?).unwrap_or(0);
-    let mut work = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.try_get::<_, Option<i32>>(2)?.is_some() {
-            work.push(WorkRow::read_from(row, 2)?);
-        }
-    }
-    Ok(Some(EntityRow { version, doc: first.try_get(1)?, work }))
+/// Where to read a partition on.
+pub(super) fn position(row: &Row) -> Read<Position> {
+    let (partition, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Position { partition: u32::try_from(partition).unwrap_or(u32::MAX), offset: u64::try_from(offset).unwrap_or(0) })
 }
 
 pub(super) async fn pairs(client: &Client, sql: &str) -> Read<Vec<(String, i64)>> {

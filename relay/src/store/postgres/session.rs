@@ -120,8 +120,8 @@ pub(super) enum Lock {
     Schema,
     /// Making and dropping of partitions; for one transaction.
     Partitions,
-    /// Being the relay of this state.
-    Relay,
+    /// Being a worker: held for as long as its session lives.
+    Worker(i64),
 }
 
 impl Lock {
@@ -129,7 +129,7 @@ impl Lock {
         match self {
             Self::Schema => 0x6865_6101,
             Self::Partitions => 0x6865_6102,
-            Self::Relay => 0x6865_6103,
+            Self::Worker(_) => 0x6865_6103,
         }
     }
 
@@ -146,7 +146,11 @@ impl Lock {
     }
 
     async fn call(self, client: &Client, function: &str) -> Result<(), PostgresError> {
-        let sql = format!("SELECT {function}({}, hashtext(current_schema()))", self.class());
+        let of = match self {
+            Self::Worker(epoch) => format!("current_schema() || '/{epoch}'"),
+            Self::Schema | Self::Partitions => "current_schema()".to_owned(),
+        };
+        let sql = format!("SELECT {function}({}, hashtext({of}))", self.class());
         Ok(client.batch_execute(&sql).await?)
     }
 }

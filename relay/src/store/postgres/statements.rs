@@ -29,13 +29,13 @@ statements! {
     touch_entities: "UPDATE entity SET ver=u.v+1 FROM unnest($1::bigint[],$2::bigint[]) u(i,v)
         WHERE id=u.i AND ver=u.v RETURNING id";
     same_entities: "SELECT id FROM entity JOIN unnest($1::bigint[],$2::bigint[]) u(i,v) ON id=u.i AND ver=u.v
-        FOR SHARE OF entity";
-    put_members: "INSERT INTO member(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
-    pass_members: "UPDATE member SET entity=u.n FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,n,w)
+        ORDER BY id FOR SHARE OF entity";
+    put_members: "INSERT INTO member(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
+    pass_members: "UPDATE member SET entity=u.e FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,w,e)
         WHERE key=u.k AND entity=u.w";
     drop_members: "DELETE FROM member USING unnest($1::bytea[],$2::bigint[]) u(k,w) WHERE key=u.k AND entity=u.w";
-    put_claims: "INSERT INTO claim(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
-    pass_claims: "UPDATE claim SET entity=u.n FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,n,w)
+    put_claims: "INSERT INTO claim(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
+    pass_claims: "UPDATE claim SET entity=u.e FROM unnest($1::bytea[],$2::bigint[],$3::bigint[]) u(k,w,e)
         WHERE key=u.k AND entity=u.w";
     drop_claims: "DELETE FROM claim USING unnest($1::bytea[],$2::bigint[]) u(k,w) WHERE key=u.k AND entity=u.w";
     put_hints: "INSERT INTO hint(key,entity) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
@@ -51,7 +51,7 @@ statements! {
     forget_letters: "DELETE FROM dead_letter WHERE entity=ANY($1::bigint[])";
     forget_hints: "DELETE FROM hint WHERE entity=ANY($1::bigint[])";
     forget_questions: "UPDATE question SET subject='' WHERE entity=ANY($1::bigint[])";
-    put_changes: "INSERT INTO change(id,at) SELECT * FROM unnest($1::bytea[],$2::bigint[])";
+    put_changes: "INSERT INTO change(id,at) SELECT * FROM unnest($1::bytea[],$2::bigint[]) ON CONFLICT DO NOTHING";
     count_repeats: "UPDATE change SET again=again+u.n FROM (SELECT k, count(*)::int n FROM unnest($1::bytea[]) k
         GROUP BY k) u WHERE id=u.k";
     put_trail: "INSERT INTO trail(at,entity,previous,happened)
@@ -59,7 +59,7 @@ statements! {
     drop_trail: "DELETE FROM trail USING unnest($1::bigint[],$2::bigint[]) u(a,e) WHERE at=u.a AND entity=u.e";
     put_work: "INSERT INTO work(target,entity,due,attempts,owner,until)
         SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
-        ON CONFLICT(entity,target) DO UPDATE
+        ON CONFLICT(target,entity) DO UPDATE
         SET due=excluded.due, attempts=excluded.attempts, owner=excluded.owner, until=excluded.until";
     drop_work: "DELETE FROM work USING unnest($1::int[],$2::bigint[]) u(t,e) WHERE target=u.t AND entity=u.e";
     put_outcomes: "INSERT INTO outcome(accepted,change,target,link,entity,previous,kind,at,took)
@@ -69,8 +69,9 @@ statements! {
         ON CONFLICT(link,target,what) DO UPDATE SET n=sum.n+excluded.n";
     put_counters: "INSERT INTO counter(name,n) SELECT * FROM unnest($1::smallint[],$2::bigint[])
         ON CONFLICT(name) DO UPDATE SET n=counter.n+excluded.n";
-    put_positions: "INSERT INTO position(part,off) SELECT * FROM unnest($1::bigint[],$2::bigint[])
-        ON CONFLICT(part) DO UPDATE SET off=greatest(position.off,excluded.off)";
+    move_positions: "INSERT INTO position(part,off,epoch) SELECT p,o,$3 FROM unnest($1::bigint[],$2::bigint[]) u(p,o)
+        ON CONFLICT(part) DO UPDATE SET off=greatest(position.off,excluded.off) WHERE position.epoch=excluded.epoch
+        RETURNING part";
     put_letters: "INSERT INTO dead_letter(entity,target,at,code,message,fields) SELECT e,t,a,c,m,f
         FROM unnest($1::bigint[],$2::int[],$3::bigint[],$4::text[],$5::bytea[],$6::text[])
         WITH ORDINALITY u(e,t,a,c,m,f,n) ORDER BY n";
@@ -87,9 +88,8 @@ statements! {
     put_audit: "INSERT INTO audit(at,who,what,subject,before,after) SELECT a,w,d,s,b,f
         FROM unnest($1::bigint[],$2::text[],$3::text[],$4::text[],$5::bytea[],$6::bytea[])
         WITH ORDINALITY u(a,w,d,s,b,f,n) ORDER BY n";
-    version: "SELECT ver FROM entity WHERE id=$1 AND ver=$2";
-    entity: "SELECT ver,doc,target,entity,due,attempts,owner,until FROM entity LEFT JOIN work ON entity=id WHERE id=$1
-        ORDER BY target";
+    entity: "SELECT e.ver, CASE WHEN e.ver<>$2 THEN e.doc END, w.target, w.due, w.attempts, w.owner, w.until
+        FROM entity e LEFT JOIN work w ON w.entity=e.id AND e.ver<>$2 WHERE e.id=$1 ORDER BY w.target";
     member: "SELECT entity FROM member WHERE key=$1";
     claim: "SELECT entity FROM claim WHERE key=$1";
     hints: "SELECT entity FROM hint WHERE key=$1 ORDER BY entity LIMIT $2";

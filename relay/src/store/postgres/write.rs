@@ -1,10 +1,11 @@
 //! One unit as one transaction: all its rows are sent without waiting for answers in between, then what the answers say
 //! is checked, then the sums are written and the transaction ends. Two round trips, whatever the unit holds.
 //!
-//! *Read committed* is enough, because nothing rests on an earlier read: an entity is written only in the version that
-//! was read and looked at, keys pass only from the holder that was read, changes and outcomes have their unique keys, and
-//! positions only rise. The sums come last, so that
-//! the few rows that every unit writes are locked for the shortest time.
+//! *Read committed* is enough, because nothing rests on an earlier read: each row that the unit relies on is locked and
+//! checked by the statement that writes it, or locked for sharing where it stays: the worker's lease, entities by their
+//! version, keys by their holder, positions by their partition's holder. Two units that would void each other wait for
+//! each other, and the server ends one. The sums come last, so that the few rows that every unit writes are locked for
+//! the shortest time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
@@ -14,15 +15,17 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use super::error::PostgresError;
+use super::rows::at;
 use super::statements::Statements;
 use super::trail::chain;
+use super::workers::check;
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 use crate::step;
 use crate::store::trail::{CHAIN, encode};
 use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, KeyWrite, StoreError, Unit, WorkKey};
 
-type Written = Result<(), PostgresError>;
+type Written = Result<(), StoreError>;
 
 /// The connection, and what is prepared on it.
 #[derive(Clone, Copy)]
@@ -32,31 +35,34 @@ pub(super) struct Writer<'s> {
 }
 
 impl Writer<'_> {
-    /// Writes a unit. After an error nothing of it stays, once the transaction was rolled back or the session dropped.
-    pub(super) async fn commit(self, unit: &Unit) -> Result<Committed, StoreError> {
+    /// Writes a unit for a worker. After an error nothing of it stays, once the transaction was rolled back or the
+    /// session dropped.
+    pub(super) async fn commit(self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         let happened = unit.trail.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let rows = tokio::try_join!(
             biased;
             self.begin(),
-            self.entities(&unit.entities),
-            self.unchanged(&unit.unchanged),
-            self.identity(unit),
+            check(self.client, epoch, now),
+            self.positions(epoch, unit),
+            self.entities(unit),
+            self.keys(unit),
+            self.changes(unit),
             self.work(unit),
             self.asked(unit),
             self.lives(unit),
             self.trail(unit, &happened),
             self.outcomes(unit),
             self.letters(unit),
-            self.positions(unit),
-        )
-        .map_err(contended)?;
-        let ((), written, same, taken, (), (), (), (), committed, (), ()) = rows;
-        let lost = unit.entities.iter().map(|e| e.id).find(|id| !written.contains(id));
-        let moved = unit.unchanged.iter().map(|(id, _)| *id).find(|id| !same.contains(id));
-        if let Some(entity) = lost.or(moved) {
+        );
+        let ((), (), moved, written, keys, changes, (), (), (), (), committed, ()) = rows.map_err(contended)?;
+        if let Some(lost) = unit.positions.iter().find(|p| !moved.contains(&i64::from(p.partition))) {
+            return Err(StoreError::PartitionLost { partition: lost.partition });
+        }
+        let mut relied = unit.entities.iter().map(|e| e.id).chain(unit.unchanged.iter().map(|(id, _)| *id));
+        if let Some(entity) = relied.find(|id| !written.contains(id)) {
             return Err(StoreError::Moved { entity });
         }
-        if !taken {
+        if !keys || !changes {
             return Err(StoreError::Taken);
         }
         pass(step::WRITTEN);
@@ -67,77 +73,91 @@ impl Writer<'_> {
     }
 
     async fn begin(self) -> Written {
-        Ok(self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+        Ok(self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(PostgresError::from)?)
     }
 
     async fn end(self) -> Written {
-        Ok(self.client.batch_execute("COMMIT").await?)
+        Ok(self.client.batch_execute("COMMIT").await.map_err(PostgresError::from)?)
     }
 
-    /// Which entities could be written.
-    async fn entities(self, writes: &[EntityWrite]) -> Result<HashSet<EntityId>, PostgresError> {
-        let mut sorted: Vec<&EntityWrite> = writes.iter().collect();
+    /// Which entities could be written, or stand as they were read.
+    async fn entities(self, unit: &Unit) -> Result<HashSet<EntityId>, StoreError> {
+        let mut new = (Vec::new(), Vec::new());
+        let mut changed = (Vec::new(), Vec::new(), Vec::new());
+        let mut touched = (Vec::new(), Vec::new());
+        let mut sorted: Vec<&EntityWrite> = unit.entities.iter().collect();
         // In one order everywhere: two relays that write the same entities wait for each other in a row, not in a ring.
         sorted.sort_unstable_by_key(|e| e.id);
-        let (written, touched): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|e| e.doc.is_some());
-        let (new, known): (Vec<_>, Vec<_>) = written.into_iter().partition(|e| e.version == 0);
-        let docs = |writes: &[&EntityWrite]| writes.iter().map(|e| e.doc.clone()).collect::<Vec<_>>();
-        let ids = |writes: &[&EntityWrite]| writes.iter().map(|e| e.id).collect::<Vec<_>>();
-        let versions = |writes: &[&EntityWrite]| writes.iter().map(|e| signed(e.version)).collect::<Vec<_>>();
-        let (known_versions, touched_ids, touched_versions) = (versions(&known), ids(&touched), versions(&touched));
-        let (new_ids, new_docs, known_ids, known_docs) = (ids(&new), docs(&new), ids(&known), docs(&known));
+        for e in sorted {
+            match (signed(e.version), &e.doc) {
+                (0, Some(doc)) => {
+                    new.0.push(e.id);
+                    new.1.push(doc.as_slice());
+                }
+                (version, Some(doc)) => {
+                    changed.0.push(e.id);
+                    changed.1.push(version);
+                    changed.2.push(doc.as_slice());
+                }
+                (version, None) => {
+                    touched.0.push(e.id);
+                    touched.1.push(version);
+                }
+            }
+        }
+        let (looked, seen) = unzip(unit.unchanged.iter().map(|(id, version)| (*id, signed(*version))));
         let s = self.statements;
-        let (made, changed, touched) = tokio::try_join!(
+        let (a, b, c, d) = tokio::try_join!(
             biased;
-            self.ids(new.len(), &s.make_entities, [&new_ids, &new_docs]),
-            self.ids(known.len(), &s.change_entities, [&known_ids, &known_versions, &known_docs]),
-            self.ids(touched.len(), &s.touch_entities, [&touched_ids, &touched_versions]),
+            self.ids(new.0.len(), &s.make_entities, [&new.0, &new.1]),
+            self.ids(changed.0.len(), &s.change_entities, [&changed.0, &changed.1, &changed.2]),
+            self.ids(touched.0.len(), &s.touch_entities, [&touched.0, &touched.1]),
+            self.ids(looked.len(), &s.same_entities, [&looked, &seen]),
         )?;
-        Ok(made.into_iter().chain(changed).chain(touched).collect())
+        Ok([a, b, c, d].into_iter().flatten().collect())
     }
 
-    /// Which entities still have the version that was read.
-    async fn unchanged(self, seen: &[(EntityId, u64)]) -> Result<HashSet<EntityId>, PostgresError> {
-        let mut seen = seen.to_vec();
-        seen.sort_unstable();
-        let (ids, versions) = unzip(seen.iter().map(|(id, version)| (*id, signed(*version))));
-        Ok(self.ids(ids.len(), &self.statements.same_entities, [&ids, &versions]).await?.into_iter().collect())
-    }
-
-    /// Gives keys to their new holders. False when one of them had another holder than was read.
-    async fn keys(self, keys: &[KeyWrite], by: [&Statement; 3]) -> Result<bool, PostgresError> {
-        let of = |was: bool, now: bool| {
-            keys.iter().filter(move |k| (k.was.is_some(), k.now.is_some()) == (was, now)).collect::<Vec<_>>()
-        };
-        let (put, pass_on, drop) = (of(false, true), of(true, true), of(true, false));
-        let names = |keys: &[&KeyWrite]| keys.iter().map(|k| k.key.to_vec()).collect::<Vec<_>>();
-        let was = |keys: &[&KeyWrite]| keys.iter().filter_map(|k| k.was).collect::<Vec<_>>();
-        let now = |keys: &[&KeyWrite]| keys.iter().filter_map(|k| k.now).collect::<Vec<_>>();
-        let (put_keys, put_now) = (names(&put), now(&put));
-        let (pass_keys, pass_now, pass_was) = (names(&pass_on), now(&pass_on), was(&pass_on));
-        let (drop_keys, drop_was) = (names(&drop), was(&drop));
-        let (made, passed, dropped) = tokio::try_join!(
-            biased;
-            self.count(put.len(), by[0], [&put_keys, &put_now]),
-            self.count(pass_on.len(), by[1], [&pass_keys, &pass_now, &pass_was]),
-            self.count(drop.len(), by[2], [&drop_keys, &drop_was]),
-        )?;
-        Ok(made && passed && dropped)
-    }
-
-    /// False when a key had another holder than was read.
-    async fn identity(self, unit: &Unit) -> Result<bool, PostgresError> {
+    /// Whether all keys had the holders that were read.
+    async fn keys(self, unit: &Unit) -> Result<bool, StoreError> {
         let s = self.statements;
-        let (changes, times) = unzip(unit.changes.iter().map(|(key, at)| (key.to_vec(), *at)));
+        let (members, claims) = tokio::try_join!(
+            biased;
+            self.pass_on(&unit.members, [&s.put_members, &s.pass_members, &s.drop_members]),
+            self.pass_on(&unit.claims, [&s.put_claims, &s.pass_claims, &s.drop_claims]),
+        )?;
+        Ok(members && claims)
+    }
+
+    async fn pass_on(self, keys: &[KeyWrite], [put, pass, drop]: [&Statement; 3]) -> Result<bool, PostgresError> {
+        let of = |of: fn(&KeyWrite) -> bool| keys.iter().filter(move |key| of(key));
+        let key = |key: &KeyWrite| key.key.to_vec();
+        let taken = of(|k| k.was.is_none() && k.now.is_some());
+        let (taken, holders) = unzip(taken.map(|k| (key(k), k.now)));
+        let given = of(|k| k.was.is_some() && k.now.is_none());
+        let (given, from) = unzip(given.map(|k| (key(k), k.was)));
+        let passed = of(|k| k.was.is_some() && k.now.is_some());
+        let (passed, holders_of) = unzip(passed.map(|k| (key(k), (k.was, k.now))));
+        let (were, are) = unzip(holders_of.into_iter());
+        let rows = tokio::try_join!(
+            biased;
+            self.rows(given.len(), drop, [&given, &from]),
+            self.rows(passed.len(), pass, [&passed, &were, &are]),
+            self.rows(taken.len(), put, [&taken, &holders]),
+        )?;
+        Ok(rows == (given.len(), passed.len(), taken.len()))
+    }
+
+    /// Whether all changes were taken for the first time.
+    async fn changes(self, unit: &Unit) -> Result<bool, StoreError> {
+        let (changes, times) = unzip(unit.changes.iter().map(|(key, at)| (key.as_slice(), *at)));
         let again = bytes(&unit.repeats);
-        let (members, claims, (), ()) = tokio::try_join!(
+        let s = self.statements;
+        let (new, _) = tokio::try_join!(
             biased;
-            self.keys(&unit.members, [&s.put_members, &s.pass_members, &s.drop_members]),
-            self.keys(&unit.claims, [&s.put_claims, &s.pass_claims, &s.drop_claims]),
             self.rows(changes.len(), &s.put_changes, [&changes, &times]),
             self.rows(again.len(), &s.count_repeats, [&again]),
         )?;
-        Ok(members && claims)
+        Ok(new == changes.len())
     }
 
     async fn work(self, unit: &Unit) -> Written {
@@ -182,7 +202,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn decisions(self, unit: &Unit) -> Written {
+    async fn decisions(self, unit: &Unit) -> Result<usize, PostgresError> {
         let d = &unit.decisions;
         let (at, entities) = unzip(d.iter().map(|d| (d.at, d.entity)));
         let (fields, rules) = unzip(d.iter().map(|d| (d.field.as_str(), d.rule.as_str())));
@@ -236,11 +256,12 @@ impl Writer<'_> {
         }
         let (at, entities) = unzip(unit.trail.iter().map(|t| (t.at, t.entity)));
         let previous: Vec<i64> = unit.trail.iter().map(|t| t.previous).collect();
-        self.rows(at.len(), &s.put_trail, [&at, &entities, &previous, &happened]).await
+        self.rows(at.len(), &s.put_trail, [&at, &entities, &previous, &happened]).await?;
+        Ok(())
     }
 
     /// Writes outcomes and counts those that are new.
-    async fn outcomes(self, unit: &Unit) -> Result<Committed, PostgresError> {
+    async fn outcomes(self, unit: &Unit) -> Result<Committed, StoreError> {
         let mut committed = Committed::default();
         let o = &unit.outcomes;
         if o.is_empty() {
@@ -250,13 +271,13 @@ impl Writer<'_> {
         let (targets, links) = unzip(o.iter().map(|o| (number(o.place.target), number(o.place.link))));
         let (entities, previous) = unzip(o.iter().map(|o| (o.entity, o.previous)));
         let kinds: Vec<i16> = o.iter().map(|o| i16::from(o.outcome as u8)).collect();
-        let (at, took) = unzip(o.iter().map(|o| (o.at, o.took)));
+        let (ended, took) = unzip(o.iter().map(|o| (o.at, o.took)));
         let columns: [&(dyn ToSql + Sync); 9] =
-            [&accepted, &changes, &targets, &links, &entities, &previous, &kinds, &at, &took];
-        let kept = self.client.query(&self.statements.put_outcomes, &columns).await?;
+            [&accepted, &changes, &targets, &links, &entities, &previous, &kinds, &ended, &took];
+        let kept = self.client.query(&self.statements.put_outcomes, &columns).await.map_err(PostgresError::from)?;
         for row in &kept {
-            let place = Place { link: unsigned(row.try_get(0)?), target: unsigned(row.try_get(1)?) };
-            let kind: i16 = row.try_get(2)?;
+            let place = Place { link: unsigned(at(row, 0)?), target: unsigned(at(row, 1)?) };
+            let kind: i16 = at(row, 2)?;
             if let Some(outcome) = Outcome::ALL.into_iter().find(|o| i16::from(*o as u8) == kind) {
                 committed.count(place, outcome);
             }
@@ -287,14 +308,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn positions(self, unit: &Unit) -> Written {
+    /// The partitions whose positions could be moved.
+    async fn positions(self, epoch: u64, unit: &Unit) -> Result<HashSet<i64>, StoreError> {
         let mut at: BTreeMap<i64, i64> = BTreeMap::new();
         for p in &unit.positions {
-            let offset = i64::try_from(p.offset).unwrap_or(i64::MAX);
+            let offset = signed(p.offset);
             at.entry(i64::from(p.partition)).and_modify(|o| *o = offset.max(*o)).or_insert(offset);
         }
         let (parts, offsets) = unzip(at.into_iter());
-        self.rows(parts.len(), &self.statements.put_positions, [&parts, &offsets]).await
+        let epoch = signed(epoch);
+        let moved = self.ids(parts.len(), &self.statements.move_positions, [&parts, &offsets, &epoch]).await?;
+        Ok(moved.into_iter().collect())
     }
 
     async fn sums(self, unit: &Unit, committed: &Committed) -> Written {
@@ -304,14 +328,16 @@ impl Writer<'_> {
         let sums: Vec<_> = added(due.chain(ended).map(|(place, what, n)| (key(place, what), n))).collect();
         let (links, targets) = unzip(sums.iter().map(|((link, target, _), _)| (*link, *target)));
         let (what, n) = unzip(sums.iter().map(|((_, _, what), n)| (*what, *n)));
-        self.rows(sums.len(), &self.statements.put_sums, [&links, &targets, &what, &n]).await
+        self.rows(sums.len(), &self.statements.put_sums, [&links, &targets, &what, &n]).await?;
+        Ok(())
     }
 
     async fn counters(self, unit: &Unit, committed: &Committed) -> Written {
         let doubled = (committed.doubled > 0).then_some((Counter::Doubled, committed.doubled));
         let counts = unit.counters.iter().copied().chain(doubled);
         let (names, n) = unzip(added(counts.map(|(counter, n)| (i16::from(counter as u8), n))));
-        self.rows(names.len(), &self.statements.put_counters, [&names, &n]).await
+        self.rows(names.len(), &self.statements.put_counters, [&names, &n]).await?;
+        Ok(())
     }
 
     async fn rows<const N: usize>(
@@ -319,21 +345,11 @@ impl Writer<'_> {
         rows: usize,
         statement: &Statement,
         columns: [&(dyn ToSql + Sync); N],
-    ) -> Written {
-        if rows > 0 {
-            self.client.execute(statement, &columns).await?;
+    ) -> Result<usize, PostgresError> {
+        if rows == 0 {
+            return Ok(0);
         }
-        Ok(())
-    }
-
-    /// Whether a statement touched as many rows as it was given.
-    async fn count<const N: usize>(
-        self,
-        rows: usize,
-        statement: &Statement,
-        columns: [&(dyn ToSql + Sync); N],
-    ) -> Result<bool, PostgresError> {
-        Ok(rows == 0 || u64::try_from(rows) == Ok(self.client.execute(statement, &columns).await?))
+        Ok(usize::try_from(self.client.execute(statement, &columns).await?).unwrap_or(usize::MAX))
     }
 
     async fn ids<const N: usize>(
@@ -350,13 +366,16 @@ impl Writer<'_> {
     }
 }
 
-/// Two relays in each other's way void the unit of one of them, as a moved entity does.
-fn contended(error: PostgresError) -> StoreError {
-    if error.is_contention() || error.is_taken() { StoreError::Taken } else { error.into() }
+/// Two relays in each other's way void the unit of one of them, as a key does that another was first to take.
+fn contended(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Postgres(error) if error.is_contention() => StoreError::Taken,
+        other => other,
+    }
 }
 
 /// As PostgreSQL counts: it has no unsigned numbers.
-fn signed(n: u64) -> i64 {
+pub(super) fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
