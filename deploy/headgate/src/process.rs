@@ -72,8 +72,11 @@ impl Running {
 
     /// The line that tells where.
     pub(crate) fn ready_line(&self) -> String {
-        match self.gateway() {
-            Some(gateway) => format!("ready gateway=http://{gateway} admin=http://{}", self.admin),
+        match &self.gateway {
+            Some(gateway) => {
+                let scheme = if gateway.speaks_tls() { "https" } else { "http" };
+                format!("ready gateway={scheme}://{} admin=http://{}", gateway.local_addr(), self.admin)
+            }
             None => format!("ready admin=http://{}", self.admin),
         }
     }

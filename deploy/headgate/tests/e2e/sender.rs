@@ -1,6 +1,7 @@
 //! The sender of webhooks: signs with the app's secret, posts, and posts again what was not answered with 2xx. Knows
 //! nothing of the records.
 
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,13 @@ use headgate_bench::sim::hubspot::WebhookEvent;
 use headgate_schemas::time;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use crate::server::SECRETS;
@@ -26,14 +31,42 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A sender. Clones share its connections.
 #[derive(Clone)]
 pub(crate) struct Sender {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     gateway: Arc<RwLock<String>>,
 }
 
 impl Sender {
     pub(crate) fn new(gateway: &str) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Self::over(gateway, config().with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    }
+
+    /// One that trusts the authority in a folder of certificates and, when it `shows` one, shows the client's.
+    pub(crate) fn trusting(gateway: &str, folder: &Path, shows: bool) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
+        let config = config().with_root_certificates(roots);
+        let config = if shows {
+            let chain = vec![CertificateDer::from_pem_file(folder.join("client.pem")).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(folder.join("client-key.pem")).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        } else {
+            config.with_no_client_auth()
+        };
+        Self::over(gateway, config)
+    }
+
+    fn over(gateway: &str, tls: ClientConfig) -> Self {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, gateway: Arc::new(RwLock::new(gateway.to_owned())) }
+    }
+
+    /// Posts any body to any path of the gateway.
+    pub(crate) async fn post_to(&self, path: &str, body: &str) -> Option<u16> {
+        let url = format!("{}{path}", self.gateway.read().unwrap());
+        let request = Request::post(url).header("content-type", "text/xml").body(Full::from(body.to_owned())).unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(5), self.client.request(request)).await;
+        Some(answered.ok()?.ok()?.status().as_u16())
     }
 
     /// Posts once. `None` when there was no answer.
@@ -106,6 +139,11 @@ impl Sender {
             }
         }
     }
+}
+
+fn config() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap()
 }
 
 /// Waits until `is_so` says so.

@@ -81,7 +81,7 @@ impl Stage {
         vars.push(own("HEADGATE__CONNECTION__SALESFORCE_MAIN__BASE_URL", &salesforce.base_url()));
         let listen = |gateway: &str, admin: &str| {
             [("GATEWAY", gateway), ("ADMIN", admin)]
-                .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.trim_start_matches("http://")))
+                .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.rsplit('/').next().unwrap()))
         };
         let first = [vars.clone(), listen("127.0.0.1:0", "127.0.0.1:0").to_vec()].concat();
         kafka::make_topic(folder.path(), &first);
@@ -91,6 +91,11 @@ impl Stage {
         let book = Mutex::new(Book { checker, next: 0, observed: 0 });
         let (sender, admin) = (Sender::new(&server.gateway), server.admin.clone());
         Self { hubspot, salesforce, sender, folder, admin, server: Mutex::new(Some(server)), vars, book, shutdown }
+    }
+
+    /// Address of the gateway, with its scheme.
+    pub(crate) fn gateway(&self) -> String {
+        self.server.lock().unwrap().as_ref().unwrap().gateway.clone()
     }
 
     /// Kills the server and starts it again on its data.
