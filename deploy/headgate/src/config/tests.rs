@@ -173,6 +173,26 @@ fn a_free_port_leaves_the_public_url_open() {
 }
 
 #[test]
+fn the_example_file_is_accepted_with_everything_in_it_switched_on() {
+    // A key that is switched off stands behind its mark at once; prose has a space between.
+    let switched_on = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    let text: String = include_str!("../../../config/headgate.toml").lines().map(switched_on).collect();
+    let names = ["HUBSPOT_TOKEN", "SALESFORCE_TOKEN", "HUBSPOT_APP_SECRET", "HUBSPOT_APP_SECRET_NEXT"];
+    let env: Env = names.map(|name| (name.to_owned(), format!("value-of-{name}"))).into();
+    let config = parse(&text, Path::new("/etc/headgate"), &env).map_err(|(faults, _)| faults).unwrap();
+    let endpoints = &config.gateway.endpoints;
+    let names: Vec<_> = endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    assert_eq!(names, ["hubspot-app", "hubspot-everybody", "salesforce-messages"]);
+    assert!(endpoints[0].second_secret_expires.is_some());
+    assert!(matches!(&endpoints[1].owners, Owners::ByAccount(owners) if owners.contains_key("5550123")));
+    assert_eq!(endpoints[2].client_ca_file.as_deref(), Some(Path::new("/etc/headgate/certs/ca.pem")));
+    assert!(config.gateway.tls.is_some() && config.gateway.spool.is_some());
+}
+
+#[test]
 fn limits_are_read() {
     let config = read(
         "[gateway.limits]\nbody_bytes = 2048\nrequests = 32\nrefusal_delay = \"0s\"\nheld_refusals = 7\norder_window = \"0ms\"\n[relay.limits]\ntick = \"20ms\"\nledger = \"30h\"\n",
