@@ -31,6 +31,13 @@ impl Latency {
         self.counts.saturating_record(us);
     }
 
+    /// Adds all of another set.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so every value of one has its place in the other.
+        let added = self.counts.add(&other.counts);
+        debug_assert!(added.is_ok(), "histograms of one form");
+    }
+
     /// How many were added.
     pub fn len(&self) -> u64 {
         self.counts.len()

@@ -9,9 +9,11 @@
 //! | [`load`] | users' changes by schedule, posted as HubSpot posts them |
 //! | [`check`] | lost, duplicated, reordered, late |
 //! | [`demo`] | load, target and checker put together |
+//! | [`attack`] | the gateway measured while it is attacked |
 //! | [`broker`] | a Kafka broker of one's own |
 //! | [`latency`], [`report`] | histogram and table |
 
+pub mod attack;
 pub mod broker;
 pub mod check;
 pub mod demo;

@@ -105,6 +105,11 @@ pub(crate) enum Command {
         before_long_help = "Examples:\n  headgate conflict list\n  headgate conflict show 4\n  headgate conflict resolve 4 --member salesforce-main\n  headgate conflict resolve 4 --value \"+47 22 12 34 56\""
     )]
     Conflict(ConflictArgs),
+    /// Measure, and judge by what is promised
+    #[command(
+        before_long_help = "Examples:\n  headgate bench gateway\n  headgate bench gateway --attack idle --attack overload --json"
+    )]
+    Bench(BenchArgs),
     /// Print a completion script
     #[command(
         before_long_help = "Examples:\n  headgate completion bash > /etc/bash_completion.d/headgate\n  headgate completion zsh > ~/.zfunc/_headgate"
@@ -456,6 +461,65 @@ pub(crate) struct ResolveConflict {
     /// The server.
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+/// Measurements.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Attack a gateway and measure the valid traffic beside it
+    #[command(
+        before_long_help = "Examples:\n  headgate bench gateway\n  headgate bench gateway --attack slow --seconds 30\n  headgate bench gateway --report bench/reports/gateway.md",
+        after_long_help = "Each attack has a gateway of its own: a process of this program on loopback and temporary data. Valid\ntraffic is measured in quiet and beside the attack. Exits 1 when a promise is broken."
+    )]
+    Gateway(BenchGateway),
+    /// Run what is measured: a gateway with its stream and nothing else
+    #[command(hide = true)]
+    Target(BenchTarget),
+}
+
+/// Every attack, one after the other.
+pub(crate) const ALL_ATTACKS: &str = "all";
+
+/// Arguments of `bench gateway`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchGateway {
+    /// What to do to it; may be repeated [default: all]
+    #[arg(long, value_name = "ATTACK", value_parser = attacks())]
+    pub(crate) attack: Vec<String>,
+    /// How long each phase takes
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub(crate) seconds: u32,
+    /// Valid requests per second
+    #[arg(long, value_name = "R", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) rate: u32,
+    /// Also write the report that is checked in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The names of the attacks.
+fn attacks() -> clap::builder::PossibleValuesParser {
+    let names = headgate_bench::attack::Attack::ALL.map(headgate_bench::attack::Attack::as_str);
+    names.into_iter().chain([ALL_ATTACKS]).collect::<Vec<_>>().into()
+}
+
+/// Arguments of `bench target`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchTarget {
+    /// Its configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 /// Arguments of `completion`.

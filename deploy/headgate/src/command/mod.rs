@@ -1,6 +1,7 @@
 //! The commands, one file each. This file only says which is which. Every command takes its arguments and the
 //! environment as values and ends in an exit code or a failure that explains itself.
 
+mod bench;
 mod check;
 #[cfg(feature = "kafka")]
 mod check_topic;
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Record(args) => record::run(args, env).await,
         Command::Deadletter(args) => deadletter::run(args, env).await,
         Command::Conflict(args) => conflict::run(args, env).await,
+        Command::Bench(args) => bench::run(args.command, env).await,
         Command::Completion(args) => completion::run(&args),
     }
 }

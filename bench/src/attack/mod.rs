@@ -1,0 +1,309 @@
+//! The gateway measured while it is attacked, and judged by what is promised of it.
+//!
+//! Each attack has a gateway of its own: a process of the same program on temporary data, on loopback. Valid traffic
+//! runs twice, in quiet and beside the attack, so that what a busy machine costs is in both figures. Afterwards the
+//! gateway is stopped and its stream is read: what was accepted must be there, what nobody may accept must not.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `subject`, `machine` | the process, and what it runs on |
+//! | `call`, `wire`, `traffic` | signed calls, connections, valid traffic |
+//! | `hostile` | the attackers |
+//! | `tally`, `stream` | what came of it |
+//! | `outcome`, `report` | figures and promises; tables |
+//!
+//! The surprising thing: generator and gateway share the machine. So the generator is bounded (connections are kept,
+//! attacks have rates), and latencies hold the generator's own waits as well: they are upper bounds.
+
+mod call;
+mod hostile;
+mod machine;
+mod outcome;
+mod report;
+mod stream;
+mod subject;
+mod tally;
+mod traffic;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use headgate_schemas::shutdown::Shutdown;
+use tokio::time::{Instant, sleep};
+
+use self::call::{ACCOUNTS, Calls, FORGED};
+use self::hostile::Target;
+pub use self::machine::Machine;
+pub use self::outcome::{Figures, Outcome, Promise};
+pub use self::report::{markdown, table};
+pub use self::subject::Program;
+use self::subject::Subject;
+use self::tally::{Kept, Tally, Told};
+use self::traffic::Senders;
+
+/// Connections of valid traffic.
+const SENDERS: u32 = 64;
+/// Connections of the account that floods.
+const FLOODERS: u32 = 64;
+/// Verified requests a second of one account while one of them floods.
+const ACCOUNT_RATE: u32 = 200;
+/// Quiet and noise take turns so often, since the two are compared with each other.
+const TURNS: u32 = 4;
+/// Places of the gateway that is overloaded; small, so that a generator on the same cores can want five times as many.
+const PLACES: u32 = 256;
+/// Connections with which its capacity is measured, and those of the overload.
+const CAPACITY_SENDERS: u32 = 128;
+const OVERLOAD_SENDERS: u32 = 5 * PLACES;
+/// How much more than the capacity is due.
+const OVERLOAD: f64 = 5.0;
+/// Before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Longest wait until an attack is under way.
+const BUILD_UP: Duration = Duration::from_secs(60);
+/// Open files that the idle attack takes on each side, with what everything else needs.
+const OPEN_FILES: u64 = hostile::IDLE + 1_000;
+
+/// What is done to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attack {
+    /// Nothing: what valid traffic costs by itself.
+    None,
+    /// Slow headers, slow bodies, answers that are not read.
+    Slow,
+    /// Ten thousand connections that say nothing.
+    Idle,
+    /// Bursts of a hundred requests on one connection.
+    Pipelined,
+    /// Valid calls hidden behind framings that can be read in two ways.
+    Smuggled,
+    /// HTTP/2 requests that are taken back at once.
+    Resets,
+    /// Huge, deep and endless bodies, some of them signed.
+    Bombs,
+    /// A hundred thousand calls with wrong signatures.
+    WrongSignatures,
+    /// One of a thousand accounts sends as fast as it is answered.
+    NoisyAccount,
+    /// Five times as much as the gateway can take.
+    Overload,
+}
+
+impl Attack {
+    /// All of them, in the order of a full run.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Slow,
+        Self::Idle,
+        Self::Pipelined,
+        Self::Smuggled,
+        Self::Resets,
+        Self::Bombs,
+        Self::WrongSignatures,
+        Self::NoisyAccount,
+        Self::Overload,
+    ];
+
+    /// Its name on the command line and in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Slow => "slow",
+            Self::Idle => "idle",
+            Self::Pipelined => "pipelined",
+            Self::Smuggled => "smuggled",
+            Self::Resets => "resets",
+            Self::Bombs => "bombs",
+            Self::WrongSignatures => "wrong-signatures",
+            Self::NoisyAccount => "noisy-account",
+            Self::Overload => "overload",
+        }
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What starts a gateway.
+    pub program: Program,
+    /// An empty folder for its data.
+    pub folder: PathBuf,
+    /// How long each of the two phases takes.
+    pub time: Duration,
+    /// Valid requests a second.
+    pub rate: u32,
+}
+
+/// Measures one attack. Everything it started has ended when it returns.
+///
+/// # Errors
+/// When the gateway does not start, or this machine cannot make the attack.
+pub async fn measure(attack: Attack, options: &Options) -> anyhow::Result<Outcome> {
+    if attack == Attack::Idle {
+        let files = machine::open_files().unwrap_or(u64::MAX);
+        ensure!(
+            files >= OPEN_FILES,
+            "ten thousand idle connections need {OPEN_FILES} open files and this process may have {files}; run `ulimit -n {OPEN_FILES}` first"
+        );
+    }
+    let limits = match attack {
+        Attack::NoisyAccount => format!("endpoint_rate = {ACCOUNT_RATE}"),
+        Attack::Overload => format!("requests = {PLACES}"),
+        _ => String::new(),
+    };
+    let (program, folder) = (options.program.clone(), options.folder.join(attack.as_str()));
+    let start = move || Subject::start(&program, &folder, &call::configuration(&limits));
+    let subject = tokio::task::spawn_blocking(start).await??;
+    let tasks = Shutdown::new(Duration::from_secs(20));
+    let run = Run { attack, options, subject, tasks, numbers: Arc::default() };
+    let (subject, mut seen) = run.phases().await?;
+    seen.memory_peak = subject.memory_peak()?;
+    let (clean, log) = tokio::task::spawn_blocking(move || subject.stop()).await??;
+    seen.clean = clean;
+    let numbers = stream::numbers(&log).await?;
+    let accepted = seen.accepted();
+    seen.kept = Kept::compare(numbers.into_iter(), &accepted, FORGED);
+    Ok(Outcome::of(attack, &seen))
+}
+
+/// One attack on one gateway.
+struct Run<'a> {
+    attack: Attack,
+    options: &'a Options,
+    subject: Subject,
+    tasks: Shutdown,
+    numbers: Arc<AtomicU64>,
+}
+
+/// Everything that was counted.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Valid traffic alone, and beside the attack; with the time of the gateway on a core.
+    quiet: Phase,
+    attacked: Phase,
+    /// Of the account that floods.
+    flood: Tally,
+    told: tally::Counts,
+    memory_peak: u64,
+    /// A valid call afterwards was accepted.
+    served: bool,
+    /// The gateway ended as one should.
+    clean: bool,
+    kept: Kept,
+    /// Accepted in the warm-up and at the end.
+    beside: Tally,
+}
+
+/// One phase.
+#[derive(Debug, Default)]
+struct Phase {
+    tally: Tally,
+    time: Duration,
+    cpu: Duration,
+}
+
+impl Seen {
+    /// Numbers of all events that were accepted.
+    fn accepted(&self) -> Vec<std::ops::Range<u64>> {
+        let all = [&self.quiet.tally, &self.attacked.tally, &self.flood, &self.beside];
+        all.into_iter().flat_map(|tally| tally.accepted.iter().cloned()).collect()
+    }
+}
+
+impl Run<'_> {
+    /// Warms up, measures, and sees whether the gateway still serves.
+    async fn phases(self) -> anyhow::Result<(Subject, Seen)> {
+        let mut seen = Seen::default();
+        let senders = self.senders(2..=ACCOUNTS, SENDERS);
+        seen.beside.add(senders.by_schedule(f64::from(self.options.rate), WARM_UP).await);
+        match self.attack {
+            Attack::NoisyAccount => self.noise(&senders, &mut seen).await?,
+            Attack::Overload => self.overload(&mut seen).await?,
+            _ => self.attack(&senders, &mut seen).await?,
+        }
+        seen.served = senders.is_served(&mut seen.beside).await;
+        if let Err(cut) = self.tasks.drain().await {
+            bail!("{cut} tasks of the generator did not end");
+        }
+        Ok((self.subject, seen))
+    }
+
+    fn senders(&self, accounts: std::ops::RangeInclusive<u64>, most: u32) -> Arc<Senders> {
+        Senders::new(self.subject.address, accounts, most, &self.numbers, &self.tasks)
+    }
+
+    /// Counts one phase, with what it cost the gateway.
+    async fn phase(&self, traffic: impl Future<Output = Tally>) -> anyhow::Result<Phase> {
+        let (cpu, began) = (self.subject.cpu()?, Instant::now());
+        let tally = traffic.await;
+        Ok(Phase { tally, time: began.elapsed(), cpu: self.subject.cpu()? - cpu })
+    }
+
+    /// Quiet, then beside the attackers.
+    async fn attack(&self, senders: &Arc<Senders>, seen: &mut Seen) -> anyhow::Result<()> {
+        let (rate, time) = (f64::from(self.options.rate), self.options.time.max(hostile::least_time(self.attack)));
+        seen.quiet = self.phase(senders.by_schedule(rate, time)).await?;
+        let attackers = Shutdown::new(Duration::from_secs(20));
+        let told = Arc::new(Told::default());
+        let address = self.subject.address;
+        let target = Target { address, calls: Calls::new(address), time, told: Arc::clone(&told) };
+        hostile::start(self.attack, &target, &attackers);
+        let began = Instant::now();
+        while !hostile::is_under_way(self.attack, &told) {
+            ensure!(began.elapsed() < BUILD_UP, "the attack cannot be built up: {:?}", told.counts());
+            sleep(Duration::from_millis(50)).await;
+        }
+        seen.attacked = self.phase(senders.by_schedule(rate, time)).await?;
+        seen.told = told.counts();
+        if let Err(cut) = attackers.drain().await {
+            bail!("{cut} attackers did not end");
+        }
+        Ok(())
+    }
+
+    /// The first account floods and rests by turns; the figures are of the others.
+    async fn noise(&self, senders: &Arc<Senders>, seen: &mut Seen) -> anyhow::Result<()> {
+        let (rate, time) = (f64::from(self.options.rate), self.options.time / TURNS);
+        let flooders = self.senders(1..=1, FLOODERS);
+        for _ in 0..TURNS {
+            seen.quiet.add(self.phase(senders.by_schedule(rate, time)).await?);
+            let both = async {
+                let (others, flood) = tokio::join!(senders.by_schedule(rate, time), flooders.as_fast_as_answered(time));
+                seen.flood.add(flood);
+                others
+            };
+            let noisy = self.phase(both).await?;
+            seen.attacked.add(noisy);
+        }
+        Ok(())
+    }
+
+    /// As much as is answered, then five times that.
+    async fn overload(&self, seen: &mut Seen) -> anyhow::Result<()> {
+        let time = self.options.time;
+        let most = self.senders(2..=ACCOUNTS, CAPACITY_SENDERS);
+        seen.quiet = self.phase(most.as_fast_as_answered(time)).await?;
+        let due = seen.quiet.tally.accepted_requests() as f64 / seen.quiet.time.as_secs_f64() * OVERLOAD;
+        let crowd = self.senders(2..=ACCOUNTS, OVERLOAD_SENDERS);
+        seen.attacked = self.phase(crowd.by_schedule(due, time)).await?;
+        Ok(())
+    }
+}
+
+impl Phase {
+    fn add(&mut self, other: Self) {
+        self.tally.add(other.tally);
+        self.time += other.time;
+        self.cpu += other.cpu;
+    }
+}
