@@ -2,16 +2,16 @@
 //!
 //! Whose last word that must be is the policy's business, not the judge's; but it is always the last word of one of
 //! the members, because a member's own later edit supersedes its earlier ones; and the later one when the other was
-//! everywhere before it was made.
+//! everywhere before it was made. A word that was written over before anybody could hear it does not count.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::book::{Book, Record};
 use crate::log::Log;
 use crate::report::Report;
 use crate::writes::Holders;
 
-pub(crate) fn judge(log: &Log, book: &Book, holders: &Holders, report: &mut Report) {
+pub(crate) fn judge(log: &Log, book: &Book, holders: &Holders, swallowed: &HashSet<usize>, report: &mut Report) {
     report.excuses = log.excuses.len() as u64;
     report.crashes = log.crashes.clone();
     report.decisions = log.decisions.len() as u64;
@@ -20,7 +20,7 @@ pub(crate) fn judge(log: &Log, book: &Book, holders: &Holders, report: &mut Repo
         log.stands.iter().map(|shown| ((shown.system.clone(), shown.id.clone()), &shown.fields)).collect();
     let systems: BTreeSet<&String> = log.pairs.iter().flat_map(BTreeMap::keys).collect();
     let mut last: BTreeMap<(&Record, usize), BTreeMap<&str, usize>> = BTreeMap::new();
-    for (number, edit) in log.edits.iter().enumerate() {
+    for (number, edit) in log.edits.iter().enumerate().filter(|(number, _)| !swallowed.contains(number)) {
         let pair = log.pair(&edit.system, &edit.field);
         if let (Some(entity), Some(pair)) = (book.entity(log, number), pair) {
             last.entry((entity, pair)).or_default().insert(&edit.system, number);

@@ -21,7 +21,9 @@
 //! and beside them `phantom` (a value nobody made, or a change nobody posted), `unaccepted` (an edit that was never
 //! taken), and `silent` (a last word that was overwritten before anybody else had it, with no decision to show for it).
 //!
-//! The surprising thing: what a crash excuses is counted apart and shown, never hidden.
+//! The surprising thing: what a crash excuses is counted apart and shown, never hidden. So is what was made between the
+//! program's last look at a record and its write: where a CRM takes no precondition nobody can know of it. It is excused
+//! only where the look is on record and showed something else.
 
 mod book;
 mod ends;
@@ -62,7 +64,7 @@ pub fn judge(lines: &str) -> Result<Report, Unreadable> {
     let book = Book::open(&log, &mut report);
     stream::judge(&log, &book, &mut report);
     let holders = writes::judge(&log, &book, &mut report);
-    ends::judge(&log, &book, &holders, &mut report);
+    ends::judge(&log, &book, &holders, &writes::swallowed(&log, &book), &mut report);
     Ok(report)
 }
 

@@ -6,6 +6,7 @@
 //! {"what":"post","at":2,"system":"hubspot","status":200,"events":[{"id":"7","fields":{"firstname":"Ada1"},"state":false}]}
 //! {"what":"change","offset":5,"system":"hubspot","id":"7","key":"…","fields":{"firstname":"Ada1"}}
 //! {"what":"write","at":3,"system":"salesforce","id":"003…","field":"FirstName","old":null,"new":"Ada1"}
+//! {"what":"look","at":3,"system":"salesforce","id":"003…","fields":{"FirstName":"Ada1"}}  the program read it so
 //! {"what":"crash","at":4,"where":"relay.before_write"}   {"what":"cut","at":4,"until":5} excuse for repeats
 //! {"what":"stands","system":"salesforce","id":"003…","fields":{"FirstName":"Ada1"}}  at the end
 //! {"what":"open","system":"hubspot","id":"7","field":"firstname"}                    a question about it is open
@@ -77,6 +78,8 @@ pub(crate) struct Log {
     pub(crate) events: Vec<(Shown, bool)>,
     pub(crate) changes: Vec<Shown>,
     pub(crate) writes: Vec<Write>,
+    /// What the program was answered when it read a record, with the time of the answer.
+    pub(crate) looks: Vec<(i64, Shown)>,
     /// Crashes and cut connections.
     pub(crate) excuses: Vec<(i64, i64)>,
     pub(crate) crashes: BTreeMap<String, u64>,
@@ -98,6 +101,7 @@ impl Log {
             log.take(&Line(object)).map_err(unreadable)?;
         }
         log.writes.sort_by_key(|write| write.at);
+        log.looks.sort_by_key(|(at, _)| *at);
         Ok(log)
     }
 
@@ -120,6 +124,7 @@ impl Log {
                 old: line.maybe("old").map(|text| canonical(&text)),
                 new: line.maybe("new").map(|text| canonical(&text)),
             }),
+            "look" => self.looks.push((line.number("at")?, line.shown(&line.text("system")?)?)),
             "crash" => {
                 self.excuses.push((line.number("at")?, line.number("at")?));
                 *self.crashes.entry(line.text("where")?).or_default() += 1;

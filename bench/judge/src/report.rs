@@ -34,6 +34,8 @@ pub struct Report {
     pub decisions: u64,
     /// Edits overwritten before any other system had them.
     pub overwritten: u64,
+    /// Values of a member written over a newer one of the same member that was made after the last look at the record.
+    pub between: u64,
     /// Crashes by place.
     pub crashes: BTreeMap<String, u64>,
     /// Crashes and cut connections.
@@ -96,8 +98,9 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "        {} fields at the end, {} held, {} questions open, {} decisions, {} edits overwritten unseen",
-            self.cells, self.held, self.questions, self.decisions, self.overwritten
+            "        {} fields at the end, {} held, {} questions open, {} decisions, {} edits overwritten unseen, {} of them \
+             newer than their like",
+            self.cells, self.held, self.questions, self.decisions, self.overwritten, self.between
         )?;
         let crashes: u64 = self.crashes.values().sum();
         writeln!(

@@ -125,6 +125,42 @@ fn an_older_edit_over_the_same_members_newer_one_is_reordered() {
 }
 
 #[test]
+fn what_was_typed_between_a_look_and_a_write_is_counted_and_not_held_against_the_order() {
+    // Salesforce holds Ada2, a person types Ada4 there, and Ada2 is written once more after HubSpot had replaced it.
+    let look = |value: &str| {
+        format!(r#"{{"what":"look","at":61,"system":"salesforce","id":"003A","fields":{{"FirstName":"{value}"}}}}"#)
+    };
+    let run = |look: &str| {
+        let edit = r#"{"what":"edit","at":62,"system":"salesforce","id":"003A","field":"FirstName","value":"Ada4","new":false}"#;
+        let lines = format!("{CLEAN}\n{look}\n{edit}\n{}", write(63, "\"Ada4\"", "\"Ada2\""));
+        judge(&lines).unwrap()
+    };
+    let (unseen, seen, blind) = (run(&look("Ada3")), run(&look("Ada4")), run(""));
+    assert_eq!((unseen.reordered.len(), unseen.between), (0, 1));
+    assert_eq!((seen.reordered.len(), seen.between), (1, 0), "the look showed it");
+    assert_eq!((blind.reordered.len(), blind.between), (1, 0), "nobody looked");
+}
+
+#[test]
+fn the_last_word_of_somebody_whom_nobody_could_hear_is_the_one_before() {
+    let lines = CLEAN.replace(r#""old":"Ada2","new":"Ada3""#, r#""old":"Ada4","new":"Ada3""#);
+    let typed = |heard: &str| {
+        format!(
+            r#"{lines}
+{{"what":"look","at":58,"system":"salesforce","id":"003A","fields":{{"FirstName":"Ada2"}}}}
+{{"what":"edit","at":59,"system":"salesforce","id":"003A","field":"FirstName","value":"Ada4","new":false}}
+{heard}"#
+        )
+    };
+    let back = |lines: String| lines.replace("\"Ada3\"}}\n{\"what\":\"stands\"", "\"Ada2\"}}\n{\"what\":\"stands\"");
+    let ends = |lines: String| lines.replace("\"Ada3\"}}\n{\"what\":\"acc", "\"Ada2\"}}\n{\"what\":\"acc");
+    let lost = |lines: String| judge(&ends(back(lines))).unwrap().lost.len();
+    assert_eq!(lost(typed("")), 0, "Ada2 is the last word of Salesforce that anybody heard");
+    let told = r#"{"what":"post","at":60,"system":"salesforce","status":200,"events":[{"id":"003A","fields":{"FirstName":"Ada4"},"state":true}]}"#;
+    assert_eq!(lost(typed(told)), 1, "a message told of Ada4");
+}
+
+#[test]
 fn members_that_differ_are_found_unless_a_question_is_open() {
     let lines = CLEAN.replace(r#""003A","fields":{"FirstName":"Ada3"}"#, r#""003A","fields":{"FirstName":"Ada2"}"#);
     assert_eq!(found(&lines), [("P4 differing", 1)]);

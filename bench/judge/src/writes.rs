@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::book::{Book, Record};
-use crate::log::{Cell, Log, Write};
+use crate::log::{Cell, Log, Shown, Write};
 use crate::report::Report;
 
 /// The record of each entity in each system.
@@ -23,8 +23,47 @@ struct CellState {
     excused: u64,
 }
 
+/// What the program read of each record, in the order of time.
+struct Looks<'a>(HashMap<Record, Vec<(i64, &'a Shown)>>);
+
+impl<'a> Looks<'a> {
+    fn of(log: &'a Log) -> Self {
+        let mut looks = HashMap::<Record, Vec<_>>::new();
+        for (at, shown) in &log.looks {
+            looks.entry((shown.system.clone(), shown.id.clone())).or_default().push((*at, shown));
+        }
+        Self(looks)
+    }
+
+    /// Whether the last look before a write showed something else than what it replaced.
+    fn is_unseen(&self, write: &Write) -> bool {
+        let (system, id, field) = &write.cell;
+        let looks = self.0.get(&(system.clone(), id.clone())).map_or(&[][..], Vec::as_slice);
+        let before = &looks[..looks.partition_point(|(at, _)| *at < write.at)];
+        before.last().is_some_and(|(_, shown)| shown.fields.get(field) != write.old.as_ref())
+    }
+}
+
+/// Edits that a write replaced unseen and that no event ever told: nobody but their authors can know of them.
+pub(crate) fn swallowed(log: &Log, book: &Book) -> HashSet<usize> {
+    let looks = Looks::of(log);
+    let told: HashSet<(&String, &String, &String, &String)> = log
+        .events
+        .iter()
+        .filter(|(_, taken)| *taken)
+        .flat_map(|(event, _)| event.fields.iter().map(|(name, value)| (&event.system, &event.id, name, value)))
+        .collect();
+    let edits = log.writes.iter().filter(|write| looks.is_unseen(write)).filter_map(|write| {
+        let (system, id, field) = &write.cell;
+        let old = write.old.as_ref().filter(|old| !told.contains(&(system, id, field, *old)))?;
+        book.edit(log, &write.cell, old)
+    });
+    edits.collect()
+}
+
 struct Judge<'a> {
     log: &'a Log,
+    looks: Looks<'a>,
     book: &'a Book,
     cells: HashMap<Cell, CellState>,
     entities: HashMap<Record, Record>,
@@ -36,6 +75,7 @@ struct Judge<'a> {
 pub(crate) fn judge(log: &Log, book: &Book, report: &mut Report) -> Holders {
     let mut judge = Judge {
         log,
+        looks: Looks::of(log),
         book,
         cells: HashMap::new(),
         entities: HashMap::new(),
@@ -91,6 +131,8 @@ impl Judge<'_> {
         let by = self.log.edits[edit].system.clone();
         let replaced = write.old.as_deref().and_then(|old| self.book.edit(self.log, &write.cell, old));
         let over_newer = replaced.is_some_and(|over| over > edit && self.log.edits[over].system == by);
+        let between = over_newer && self.looks.is_unseen(write);
+        report.between += u64::from(between);
         let state = self.cells.entry(write.cell.clone()).or_default();
         state.writes += 1;
         let before = state.written.insert(edit, write.at);
@@ -98,7 +140,7 @@ impl Judge<'_> {
         let repeated = write.old == write.new;
         // Newer ones of the same member: what we wrote here, and what stood here whoever put it there.
         let newest = state.newest.get(&by).copied();
-        let older = over_newer || newest.is_some_and(|newest| newest > edit);
+        let older = (over_newer && !between) || newest.is_some_and(|newest| newest > edit);
         // Only what was sent before may be sent again, and only when an answer can have been lost since.
         let excused = before.is_some_and(|at| self.log.excused(at, write.at));
         if repeated || older {

@@ -84,6 +84,21 @@ impl Chronicle {
         }
     }
 
+    /// Records as a CRM answered a read of them: an answer of either, with the mapped fields it has.
+    pub(crate) fn looks(&self, system: &str, answer: &[u8]) {
+        let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+        for record in [&answer["results"], &answer["records"]].into_iter().filter_map(Value::as_array).flatten() {
+            let (id, values) = match &record["id"] {
+                Value::Null => (&record["Id"], record),
+                id => (id, &record["properties"]),
+            };
+            let mapped = FIELDS.iter().flat_map(|(hubspot, salesforce)| [*hubspot, *salesforce]);
+            let fields: BTreeMap<&str, Value> =
+                mapped.filter_map(|name| Some((name, short(values.get(name)?)))).collect();
+            self.line(&json!({"what": "look", "at": now(), "system": system, "id": id, "fields": fields}));
+        }
+    }
+
     /// A change as the stream's API tells it.
     pub(crate) fn change(&self, event: &Value) {
         let data = &event["data"];

@@ -67,7 +67,7 @@ async fn answer_all(world: &World) -> Vec<Value> {
 
 /// One run under a policy, judged.
 async fn run(policy: &str, length: Duration) {
-    let world = Arc::new(World::open(|file| with_policy(&file, policy), &[]).await);
+    let world = Arc::new(World::watched(|file| with_policy(&file, policy), &[]).await);
     quarrel(&world, RECORDS, length).await;
     world.settled(&[]).await;
     let asked = answer_all(&world).await;

@@ -94,9 +94,11 @@ impl World {
         let mut vars: Vec<(String, String)> = vars.iter().map(|(name, value)| own(name, value)).collect();
         vars.push(own("HEADGATE__GATEWAY__PUBLIC_URL", &witness.url()));
         let mut between = Vec::new();
-        for (name, mut base) in [("HUBSPOT_MAIN", hubspot.base_url()), ("SALESFORCE_MAIN", salesforce.base_url())] {
+        let crms =
+            [("HUBSPOT_MAIN", "hubspot", hubspot.base_url()), ("SALESFORCE_MAIN", "salesforce", salesforce.base_url())];
+        for (name, system, mut base) in crms {
             if watched {
-                let (interloper, before) = Interloper::open(base, &shutdown).await;
+                let (interloper, before) = Interloper::open((system, base), &chronicle, &shutdown).await;
                 between.push(interloper);
                 base = before;
             }
