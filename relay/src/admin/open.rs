@@ -155,6 +155,11 @@ fn parting(entity: &Entity, member: &Member) -> Option<(&'static str, String)> {
     }
 }
 
+/// Some field of member `m` was seen with two values at one time.
+fn is_doubtful(entity: &Entity, m: usize) -> bool {
+    entity.fields.iter().any(|field| field.cells[m].as_ref().is_some_and(|cell| cell.early))
+}
+
 fn why_read(entity: &Entity, m: usize) -> String {
     let member = &entity.members[m];
     let unknown = |field: &Field| {
@@ -172,7 +177,9 @@ fn why_read(entity: &Entity, m: usize) -> String {
     } else if member.create.is_some() || entity.fields.iter().any(unknown) {
         "a write had no answer"
     } else if member.stale > 0 {
-        "an answer came too early, or was too old"
+        "an answer was too old"
+    } else if is_doubtful(entity, m) {
+        "it showed two values at one time; what it shows later decides"
     } else if !member.asked.is_empty() {
         "changes came that only a read can decide"
     } else {
