@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
 use tempfile::TempDir;
@@ -182,10 +182,9 @@ fn a_bad_configuration_stops_serve_with_every_fault_on_stderr() {
     );
 }
 
-#[test]
-fn serve_says_where_it_is_and_drains_on_sigterm() {
-    let (folder, _) = folder_with("headgate.toml", &file("http://127.0.0.1:9"));
-    let mut child = headgate(folder.path())
+/// A program that serves in `folder`, and its line that says so.
+fn serving(folder: &Path) -> (Child, String) {
+    let mut child = headgate(folder)
         .args(["serve", "--config", "headgate.toml"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -193,9 +192,33 @@ fn serve_says_where_it_is_and_drains_on_sigterm() {
         .unwrap();
     let mut ready = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    assert!(ready.starts_with("ready gateway=http://127.0.0.1:"), "{ready}");
+    (child, ready)
+}
+
+fn terminate(child: &Child) {
     let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
+}
+
+#[test]
+fn a_container_knows_whether_its_program_is_ready() {
+    let healthy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../healthy");
+    let (folder, _) = folder_with("headgate.toml", &file("http://127.0.0.1:9"));
+    let (mut child, ready) = serving(folder.path());
+    let admin = ready.trim_end().split_once("admin=http://").unwrap().1;
+    let ask = || Command::new(&healthy).arg(admin).stderr(Stdio::null()).status().unwrap().success();
+    assert!(ask(), "{ready}");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!ask(), "nobody is there any more");
+}
+
+#[test]
+fn serve_says_where_it_is_and_drains_on_sigterm() {
+    let (folder, _) = folder_with("headgate.toml", &file("http://127.0.0.1:9"));
+    let (mut child, ready) = serving(folder.path());
+    assert!(ready.starts_with("ready gateway=http://127.0.0.1:"), "{ready}");
+    terminate(&child);
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{log}");

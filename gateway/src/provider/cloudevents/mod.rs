@@ -119,7 +119,8 @@ fn change(arrival: &Arrival<'_>, owner: &Owner, index: usize, event: &Event) -> 
         return Err(Malformed("an id is too long or holds control characters"));
     }
     let subject = object(ObjectType::new(native), native, &id);
-    let key = [event.source.as_bytes(), event.id.as_bytes()];
+    // Source and id name an event, and senders err: the same two for two records are two events, not a repeat.
+    let key = [event.source.as_bytes(), event.id.as_bytes(), native.as_bytes(), id.as_bytes()];
     let mut change = arrival.change(owner, index, kind, subject, key);
     change.fields = fields.into_iter().map(|(name, value)| (name, super::FieldChange::to(value))).collect();
     change.needs_fetch = match kind {
