@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::broker::{self, Broker};
 use crate::suite::{self, Engine, PARTITIONS, RECORD_BYTES};
-use crate::support::{assign_all, number, read, record, soon, sorted};
+use crate::support::{assign_all, number, numbers, read, record, soon, sorted};
 
 /// A broker and its data, if one is asked for.
 fn started() -> Option<(Broker, TempDir)> {
@@ -103,6 +103,7 @@ async fn a_real_broker_passes_the_suite() {
     suite::all::<OnBroker>().await;
     topics_are_made_checked_and_named().await;
     javas_own_consumer_reads_it().await;
+    a_topic_that_is_made_anew_is_told().await;
     shared.lock().unwrap().take();
 }
 
@@ -153,6 +154,30 @@ async fn javas_own_consumer_reads_it() {
     reader.wait().unwrap();
     let keys: BTreeSet<String> = (0..20).map(|n| format!("tenant/system/account/contact/{n}")).collect();
     assert_eq!(seen, keys);
+}
+
+/// The new topic has more records than were read of the old one, so no offset gives it away.
+async fn a_topic_that_is_made_anew_is_told() {
+    let config = shared(|broker| config(broker, "anew"));
+    assert!(Kafka::ensure(&config).await.unwrap());
+    let kafka = open(config.clone()).await;
+    let mut source = kafka.source().unwrap();
+    assign_all(&mut source);
+    soon(kafka.append((0..5).map(|n| record("k", n)).collect())).await.unwrap();
+    assert_eq!(read(&mut source, 5, 100).await.len(), 5);
+    shared(|broker| broker.delete("anew").unwrap());
+    assert!(Kafka::ensure(&config).await.unwrap(), "it is made again");
+    let again = open(config).await;
+    soon(again.append((0..50).map(|n| record("k", 100 + n)).collect())).await.unwrap();
+    let told = async {
+        // Until it is noticed, records of the new one may come, and the cluster may not know the topic.
+        while !matches!(source.next(100).await, Err(StreamError::Replaced)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(told).await;
+    assign_all(&mut source);
+    assert_eq!(numbers(&read(&mut source, 50, 100).await), (100..150).collect::<Vec<_>>());
 }
 
 /// Broken and mended again and again: what was acknowledged is there, in the order of its key, and the same sink and
