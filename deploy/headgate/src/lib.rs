@@ -18,7 +18,7 @@ mod logging;
 mod output;
 mod process;
 mod report;
-#[cfg(test)]
+#[cfg(all(test, feature = "kafka"))]
 mod shipped;
 mod signals;
 mod stream;

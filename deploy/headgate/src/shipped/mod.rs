@@ -30,10 +30,14 @@ fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> Command {
     Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command
 }
 
-/// Reads a file of the tree as the program does; a warning is a fault here.
+/// What an example may be warned of: it stays on one machine, and one of its CRMs may be written only.
+const EXCUSED: [&str; 3] = ["in clear", "neither an endpoint nor polling feeds this connection", "strict acts as read"];
+
+/// Reads a file of the tree as the program does; any other warning is a fault here.
 fn config(path: &str, env: &Env) -> Config {
     let config = config::load(&root().join(path), env).unwrap_or_else(|error| panic!("{path}: {:#?}", error.faults));
-    assert!(config.warnings.is_empty(), "{path}: {:#?}", config.warnings);
+    let excused = |problem: &str| EXCUSED.iter().any(|known| problem.contains(known));
+    assert!(config.warnings.iter().all(|warning| excused(&warning.problem)), "{path}: {:#?}", config.warnings);
     config
 }
 
