@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use headgate_schemas::change::Ours;
 use headgate_schemas::stream::Delivered;
-use headgate_schemas::{Change, ChangeId, ChangeKind, Span, Timestamp, Value, contract};
+use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Span, Timestamp, Value, contract};
 use uuid::Uuid;
 
 use crate::books::Place;
@@ -65,7 +65,7 @@ impl Engine {
         let places = targets.iter().map(|target| Place { link: self.link_numbers[link], target: *target });
         let places: Vec<Place> = places.collect();
         places.iter().for_each(|place| self.tick.unit.due_at(*place));
-        let event = match meaning(change, source, &self.links[link], came) {
+        let event = match meaning(change, source, &self.links[link], came, &targets) {
             Meaning::Fold(event) => event,
             Meaning::Skip => {
                 for place in places {
@@ -85,7 +85,7 @@ impl Engine {
         }
         let heard = heard(change, source, &event.cells);
         let met = if self.concerns(id, source, native, now)? {
-            self.fold_event(id, source, event, &targets, now)?
+            self.fold_event(id, source, event, now)?
         } else {
             self.close_all(change.id, id, &targets, Outcome::Skipped, came, now);
             Met::Skipped
@@ -124,12 +124,24 @@ impl Engine {
         if self.store.is_erased(&tombstone_key(&self.salt, &key))? {
             return Ok(None);
         }
+        self.make_entity(&change.tenant, &change.object.kind, link, (source, native), now).map(Some)
+    }
+
+    /// A new entity with one record that was named and not read yet.
+    pub(crate) fn make_entity(
+        &mut self,
+        tenant: &str,
+        object: &ObjectType,
+        link: usize,
+        (connection, native): (u32, &str),
+        now: Timestamp,
+    ) -> Result<EntityId, StoreError> {
         let id = self.store.next_entity()?;
         let uuid = self.new_uuid(now);
-        let entity = Entity::heard(uuid, &change.tenant, change.object.kind.clone(), source, native, now.micros());
+        let entity = Entity::heard(uuid, tenant, object.clone(), connection, native, now.micros());
         self.cache.insert(id, entity, link);
-        self.own(key, id)?;
-        Ok(Some(id))
+        self.own(member_key(connection, object.as_str(), native), id)?;
+        Ok(id)
     }
 
     /// Whether an event of record `native` is news of the entity it belongs to: not where the record was set aside, gave
@@ -165,14 +177,13 @@ impl Engine {
         id: EntityId,
         source: u32,
         event: Event,
-        targets: &[u32],
         now: Timestamp,
     ) -> Result<Met, StoreError> {
-        let (change, came) = (event.change, event.came);
+        let asked = event.asked();
         let folded = self.with(id, now, |entity, cx, notes| {
             let m = entity.member_of(source)?;
             let folded = entity.fold(m, event, cx, notes);
-            entity.settle_fold(m, change, came, &folded, cx);
+            entity.settle_fold(m, &asked, &folded);
             let met = Met::of(&folded, entity);
             Some((folded, met))
         })?;
@@ -183,10 +194,10 @@ impl Engine {
                 if outcome == Outcome::Echo {
                     self.count_echo(source);
                 }
-                self.close_all(change, id, targets, outcome, came, now);
+                self.close_all(asked.change, id, &asked.targets, outcome, asked.came, now);
             }
             Some(Folded::Done { .. } | Folded::Asked | Folded::Waiting) => {}
-            None => self.close_all(change, id, targets, Outcome::Skipped, came, now),
+            None => self.close_all(asked.change, id, &asked.targets, Outcome::Skipped, asked.came, now),
         }
         Ok(met)
     }
@@ -323,17 +334,10 @@ impl Engine {
 
 impl Entity {
     /// Keeps a change where it waits: for a read, or for its targets.
-    pub(crate) fn settle_fold(
-        &mut self,
-        m: usize,
-        change: ChangeId,
-        came: Came,
-        folded: &Folded,
-        cx: &crate::entity::fold::Context<'_>,
-    ) {
+    pub(crate) fn settle_fold(&mut self, m: usize, asked: &Asked, folded: &Folded) {
         match folded {
-            Folded::Asked => self.members[m].asked.push(Asked { change, came }),
-            Folded::Done { taken, .. } if !taken.is_empty() => self.track(m, change, came, taken, cx),
+            Folded::Asked => self.members[m].asked.push(asked.clone()),
+            Folded::Done { taken, .. } if !taken.is_empty() => self.track(m, asked, taken),
             Folded::Done { .. } | Folded::Waiting => {}
         }
     }
@@ -364,7 +368,7 @@ fn heard(change: &Change, source: u32, cells: &[(Box<str>, Value)]) -> impl FnOn
 }
 
 /// What a change asks of the relay, by its kind.
-fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
+fn meaning(change: &Change, source: u32, link: &Link, came: Came, targets: &[u32]) -> Meaning {
     if change.object.id.is_none() {
         return Meaning::Skip;
     }
@@ -374,6 +378,7 @@ fn meaning(change: &Change, source: u32, link: &Link, came: Came) -> Meaning {
     let mut event = Event {
         change: change.id,
         came,
+        targets: targets.into(),
         seen: if change.state || change.fields_complete { Seen::State } else { Seen::Edit },
         cells: Vec::new(),
         hint: true,

@@ -30,6 +30,9 @@ pub enum Policy {
     FieldPriority(Vec<u32>),
     /// The CRM in which the record was made; between others a person.
     Origin,
+    /// The later edit, or the CRM in which the record was made where the edits are no further apart than this, in the unit
+    /// of the stamps.
+    LastWriteOrOrigin(i64),
     /// A person.
     Manual,
     /// Consent: once given up it is never taken back by a synchronisation.
@@ -40,7 +43,7 @@ impl Policy {
     /// The name in the decision log and in the API.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::LastWrite => "last_write",
+            Self::LastWrite | Self::LastWriteOrOrigin(_) => "last_write",
             Self::Ours => "ours",
             Self::Theirs => "theirs",
             Self::FieldPriority(_) => "field_priority",
@@ -90,7 +93,21 @@ pub fn decide(policy: &Policy, edit: Side<'_>, force: Side<'_>) -> Verdict {
         _ if emptier => Verdict::Lose,
         _ if filler => Verdict::Take,
         Policy::Origin if !edit.origin && !force.origin => Verdict::Hold,
-        Policy::LastWrite | Policy::Ours | Policy::Theirs | Policy::FieldPriority(_) | Policy::Origin => {
+        Policy::LastWriteOrOrigin(apart)
+            if edit.origin != force.origin && edit.stamp.widened(*apart).ties(force.stamp) =>
+        {
+            if edit.origin {
+                Verdict::Take
+            } else {
+                Verdict::Lose
+            }
+        }
+        Policy::LastWrite
+        | Policy::LastWriteOrOrigin(_)
+        | Policy::Ours
+        | Policy::Theirs
+        | Policy::FieldPriority(_)
+        | Policy::Origin => {
             let newer = edit.stamp.after(force.stamp) || (edit.stamp.ties(force.stamp) && edit.rank < force.rank);
             let (edit, force) = (place(policy, edit), place(policy, force));
             if (Reverse(edit), newer) >= (Reverse(force), true) { Verdict::Take } else { Verdict::Lose }
@@ -108,7 +125,7 @@ fn place(policy: &Policy, side: Side<'_>) -> usize {
             By::Member(c) => order.iter().position(|x| *x == c).unwrap_or(usize::MAX),
             By::Person => usize::MAX,
         },
-        Policy::LastWrite | Policy::Manual | Policy::MostRestrictive => 0,
+        Policy::LastWrite | Policy::LastWriteOrOrigin(_) | Policy::Manual | Policy::MostRestrictive => 0,
     }
 }
 
@@ -139,6 +156,10 @@ mod tests {
             ("origin: it wins though older", Policy::Origin, 1, 0, 0, 20, Verdict::Take),
             ("origin: another loses though newer", Policy::Origin, 2, 20, 1, 0, Verdict::Lose),
             ("origin: a person decides between others", Policy::Origin, 2, 20, 0, 0, Verdict::Hold),
+            ("near: the origin's wins though older", Policy::LastWriteOrOrigin(20), 1, 0, 0, 25, Verdict::Take),
+            ("near: another's loses though newer", Policy::LastWriteOrOrigin(20), 0, 25, 1, 0, Verdict::Lose),
+            ("near, and neither is the origin", Policy::LastWriteOrOrigin(20), 2, 25, 0, 0, Verdict::Take),
+            ("further apart: the later", Policy::LastWriteOrOrigin(20), 0, 30, 1, 0, Verdict::Take),
         ];
         for (name, policy, er, et, fr, ft, want) in cases {
             assert_eq!(decide(policy, side(&a, *er, *et), side(&b, *fr, *ft)), *want, "{name}");

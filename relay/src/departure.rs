@@ -272,6 +272,7 @@ impl Engine {
         for key in keys.into_iter().chain([external]) {
             self.disown(key)?;
         }
+        self.end_work(id);
         self.tick.unit.forgotten.push(Forgotten { entity: id, trail });
         Ok(())
     }

@@ -703,7 +703,7 @@ impl Engine {
                 return 0;
             }
         };
-        let open = entity.open_deliveries(&self.links[link_of(&self.links, &entity.tenant, &entity.object)]);
+        let open = entity.open_deliveries();
         let has_work = |m: &Member| self.work.get(WorkKey { target: m.connection, entity: id }).is_some();
         // Where others work, too, it may be theirs.
         if open > 0 && !self.tenure.shared && !entity.members.iter().any(has_work) {
@@ -757,7 +757,7 @@ impl Engine {
         let links = &self.links;
         let came = self.cache.load(id, self.store.as_mut(), |entity| {
             let link = link_of(links, &entity.tenant, &entity.object);
-            (link, entity.open_shares(&links[link]))
+            (link, entity.open_shares())
         })?;
         if let Came::Read(rows) = &came {
             self.reconcile(id, rows);

@@ -300,7 +300,7 @@ impl Engine {
             let m = entity.member_of(connection)?;
             let refolded = entity.settle(m, intent, answer, cx, notes);
             for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
+                entity.settle_fold(m, &event.asked(), folded);
             }
             Some(refolded)
         })?;
@@ -328,7 +328,7 @@ impl Engine {
             let m = entity.member_of(connection)?;
             let refolded = entity.give_up(m, intent, cx, notes);
             for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
+                entity.settle_fold(m, &event.asked(), folded);
             }
             Some(refolded)
         })?;

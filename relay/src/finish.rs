@@ -9,7 +9,7 @@ use crate::audit::Deed;
 use crate::cache;
 use crate::engine::{Command, Engine, Holding, Told, link_of};
 use crate::entity::pending::Closed;
-use crate::entity::{Entity, Life, MemberState, NO_REV};
+use crate::entity::{Entity, Life, MemberState, NO_REV, Outcome};
 use crate::step;
 use crate::store::{ClosedLetter, EntityId, EntityWrite, KeyWrite, StoreError, WorkKey, WorkRow};
 use crate::work::{PARKED, Pair};
@@ -85,7 +85,7 @@ impl Engine {
 
     fn write_entity(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
         let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
-        let open = loaded.entity.open_shares(&self.links[loaded.link]);
+        let open = loaded.entity.open_shares();
         if open != loaded.open {
             let link = self.link_numbers[loaded.link];
             self.tick.open.extend(loaded.open.iter().map(|(share, n)| (id, link, *share, -n)));
@@ -142,6 +142,7 @@ impl Engine {
                 self.count_open(row.key.entity);
             }
             self.recover_life(row.key.entity, now)?;
+            self.recover_targets(row.key.entity, now)?;
             if !self.tenure.shared {
                 let pair = Pair { attempts: row.attempts, ..Pair::due_at(row.due, now.micros()) };
                 self.put_pair(row.key, pair);
@@ -161,6 +162,15 @@ impl Engine {
         pass(step::RECOVERING);
         self.commit(now)?;
         pass(step::RECOVERED);
+        Ok(())
+    }
+
+    /// A link may have lost targets since: what waits for a decision is due there no more.
+    fn recover_targets(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
+        let left = self.with(id, now, |entity, cx, _| entity.leave_targets(cx.link))?;
+        for (source, asked) in left.unwrap_or_default() {
+            self.close_source(id, source, &[(asked, Outcome::Skipped)], now)?;
+        }
         Ok(())
     }
 

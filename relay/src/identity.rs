@@ -12,7 +12,7 @@ use crate::engine::{Engine, Holding};
 use crate::entity::fold::Rule;
 use crate::entity::matching::{LINK, MatchKey};
 use crate::entity::question::{About, Question};
-use crate::entity::record::{Joined, Joining, Keep, Life};
+use crate::entity::record::{Detached, Joined, Joining, Keep, Life};
 use crate::entity::{Entity, MemberState, Outcome};
 use crate::store::{EntityId, Key, StoreError, WorkKey, external_key, member_key};
 use crate::trail::Happened;
@@ -66,6 +66,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         if let Some(external) = external.filter(|_| first)
             && let Some(owner) = self.owner_by_external_id(id, external)?
+            && self.look(id, now, |e, _| e.apart.contains(&owner))? != Some(true)
         {
             return self.join_into(id, owner, Keep::Ours, now);
         }
@@ -269,13 +270,44 @@ impl Engine {
             self.tick.hints.insert((key, id), false);
             self.tick.hints.insert((key, into), true);
         }
-        for target in self.lines.keys().copied().collect::<Vec<_>>() {
-            self.end_pair(WorkKey { target, entity: id });
-        }
+        self.end_work(id);
         for (source, asked) in absorbed.closed {
             let closed: Vec<_> = asked.into_iter().map(|a| (a, Outcome::Skipped)).collect();
             self.close_source(into, source, &closed, now)?;
         }
+        Ok(())
+    }
+
+    /// Nothing is to be done any more for an entity without members.
+    pub(crate) fn end_work(&mut self, id: EntityId) {
+        for target in self.lines.keys().copied().collect::<Vec<_>>() {
+            self.end_pair(WorkKey { target, entity: id });
+        }
+    }
+
+    /// A record that was set aside is somebody else: it gets an entity of its own, and the two are not taken for one again,
+    /// whatever they have in common.
+    pub(crate) fn part(
+        &mut self,
+        id: EntityId,
+        connection: u32,
+        native: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let parted = self.with(id, now, |e, _, _| {
+            let is_it = |d: &Detached| d.connection == connection && *d.native == *native;
+            e.detached.remove(e.detached.iter().position(is_it)?);
+            e.end_surplus(connection, native);
+            Some((e.tenant.clone(), e.object.clone()))
+        })?;
+        let Some((tenant, object)) = parted.flatten() else { return Ok(()) };
+        let link = self.cache.get_mut(id).map_or(0, |loaded| loaded.link);
+        let own = self.make_entity(&tenant, &object, link, (connection, native), now)?;
+        self.with(own, now, |e, cx, _| {
+            e.apart.push(id);
+            e.members[0].need_read(cx.now);
+        })?;
+        self.with(id, now, |e, _, _| e.apart.push(own))?;
         Ok(())
     }
 

@@ -136,6 +136,7 @@ impl Engine {
                 })?;
             }
             (About::Surplus { .. }, Choice::Keep) => self.end_question(id, question, now)?,
+            (About::Surplus { connection, native }, Choice::Separate) => self.part(id, *connection, native, now)?,
             (About::Delete { .. }, Choice::Delete | Choice::Keep) => {
                 let go = *choice == Choice::Delete;
                 self.with(id, now, |e, cx, _| e.answer_delete(go, cx))?;

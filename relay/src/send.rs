@@ -357,6 +357,9 @@ impl Entity {
         if self.members[m].look_due(cx.now) {
             return Some(Step::Lookup);
         }
+        if self.life == Life::Erasing && self.members[m].create.is_some() {
+            return read_due.then_some(Step::Lookup);
+        }
         if self.life == Life::Erasing {
             return self.wants_removal(m, cx).then_some(Step::Delete);
         }

@@ -9,7 +9,7 @@ use crate::entity::join::ReadValues;
 use crate::entity::question::{About, Question};
 use crate::entity::record::{Alive, Keep};
 use crate::entity::write::{Answer, ReadOutcome, Refolded};
-use crate::entity::{Asked, Came, Entity, MemberState, Outcome};
+use crate::entity::{Asked, Entity, MemberState, Outcome};
 use crate::metrics;
 use crate::store::{EntityId, StoreError, WorkKey, member_key};
 use crate::trail::{Answer as Told, Happened, Met};
@@ -201,22 +201,13 @@ impl Engine {
         closed: &[(Asked, Outcome)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if closed.is_empty() {
-            return Ok(());
-        }
-        let targets = self.targets_of(id, source)?;
         for (asked, outcome) in closed {
-            self.close_all(asked.change, id, &targets, *outcome, asked.came, now);
+            self.load(id)?;
+            self.close_all(asked.change, id, &asked.targets, *outcome, asked.came, now);
             let met = Met::from(*outcome);
             self.happened(id, Happened::Decided { change: asked.change, source, met });
         }
         Ok(())
-    }
-
-    pub(crate) fn targets_of(&mut self, id: EntityId, source: u32) -> Result<Vec<u32>, StoreError> {
-        self.load(id)?;
-        let link = self.cache.get_mut(id).map_or(0, |l| l.link);
-        Ok(self.links[link].targets(source).collect())
     }
 
     pub(crate) fn close_refolded(
@@ -226,11 +217,8 @@ impl Engine {
         refolded: Vec<Refolded>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if refolded.is_empty() {
-            return Ok(());
-        }
-        let targets = self.targets_of(id, source)?;
         for (event, folded) in refolded {
+            self.load(id)?;
             let met = self.cache.get_mut(id).map(|loaded| Met::of(&folded, &loaded.entity));
             if let Some(met) = met.filter(|met| *met != Met::Waits) {
                 self.happened(id, Happened::Decided { change: event.change, source, met });
@@ -241,7 +229,7 @@ impl Engine {
                 if learned == Learned::Echo {
                     self.count_echo(source);
                 }
-                self.close_all(event.change, id, &targets, Outcome::of(learned), event.came, now);
+                self.close_all(event.change, id, &event.targets, Outcome::of(learned), event.came, now);
             }
         }
         Ok(())
@@ -351,7 +339,7 @@ impl Engine {
             }
             let refolded = entity.settle(m, intent, &answer, cx, notes);
             for (event, folded) in &refolded {
-                entity.settle_fold(m, event.change, event.came, folded, cx);
+                entity.settle_fold(m, &event.asked(), folded);
             }
             Some(refolded)
         })?;
@@ -448,11 +436,11 @@ impl Entity {
         };
         let again = outcome == ReadOutcome::Again;
         let asked = if again { Vec::new() } else { std::mem::take(&mut self.members[m].asked) };
-        let closed = self.settle_read_of(m, &asked, &outcome, cx);
+        let closed = self.settle_read_of(m, &asked, &outcome);
         let tracked = self.tracked_of(&asked, &outcome);
         let refolded = if again { Vec::new() } else { self.refold(m, cx, notes) };
         for (event, folded) in &refolded {
-            self.settle_fold(m, event.change, event.came, folded, cx);
+            self.settle_fold(m, &event.asked(), folded);
         }
         let due = self.members[m].next_read().is_some_and(|t| t <= cx.now);
         // Where it came too early for some fields, the others go on.
@@ -498,20 +486,13 @@ impl Entity {
     }
 
     /// Changes that a read decided: those that put something in force are tracked, the others end.
-    fn settle_read_of(
-        &mut self,
-        m: usize,
-        asked: &[Asked],
-        outcome: &ReadOutcome,
-        cx: &Context<'_>,
-    ) -> Vec<(Asked, Outcome)> {
+    fn settle_read_of(&mut self, m: usize, asked: &[Asked], outcome: &ReadOutcome) -> Vec<(Asked, Outcome)> {
         let ReadOutcome::Folded { taken, learned } = outcome else { return Vec::new() };
         if taken.is_empty() {
             return asked.iter().map(|a| (a.clone(), Outcome::of(*learned))).collect();
         }
-        for Asked { change, came } in asked {
-            let came: Came = *came;
-            self.track(m, *change, came, taken, cx);
+        for change in asked {
+            self.track(m, change, taken);
         }
         Vec::new()
     }

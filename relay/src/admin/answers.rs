@@ -100,7 +100,13 @@ impl Admin {
                 let taken =
                     format!("it takes the place of the one linked in {place}, which is left alone from then on");
                 let kept = format!("the one linked in {place} stays, and {native} is left alone");
-                vec![offer(json!({"record": native}), taken), offer(json!({"keep": true}), kept)]
+                let own =
+                    format!("{native} is somebody else: it is kept by itself, and gets a record where it has none");
+                vec![
+                    offer(json!({"record": native}), taken),
+                    offer(json!({"keep": true}), kept),
+                    offer(json!({"separate": true}), own),
+                ]
             }
             About::Delete { .. } => vec![
                 offer(

@@ -6,10 +6,11 @@
 
 use headgate_schemas::Value;
 
+use super::decision::{Ground, Ruling};
 use super::fold::{Context, Learned, Notes, Rule};
 use super::question::{About, Candidate, Question, REPLACED, UNNUMBERED};
 use super::record::{Detached, Keep, Life};
-use super::{Asked, Cell, Entity, Field, Member, MemberState, NO_REV};
+use super::{Asked, Author, Cell, Entity, Field, Member, MemberState, NO_REV};
 use crate::conflict::By;
 
 /// What is left over when two entities became one.
@@ -59,15 +60,19 @@ impl Entity {
         self.created = self.created.min(other.created);
         let late = keep == Keep::Ours && self.is_late_create(other, cx);
         let keep = if late { Keep::Survivor } else { keep };
-        if self.is_going() && other.life == Life::Live && !late {
+        let erasing = self.life == Life::Erasing;
+        if self.is_going() && !erasing && other.life == Life::Live && !late {
             self.stay();
         }
         other.questions.retain(|q| match &q.about {
             About::Field { name, .. } => self.field_named(name).is_none_or(|f| self.fields[f].held.is_none()),
             About::Delete { .. } | About::Brake { .. } => false,
-            About::Match { .. } | About::Found { .. } | About::Surplus { .. } => true,
+            About::Match { .. } | About::Found { .. } | About::Surplus { .. } => !erasing,
         });
         other.questions.iter_mut().for_each(|q| q.id = UNNUMBERED);
+        // What our own late create shows was in force here once: nothing of it is lost.
+        let mut unsaid = Notes::default();
+        let notes = if late { &mut unsaid } else { notes };
         let decided = std::mem::take(&mut other.fields).into_iter();
         let (courses, cells): (Vec<Course>, Vec<Vec<Option<Cell>>>) =
             decided.map(|theirs| self.absorb_field(theirs, keep, cx, notes)).unzip();
@@ -162,15 +167,18 @@ impl Entity {
         } else if ours.value.is_empty() && ours.held.is_none() {
             ours.take(theirs.by, theirs.value, theirs.stamp);
             Learned::Taken
-        } else if keep == Keep::Survivor {
-            Learned::Lost
         } else {
             let edit = Candidate { by: theirs.by, value: theirs.value, stamp: theirs.stamp, change: None };
             let side = match theirs.by {
                 By::Member(connection) => self.member_of(connection),
                 By::Person => None,
             };
-            self.meet(f, side.unwrap_or_default(), edit, cx, notes)
+            if keep == Keep::Survivor {
+                notes.decisions.push(self.fields[f].decision(&edit, Ground::Merge, Ruling::Force, Author::Unknown));
+                Learned::Lost
+            } else {
+                self.meet(f, side.unwrap_or_default(), edit, cx, notes)
+            }
         };
         let ours = &mut self.fields[f];
         if ours.held.is_none() {
@@ -238,7 +246,9 @@ impl Entity {
             return;
         }
         self.detached.push(Detached { connection, native: native.clone() });
-        self.questions.push(Question::new(About::Surplus { connection, native }, now));
+        if self.life != Life::Erasing {
+            self.questions.push(Question::new(About::Surplus { connection, native }, now));
+        }
     }
 
     /// The record linked in member `m` gives its place to one that was set aside. False when there is no such record.

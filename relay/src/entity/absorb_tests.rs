@@ -80,7 +80,11 @@ fn the_newer_value_wins_between_twins_and_the_survivors_stays_in_a_merge() {
 #[test]
 fn a_second_record_of_one_crm_is_set_aside_and_asked_about() {
     let (mut ann, mut bob) = (entity(&[(1, "a1"), (2, "a2")], "1", 10), entity(&[(2, "b2")], "2", 5));
-    bob.members[0].asked.push(Asked { change: ChangeId::from_bytes([7; 16]), came: Came { received: 0, accepted: 0 } });
+    bob.members[0].asked.push(Asked {
+        change: ChangeId::from_bytes([7; 16]),
+        came: Came { received: 0, accepted: 0 },
+        targets: [1].into(),
+    });
     let absorbed = absorb(&mut ann, &mut bob, Keep::Survivor);
     assert_eq!(ann.members[1].native.as_deref(), Some("a2"));
     assert_eq!(ann.detached, [Detached { connection: 2, native: "b2".into() }]);

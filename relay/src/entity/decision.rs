@@ -51,6 +51,8 @@ pub enum Ground {
     LateLanding,
     /// The target answered our value with success and shows its own.
     TargetKept,
+    /// Records were merged by somebody who saw both, and the survivor's value stays.
+    Merge,
     /// The target refused a write because the record had moved since it was read.
     Strict,
 }
@@ -64,6 +66,7 @@ impl Ground {
             Self::Person => "person",
             Self::LateLanding => "late_landing",
             Self::TargetKept => "target_kept",
+            Self::Merge => "merge",
             Self::Strict => "strict",
         }
     }

@@ -532,7 +532,7 @@ impl super::Field {
     }
 
     /// A row of the decision log about an edit of this field.
-    fn decision(&self, edit: &Candidate, rule: Ground, ruling: Ruling, author: Author) -> Decision {
+    pub(super) fn decision(&self, edit: &Candidate, rule: Ground, ruling: Ruling, author: Author) -> Decision {
         Decision {
             field: self.name.clone(),
             rule,

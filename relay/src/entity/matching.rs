@@ -70,6 +70,15 @@ pub fn unique_field(object: &str) -> Option<&'static str> {
     lines(object).iter().find(|(_, _, sure)| *sure >= LINK).and_then(|(_, parts, _)| parts.first()).map(|(f, _)| *f)
 }
 
+/// The keys by which records of a type are matched, the surest first: those whose fields are mapped, and those that no
+/// record can have because a field of theirs is not.
+pub fn keys(object: &str, is_mapped: impl Fn(&str) -> bool) -> (Vec<&'static str>, Vec<&'static str>) {
+    let mapped = |parts: &[(&'static str, Spelling)]| parts.iter().all(|(field, _)| is_mapped(field));
+    let (used, unused): (Vec<&Line>, Vec<&Line>) = lines(object).iter().partition(|(_, parts, _)| mapped(parts));
+    let names = |lines: Vec<&Line>| lines.into_iter().map(|(name, ..)| *name).collect();
+    (names(used), names(unused))
+}
+
 impl Entity {
     /// The keys of this entity as its values stand, the surest first.
     pub fn match_keys(&self) -> Vec<MatchKey> {
@@ -140,6 +149,14 @@ mod tests {
         let acme = [("name", "Acme"), ("domain", "https://www.acme.com/"), ("city", "Oslo")];
         assert_eq!(kinds(&entity(ObjectType::COMPANY, &acme)), [("domain", 100), ("name_city", 90)]);
         assert_eq!(kinds(&entity(ObjectType::DEAL, &[("name", "Big")])), []);
+    }
+
+    #[test]
+    fn a_key_without_its_field_is_named() {
+        let mapped = |field: &str| !matches!(field, "linkedin" | "company");
+        assert_eq!(keys("contact", mapped), (vec!["email", "phone"], vec!["linkedin", "name_company"]));
+        assert_eq!(keys("company", |_| true), (vec!["domain", "name_city"], vec![]));
+        assert_eq!(keys("deal", |_| true), (vec![], vec![]));
     }
 
     #[test]

@@ -157,6 +157,8 @@ pub struct Asked {
     pub change: ChangeId,
     /// When it came.
     pub came: Came,
+    /// The connections that it is due at: those the link had when it came.
+    pub targets: Box<[u32]>,
 }
 
 /// When a change came, by our clock.
@@ -282,6 +284,8 @@ pub struct Event {
     pub change: ChangeId,
     /// When the change came.
     pub came: Came,
+    /// The connections that the change is due at.
+    pub targets: Box<[u32]>,
     /// [`Seen::Edit`] or [`Seen::State`].
     pub seen: Seen,
     /// Fields (by name) with their native values; empty for a hint.
@@ -292,6 +296,13 @@ pub struct Event {
     pub time: Span,
     /// By whom.
     pub author: Author,
+}
+
+impl Event {
+    /// The change it came from.
+    pub fn asked(&self) -> Asked {
+        Asked { change: self.change, came: self.came, targets: self.targets.clone() }
+    }
 }
 
 /// Constants of the rules, in the unit of all times.

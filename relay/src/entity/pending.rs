@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fold::{Context, Learned};
 use super::question::REPLACED;
-use super::{Came, Entity, Life, Member, MemberState};
+use super::{Asked, Came, Entity, Life, Member, MemberState};
 use crate::books::Share;
 use crate::conflict::By;
 use crate::mapping::Link;
@@ -108,15 +108,16 @@ enum Part {
 }
 
 impl Entity {
-    /// Notes that a change of member `source` is to reach every target of the link.
-    pub fn track(&mut self, source: usize, change: ChangeId, came: Came, parts: &[(u8, i32)], cx: &Context<'_>) {
+    /// Notes that a change of member `source` is to reach the targets it is due at.
+    pub fn track(&mut self, source: usize, asked: &Asked, parts: &[(u8, i32)]) {
         let from = self.members[source].connection;
-        for target in cx.link.targets(from) {
+        let Asked { change, came, targets } = asked;
+        for target in targets.iter().copied() {
             let m = match self.member_of(target) {
                 Some(m) => m,
                 None => self.add_member(Member::new(target, None, MemberState::Absent)),
             };
-            self.members[m].pending.push(Pending { change, source: from, came, parts: parts.to_vec() });
+            self.members[m].pending.push(Pending { change: *change, source: from, came: *came, parts: parts.to_vec() });
         }
     }
 
@@ -191,29 +192,44 @@ impl Entity {
         }
     }
 
+    /// Changes that are no longer due at targets that the link has lost: each with those targets, by source.
+    pub(crate) fn leave_targets(&mut self, link: &Link) -> Vec<(u32, Asked)> {
+        let mut left = Vec::new();
+        for member in &mut self.members {
+            let source = member.connection;
+            let linked = |target: &u32| link.targets(source).any(|t| t == *target);
+            let asked = member.asked.iter_mut().map(|a| (a.change, a.came, &mut a.targets));
+            let waiting = member.waiting.iter_mut().map(|e| (e.change, e.came, &mut e.targets));
+            for (change, came, targets) in asked.chain(waiting) {
+                let (stay, go): (Vec<u32>, Vec<u32>) = targets.iter().partition(|target| linked(target));
+                if !go.is_empty() {
+                    *targets = stay.into();
+                    left.push((source, Asked { change, came, targets: go.into() }));
+                }
+            }
+        }
+        left
+    }
+
     /// Open deliveries: changes that have no outcome yet, counted per target.
-    pub fn open_deliveries(&self, link: &Link) -> usize {
-        self.members.iter().map(|m| m.pending.len() + undecided(m) * link.targets(m.connection).count()).sum()
+    pub fn open_deliveries(&self) -> usize {
+        self.members.iter().map(|m| m.pending.len() + undecided(m).map(<[u32]>::len).sum::<usize>()).sum()
     }
 
     /// [`Entity::open_deliveries`] by target and by what they wait for.
-    pub fn open_shares(&self, link: &Link) -> Vec<(Share, i64)> {
+    pub fn open_shares(&self) -> Vec<(Share, i64)> {
         let mut shares: Vec<(Share, i64)> = Vec::new();
-        let mut add = |share: Share, n: usize| {
-            let n = i64::try_from(n).unwrap_or(i64::MAX);
-            match shares.iter_mut().find(|(s, _)| *s == share) {
-                Some((_, sum)) => *sum += n,
-                None => shares.push((share, n)),
-            }
+        let mut add = |share: Share| match shares.iter_mut().find(|(s, _)| *s == share) {
+            Some((_, sum)) => *sum += 1,
+            None => shares.push((share, 1)),
         };
         for member in &self.members {
             let at = member.connection;
             for pending in &member.pending {
-                add(Share { target: at, at, held: self.is_held(member, pending) }, 1);
+                add(Share { target: at, at, held: self.is_held(member, pending) });
             }
-            let undecided = undecided(member);
-            if undecided > 0 {
-                link.targets(at).for_each(|target| add(Share { target, at, held: false }, undecided));
+            for target in undecided(member).flatten() {
+                add(Share { target: *target, at, held: false });
             }
         }
         shares
@@ -229,9 +245,9 @@ impl Entity {
     }
 }
 
-/// Changes of a member that a read decides, or that stand behind an intent.
-const fn undecided(member: &Member) -> usize {
-    member.asked.len() + member.waiting.len()
+/// Where the changes of a member are due that a read decides, or that stand behind an intent.
+fn undecided(member: &Member) -> impl Iterator<Item = &[u32]> {
+    member.asked.iter().map(|a| &*a.targets).chain(member.waiting.iter().map(|e| &*e.targets))
 }
 
 /// Of the outcomes of its parts a change has the one a person most needs to see.

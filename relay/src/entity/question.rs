@@ -105,7 +105,7 @@ impl About {
             Self::Field { .. } => "member, keep, or value",
             Self::Match { .. } => "link, or separate",
             Self::Found { .. } => "record with the id of one of those found, or separate",
-            Self::Surplus { .. } => "record with the id of the one that was set aside, or keep",
+            Self::Surplus { .. } => "record with the id of the one that was set aside, keep, or separate",
             Self::Delete { .. } | Self::Brake { .. } => "delete, or keep",
         }
     }

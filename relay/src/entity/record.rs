@@ -207,9 +207,8 @@ impl Member {
     pub(super) fn end_asked(&mut self) -> Vec<Asked> {
         self.stale = 0;
         self.floor = NO_FLOOR;
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|e| Asked { change: e.change, came: e.came });
         let mut ended = std::mem::take(&mut self.asked);
-        ended.extend(waiting);
+        ended.extend(std::mem::take(&mut self.waiting).iter().map(super::Event::asked));
         ended
     }
 }
@@ -478,7 +477,10 @@ impl Entity {
         self.questions.clear();
         let mut ended = Vec::new();
         for member in &mut self.members {
-            member.reads.clear();
+            // A create that may still land is looked for, so that it is erased as well.
+            if member.create.is_none() {
+                member.reads.clear();
+            }
             ended.push((member.connection, member.end_asked()));
         }
         for field in &mut self.fields {

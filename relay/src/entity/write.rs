@@ -375,7 +375,10 @@ impl Entity {
         let member = &mut self.members[m];
         member.reads.retain(|t| *t > asked_at);
         member.stale = 0;
-        member.create = None;
+        // Of a person who is being erased a late create would be the beginning of a new record.
+        if self.life != Life::Erasing || member.reads.is_empty() {
+            member.create = None;
+        }
     }
 
     /// Unknown writes that can no longer land, as of a read made at `asked_at`, did not.

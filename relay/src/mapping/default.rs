@@ -137,6 +137,11 @@ pub fn has_optional(object: &ObjectType) -> bool {
     lines(object).iter().any(|l| matches!(l.hubspot, Pair(_, true)) || matches!(l.salesforce, Pair(_, true)))
 }
 
+/// Whether the default map of a type has a neutral field.
+pub fn is_mapped(object: &ObjectType, field: &str) -> bool {
+    lines(object).iter().any(|l| l.neutral == field)
+}
+
 /// Neutral fields that a policy of this type may name.
 pub fn known_fields(object: &ObjectType) -> impl Iterator<Item = &'static str> {
     lines(object).iter().map(|l| l.neutral).chain(UNMAPPED)
@@ -200,6 +205,9 @@ pub fn is_consent(field: &str) -> bool {
     matches!(field, "unsubscribed" | "bounced")
 }
 
+/// Two edits of a name this close, in microseconds, are one edit made twice.
+const NAMES_APART: i64 = 2_000_000;
+
 /// Who wins where the link does not say. What a deal is worth, and when it closes, is for the CRM that has the deal:
 /// the one in which it was made, because owners are not mapped.
 fn by_table(object: &ObjectType, field: &str) -> Policy {
@@ -207,6 +215,7 @@ fn by_table(object: &ObjectType, field: &str) -> Policy {
         (_, "email" | "lead_score" | "score_tier") => Policy::Ours,
         (_, "lifecycle" | "stage" | "status" | "pipeline" | "company") => Policy::Theirs,
         ("deal", "amount" | "close_date") => Policy::Origin,
+        (_, "first_name" | "last_name") => Policy::LastWriteOrOrigin(NAMES_APART),
         _ => Policy::LastWrite,
     }
 }

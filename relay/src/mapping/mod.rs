@@ -9,6 +9,6 @@ mod default;
 mod kind;
 mod plan;
 
-pub use default::{compile, has_optional, is_consent, known_fields, knows_object};
+pub use default::{compile, has_optional, is_consent, is_mapped, known_fields, knows_object};
 pub use kind::{Form, Kind};
 pub use plan::{Decoded, FieldMap, FieldPlan, Link, LinkMember, Required, Table};

@@ -138,8 +138,11 @@ impl Bench {
         let mut config = config(self.path(), key_file.clone());
         (self.link)(&mut config.links[0]);
         let target = |writable, conditional| Arc::new(Silent { writable, conditional }) as Arc<dyn Target>;
-        let targets =
-            HashMap::from([("hs".to_owned(), target(self.both, false)), ("sf".to_owned(), target(true, true))]);
+        let targets = HashMap::from([
+            ("hs".to_owned(), target(self.both, false)),
+            ("sf".to_owned(), target(true, true)),
+            ("sf2".to_owned(), target(true, true)),
+        ]);
         let parts = Parts {
             config: &config,
             targets: &targets,
@@ -150,6 +153,12 @@ impl Bench {
             seed: 7,
         };
         self.engine = Some(Engine::open(parts, self.time()).unwrap());
+    }
+
+    /// The process dies and starts again with another configuration of the link.
+    pub(crate) fn die_and_open_with(&mut self, link: fn(&mut LinkConfig)) {
+        self.link = link;
+        self.die_and_open();
     }
 
     pub(crate) fn engine(&mut self) -> &mut Engine {
@@ -425,6 +434,7 @@ pub(crate) fn config(path: PathBuf, key_file: PathBuf) -> RelayConfig {
         connections: vec![
             connection("hs", System::Hubspot, "relay_id"),
             connection("sf", System::Salesforce, "Relay_Id__c"),
+            connection("sf2", System::Salesforce, "Relay_Id__c"),
         ],
         links: vec![LinkConfig {
             name: "contacts".to_owned(),

@@ -76,7 +76,7 @@ fn the_record_that_was_set_aside_can_take_the_place_of_the_linked_one() {
     town.tell("sf", "003000000000077AAA", ChangeKind::Created);
     town.pass(5);
     assert_eq!(town.kinds(), ["surplus"]);
-    assert!(town.choose(Choice::Separate).is_err(), "that is no answer to this question");
+    assert!(town.choose(Choice::Link).is_err(), "that is no answer to this question");
     assert_eq!(town.choose(Choice::Record("003000000000077AAA".to_owned())), Ok(()));
     town.pass(5);
     town.edit("hs", "7001", "phone", "+1 1");
@@ -452,6 +452,96 @@ fn merged_records_are_one_entity_and_a_surplus_record_is_asked_about() {
         town.merge("sf", &ann, &bob);
         town.tell_merge("sf", &ann, &bob);
         town.pass(10);
+        at_rest(&mut town);
+    }
+}
+
+#[test]
+fn a_surplus_record_that_is_a_person_of_its_own_gets_an_entity_of_its_own() {
+    let mut town = town(DeletePolicy::Delete);
+    let ann = town.person("7001", &ANN);
+    let bob = town.person("7002", &[("email", "bob@example.com"), ("lastname", "Roe")]);
+    town.merge("hs", "7001", "7002");
+    town.tell_merge("hs", "7001", "7002");
+    town.pass(100);
+    assert_eq!(town.kinds(), ["surplus"]);
+    assert_eq!(town.choose(Choice::Separate), Ok(()));
+    town.pass(30);
+    assert_eq!(town.kinds(), Vec::<String>::new(), "and nobody is asked whether the two are one");
+    let there: Vec<String> = town.standing("hs", "email").into_iter().map(|(_, email)| email).collect();
+    assert_eq!(there, ["bob@example.com", "ann@example.com"], "it has a record of its own where it had none");
+    let own = town.standing("hs", "email")[1].0.clone();
+    for (here, id, city) in [("hs", "7002", "Oslo"), ("sf", ann.as_str(), "Voss")] {
+        let field = if here == "hs" { "city" } else { "MailingCity" };
+        town.edit(here, id, field, city);
+        town.tell_edit(here, id, field);
+        town.pass(10);
+    }
+    assert_eq!(
+        (town.row("sf", &bob).values["MailingCity"].as_str(), town.row("hs", &own).values["city"].as_str()),
+        ("Oslo", "Voss")
+    );
+    assert_eq!(town.row("sf", &ann).values["MailingCity"], "Voss", "each is kept like its own");
+    town.die_and_open();
+    town.delete("hs", &own);
+    town.tell("hs", &own, ChangeKind::Deleted);
+    town.pass(100);
+    assert!(!town.row("sf", &ann).alive && town.row("sf", &bob).alive && town.row("hs", "7002").alive);
+    at_rest(&mut town);
+}
+
+#[test]
+fn values_that_a_merge_leaves_behind_are_in_the_log_sealed() {
+    let mut town = town(DeletePolicy::Nothing);
+    town.person("7001", &[("email", "ann@example.com"), ("lastname", "Lee"), ("phone", "+1 1"), ("city", "Oslo")]);
+    town.person("7002", &[("email", "bob@example.com"), ("lastname", "Roe"), ("phone", "+1 2")]);
+    assert_eq!(town.decisions(), []);
+    town.merge("hs", "7001", "7002");
+    town.tell_merge("hs", "7001", "7002");
+    town.pass(100);
+    let logged = town.decisions();
+    let rows: Vec<&str> = logged.iter().map(|(row, _)| row.as_str()).collect();
+    assert_eq!(
+        rows,
+        [
+            r#"email merge force ["ann@example.com","bob@example.com"]"#,
+            r#"last_name merge force ["Lee","Roe"]"#,
+            r#"phone merge force ["+1 1","+1 2"]"#,
+        ],
+        "what was empty is filled, and nothing of it is lost"
+    );
+    assert!(logged.iter().all(|(_, stored)| !stored.windows(4).any(|w| w == b"+1 1" || w == b"@exa")));
+}
+
+#[test]
+fn a_create_of_ours_that_lands_while_a_person_is_erased_is_erased_too() {
+    // Before our look-up, with its event or without; and long after the first look-ups.
+    for (landing, told) in [(1, true), (1, false), (100, true), (100, false)] {
+        let mut town = town(DeletePolicy::Nothing);
+        town.keep_back = Some("sf");
+        town.add("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Unforgettable")]);
+        town.tell("hs", "7001", ChangeKind::Created);
+        town.pass(2);
+        let calls = town.give_up();
+        town.keep_back = Some("sf");
+        town.pass(0);
+        town.delete("hs", "7001");
+        town.tell("hs", "7001", ChangeKind::Purged);
+        town.pass(landing);
+        town.give_up();
+        for call in &calls {
+            town.land("sf", call);
+        }
+        let there = town.standing("sf", "Email");
+        assert_eq!(there.len(), 1);
+        if told {
+            town.tell("sf", &there[0].0, ChangeKind::Created);
+        }
+        town.pass(1_500);
+        assert_eq!(town.standing("sf", "Email"), [], "landed after {landing} s, told {told}");
+        assert_eq!(town.standing("hs", "email"), [], "and it brings nobody back");
+        let name = "Unforgettable";
+        assert!(!town.documents().windows(name.len()).any(|w| w == name.as_bytes()));
         at_rest(&mut town);
     }
 }

@@ -11,7 +11,7 @@ use headgate_relay::engine::{
     ResolveError,
 };
 use headgate_relay::metrics::Metrics;
-use headgate_relay::store::{QuestionFilter, Reader, Sqlite, change_key};
+use headgate_relay::store::{ListedDecision, QuestionFilter, Reader, Sqlite, change_key};
 use headgate_relay::target::{
     Answered, By, Disposition, Found, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, WriteItems, Written,
 };
@@ -93,7 +93,8 @@ impl Town {
         let mut config = config(self.path(), key_file.clone());
         config.links[0].records = self.records;
         let target = || Arc::new(Silent { writable: true, conditional: false }) as Arc<dyn Target>;
-        let targets = HashMap::from([("hs".to_owned(), target()), ("sf".to_owned(), target())]);
+        let targets = ["hs", "sf", "sf2"].map(|name| (name.to_owned(), target()));
+        let targets = HashMap::from(targets);
         let parts = Parts {
             config: &config,
             targets: &targets,
@@ -363,6 +364,18 @@ impl Town {
         let newest = self.engine().entity(entity).unwrap().unwrap().trail;
         let rows = Reader::open(&self.path()).unwrap().trail(entity, newest, 0, 10_000).unwrap();
         rows.into_iter().rev().flat_map(|row| row.happened).collect()
+    }
+
+    /// The decision log, oldest first: field, rule, ruling, both values; and what is stored of the values.
+    pub(crate) fn decisions(&self) -> Vec<(String, Vec<u8>)> {
+        let vault = Vault::open_or_create(&self.folder.path().join("key")).unwrap();
+        let listed = Reader::open(&self.path()).unwrap().decisions(None, i64::MAX, 100).unwrap();
+        let row = |d: ListedDecision| {
+            let d = d.decision;
+            let values = String::from_utf8(vault.open(b"decision", &d.values).unwrap()).unwrap();
+            (format!("{} {} {} {values}", d.field, d.rule, d.ruling), d.values)
+        };
+        listed.into_iter().rev().map(row).collect()
     }
 
     /// The number of a connection.

@@ -70,7 +70,7 @@ impl Account {
             Err(error) => self.expect(false, || format!("the entity cannot be read: {error}")),
         }
         let Some(entity) = self.entity.take() else { return };
-        let open = entity.open_deliveries(&self.link);
+        let open = entity.open_deliveries();
         self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
         for member in 0..entity.members.len() {
             let intents = entity.open_intents(member);

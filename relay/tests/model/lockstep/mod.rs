@@ -164,6 +164,7 @@ impl Lockstep {
         Event {
             change: ChangeId::from_bytes(id),
             came: Came { received: 0, accepted: 0 },
+            targets: [].into(),
             seen: if change.kind == Kind::State { Seen::State } else { Seen::Edit },
             cells: cells.collect(),
             hint: change.kind == Kind::Hint || (partly && !self.led.halves),

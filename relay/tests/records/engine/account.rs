@@ -138,7 +138,7 @@ impl Account {
     pub fn after_tick(&mut self, engine: &Engine) {
         let totals = engine.totals();
         self.expect(totals.difference() == 0, || format!("{totals:?} do not add up"));
-        let open: usize = self.entities.values().map(|entity| entity.open_deliveries(&self.link)).sum();
+        let open: usize = self.entities.values().map(|entity| entity.open_deliveries()).sum();
         self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
         let crowded = |entity: &Entity| (0..entity.members.len()).any(|m| entity.open_intents(m).len() > 1);
         let crowded: Vec<_> = self.entities.iter().filter(|(_, e)| crowded(e)).map(|(id, _)| *id).collect();
