@@ -423,9 +423,9 @@ impl Entity {
         let connection = self.members[m].connection;
         let (values, version) = (read_values(found, connection, cx), span(found.version));
         let outcome = if self.is_unread() {
-            self.first_read(m, values, version, cx)
+            self.first_read(m, values, version, asked_at, cx)
         } else if self.members[m].state == MemberState::Heard {
-            self.join_read(m, values, version, cx, notes)
+            self.join_read(m, values, version, asked_at, cx, notes)
         } else {
             if self.on_alive(m, asked_at, cx) == Alive::Early {
                 return None;

@@ -13,7 +13,14 @@ pub type ReadValues = Vec<(Box<str>, Value)>;
 impl Entity {
     /// The first read of the first member: it sets every field. The other connections of the link that can be written
     /// become members that are still to be made.
-    pub fn first_read(&mut self, m: usize, values: ReadValues, version: Span, cx: &Context<'_>) -> ReadOutcome {
+    pub fn first_read(
+        &mut self,
+        m: usize,
+        values: ReadValues,
+        version: Span,
+        asked_at: i64,
+        cx: &Context<'_>,
+    ) -> ReadOutcome {
         let connection = self.members[m].connection;
         let by = By::Member(connection);
         let stamp = cx.peer(connection).clock.ours(version);
@@ -41,7 +48,7 @@ impl Entity {
                 self.hold(f, only, Cause::UnknownValue, cx.now);
             }
         }
-        self.read_done(m, version, cx);
+        self.read_done(m, version, asked_at, cx);
         ReadOutcome::Folded { taken, learned: Learned::Taken }
     }
 
@@ -52,6 +59,7 @@ impl Entity {
         m: usize,
         values: ReadValues,
         version: Span,
+        asked_at: i64,
         cx: &Context<'_>,
         notes: &mut Notes,
     ) -> ReadOutcome {
@@ -93,7 +101,7 @@ impl Entity {
             let rev = if matches!(met, Learned::Taken | Learned::Agreed) { field.rev } else { NO_REV };
             field.cells[m] = Some(Cell::first(native, version, rev));
         }
-        self.read_done(m, version, cx);
+        self.read_done(m, version, asked_at, cx);
         let learned = if taken.is_empty() { Learned::Agreed } else { Learned::Taken };
         ReadOutcome::Folded { taken, learned }
     }
@@ -126,11 +134,11 @@ impl Entity {
     }
 
     /// The record is known now. An answer older than the event that asked for it is taken, so that nobody waits for the
-    /// record, and looked at again.
-    fn read_done(&mut self, m: usize, version: Span, cx: &Context<'_>) {
+    /// record, and looked at again. What came after the question is still to be read.
+    fn read_done(&mut self, m: usize, version: Span, asked_at: i64, cx: &Context<'_>) {
         let member = &mut self.members[m];
         member.state = MemberState::Live;
-        member.reads.clear();
+        member.reads.retain(|t| *t > asked_at);
         if version.hi <= member.floor {
             member.stale = 1;
             member.need_read(cx.now + (cx.timing.second << member.stale));

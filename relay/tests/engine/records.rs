@@ -547,6 +547,20 @@ fn a_create_of_ours_that_lands_while_a_person_is_erased_is_erased_too() {
 }
 
 #[test]
+fn a_delete_that_is_heard_of_while_the_first_read_is_under_way_is_not_forgotten() {
+    let mut town = town(DeletePolicy::Delete);
+    town.add("hs", "7001", &ANN);
+    town.tell("hs", "7001", ChangeKind::Created);
+    let answers = town.delay();
+    town.delete("hs", "7001");
+    town.tell("hs", "7001", ChangeKind::Deleted);
+    town.arrive(answers);
+    town.pass(100);
+    assert_eq!(town.standing("sf", "LastName"), [], "what was made of the old answer goes, too");
+    at_rest(&mut town);
+}
+
+#[test]
 fn an_answer_asked_for_before_a_merge_does_not_contradict_it() {
     let mut town = town(DeletePolicy::Delete);
     town.shelves.get_mut("hs").unwrap().mute = true;
