@@ -1,10 +1,12 @@
 //! One state, several workers: the lease of this one, ticks that others overtook, work of those that are no more.
 //!
 //! In production one worker has the state and others stand by; it keeps its lease, and makes no call that could outlive
-//! it. The rest of this file is for a state that is shared in earnest. Every worker may fold into every entity; the version check of the commit decides who was first, and the other does
-//! its tick again on what stands there by then. A call is different, because it cannot be taken back: its pair belongs to
-//! the worker whose epoch its row names, until that worker settles it or its lease is over. The surprising thing: a pair without a call is nobody's property. Whoever changes the entity
-//! takes it along, and the worker that had it finds out when it next looks at the entity, which it does before any use.
+//! it. The rest of this file is for a state that is shared in earnest. Every worker may fold into every entity; the
+//! version check of the commit decides who was first, and the other does its tick again on what stands there by then. A
+//! call is different, because it cannot be taken back: its pair belongs to the worker whose epoch its row names, until
+//! that worker settles it or its lease is over. The surprising thing: a pair without a call is nobody's property. Whoever
+//! changes the entity takes it along, and the worker that had it finds out when it next looks at the entity, which it
+//! does before any use.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
