@@ -17,6 +17,15 @@ const RECORDS: usize = 200;
 /// Everything in one link: a policy per field.
 const EACH: &str = r#"default = "last_write"
 fields = { first_name = "ours", last_name = "theirs", title = { policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }, city = "manual" }"#;
+/// The rank of the members is a field's matter: it cannot be the default of a link.
+const RANKED: &str = r#"default = "last_write"
+[link.policy.fields]
+first_name = { policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }
+last_name = { policy = "field_priority", order = ["salesforce-main", "hubspot-main"] }
+email = { policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }
+phone = { policy = "field_priority", order = ["salesforce-main", "hubspot-main"] }
+title = { policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }
+city = { policy = "field_priority", order = ["salesforce-main", "hubspot-main"] }"#;
 const GUARD: &str = "guard = \"read\"";
 const POLICY: &str = "default = \"last_write\"\nfields = { lifecycle = \"theirs\" }";
 
@@ -80,10 +89,11 @@ async fn run(policy: &str, length: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_on_both_sides_at_once_converge_under_every_policy() {
-    let Some(seconds) = seconds() else { return run(EACH, Duration::from_secs(3)).await };
-    let priority = r#"{ policy = "field_priority", order = ["hubspot-main", "salesforce-main"] }"#;
-    for policy in ["\"ours\"", "\"theirs\"", "\"last_write\"", priority, "\"manual\""] {
-        run(&format!("default = {policy}"), Duration::from_secs(seconds)).await;
+    let Some(seconds) = seconds() else { return run(EACH, Duration::from_secs(8)).await };
+    for policy in
+        [RANKED, r#"default = "manual""#, r#"default = "ours""#, r#"default = "theirs""#, r#"default = "last_write""#]
+    {
+        run(policy, Duration::from_secs(seconds)).await;
     }
 }
 
