@@ -9,6 +9,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use headgate_gateway::config::Owners;
 use headgate_relay::config::StorePlace;
+use headgate_relay::entity::matching;
+use headgate_relay::mapping::is_mapped;
+use headgate_schemas::ObjectType;
 use hyper::Uri;
 use serde_json::{Value, json};
 
@@ -136,7 +139,13 @@ fn described(config: &Config) -> Vec<Line> {
     lines.extend(config.relay.links.iter().map(|link| {
         Line::ok(
             format!("link[{}]", link.name),
-            format!("{} in {}, {} wins ties", link.object, link.members.join(" and "), link.primary),
+            format!(
+                "{} in {}, {} wins ties{}",
+                link.object,
+                link.members.join(" and "),
+                link.primary,
+                matched(&link.object)
+            ),
         )
     }));
     lines
@@ -154,6 +163,16 @@ fn stream(stream: &StreamConfig) -> String {
             format!("Kafka at {}, topic {}, {} partitions", topic.brokers, topic.topic, topic.partitions)
         }
     }
+}
+
+/// By what two records of a type are found to be one, and by what not, because no CRM of a link has a field for it.
+fn matched(object: &ObjectType) -> String {
+    let (used, unused) = matching::keys(object.as_str(), |field| is_mapped(object, field));
+    let named = |intro: &str, keys: &[&str]| match keys {
+        [] => String::new(),
+        keys => format!(", {intro} {}", keys.join(" and ")),
+    };
+    named("matched by", &used) + &named("not by (fields not mapped)", &unused)
 }
 
 /// Whether the places the program writes to can be made.

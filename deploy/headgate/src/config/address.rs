@@ -29,10 +29,14 @@ pub(crate) fn base_url(text: &str) -> Result<String, &'static str> {
 
 /// Whether a checked base URL is sent in clear over a network.
 pub(crate) fn in_clear(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http")) && !is_loopback(url)
+}
+
+/// Whether a checked base URL names this machine's loopback.
+pub(crate) fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    uri.scheme_str() == Some("http") && !loopback
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The URL at which a listener on this machine is reached, unless its port is still to be picked.

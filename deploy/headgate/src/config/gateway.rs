@@ -321,7 +321,11 @@ fn key(section: &mut Section<'_>, loopback: bool) -> Option<String> {
         return None;
     }
     if !loopback && key.len() < CHARACTERS {
-        section.fault("key", "it is shorter than 128 bits, and the gateway does not listen on loopback", FIX);
+        section.fault(
+            "key",
+            "it is shorter than 128 bits, and the gateway is called from elsewhere than loopback",
+            FIX,
+        );
         return None;
     }
     Some(key)

@@ -123,7 +123,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let store = stream::store(root.section("store"));
     let limits = relay::relay(root.section("relay"));
     let connections: Vec<_> = root.entries("connection").into_iter().map(relay::connection).collect();
-    let loopback = gateway.listen.ip().is_loopback();
+    let loopback = gateway.listen.ip().is_loopback() && gateway.public_url.as_deref().is_none_or(address::is_loopback);
     let endpoints: Vec<_> =
         root.entries("endpoint").into_iter().map(|section| gateway::endpoint(section, loopback)).collect();
     let links: Vec<_> = root.entries("link").into_iter().map(link::link).collect();

@@ -330,7 +330,7 @@ impl<'s> Section<'s> {
         self.table?.get(key)
     }
 
-    fn scalar(&mut self, key: &'static str) -> Option<String> {
+    pub(crate) fn scalar(&mut self, key: &'static str) -> Option<String> {
         match &self.node(key)?.value {
             Value::Text(text) | Value::Loose(text) => Some(text.clone()),
             other => self.wrong(key, other, "text", "put it in quotes"),

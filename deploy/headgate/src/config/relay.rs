@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::account::{self, Account};
 use super::address;
+use super::durations;
 use super::fault::At;
 use super::gateway::url;
 use super::reader::{Choice, Section, set};
@@ -191,8 +192,15 @@ fn stands_in_header(auth: &mut Section<'_>, token: &SecretString) -> bool {
     fits
 }
 
+/// `poll`; true for `auto`. An interval is what other tools take here, so it is answered by what works instead.
 fn poll(section: &mut Section<'_>) -> bool {
-    section.choice("poll", &[("auto", Choice::Built(true)), ("off", Choice::Built(false))]).unwrap_or(true)
+    let Some(text) = section.scalar("poll") else { return true };
+    if durations::parse(&text).is_some() {
+        let problem = "polling at an interval is not available in this version";
+        section.fault("poll", problem, "write \"off\", and let an [[endpoint]] feed the connection");
+        return true;
+    }
+    section.choose("poll", &text, &[("auto", Choice::Built(true)), ("off", Choice::Built(false))]).unwrap_or(true)
 }
 
 fn setup(section: &mut Section<'_>) -> SetUp {

@@ -417,7 +417,7 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     (
         "poll = \"off\"",
         "poll = \"5m\"",
-        "connection[salesforce-main].poll | \"5m\" is not known | use \"auto\" or \"off\"",
+        "connection[salesforce-main].poll | polling at an interval is not available in this version | write \"off\", and let an [[endpoint]] feed the connection",
     ),
     (
         "poll = \"off\"",
@@ -627,6 +627,12 @@ fn off_loopback_a_key_has_128_bits() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("endpoint[hubspot-app].key | it is shorter than 128 bits"), "{found:?}");
     assert_eq!(faults(&with("lp8tCkWv3fZ0yQ2mN7rBxA", "short"), &[]), Vec::<String>::new());
+    // Behind a proxy the gateway listens on loopback, and its endpoints stand in the open all the same.
+    let proxied = EXAMPLE.replace("public_url = \"http://127.0.0.1:8080\"", "public_url = \"https://h.example\"");
+    assert_eq!(faults(&proxied, &[]), Vec::<String>::new());
+    let found = faults(&proxied.replace("lp8tCkWv3fZ0yQ2mN7rBxA", "short"), &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("endpoint[hubspot-app].key | it is shorter than 128 bits"), "{found:?}");
 }
 
 #[test]

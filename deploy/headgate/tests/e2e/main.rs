@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose stage cannot be set has failed")]
 #![expect(clippy::print_stderr, reason = "what was measured is told, not asserted; and the log of a failed run")]
 
+mod api;
 mod chronicle;
 mod commands;
 mod conflicts;

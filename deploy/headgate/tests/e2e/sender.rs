@@ -116,6 +116,15 @@ impl Sender {
 }
 
 impl Sender {
+    /// Reads a page of the admin API with its status.
+    pub(crate) async fn ask(&self, url: &str) -> (u16, Value) {
+        let request = Request::get(url).body(Full::default()).unwrap();
+        let response = self.client.request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     /// Posts JSON to the admin API and reads the answer.
     pub(crate) async fn send(&self, url: &str, body: &Value) -> Value {
         let request = Request::post(url).header("content-type", "application/json");

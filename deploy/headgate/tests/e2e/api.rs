@@ -1,0 +1,159 @@
+//! The admin API as programs read it: the accounting, outcomes, the audit, records; pages to their ends, and what is said
+//! to those who ask for what is not there.
+
+use headgate_bench::sim::fault::{Fault, Scope};
+use serde_json::{Value, json};
+
+use crate::commands::shown;
+use crate::sender::until;
+use crate::stage::Stage;
+
+async fn ask(stage: &Stage, path: &str) -> (u16, Value) {
+    stage.sender.ask(&format!("{}{path}", stage.admin)).await
+}
+
+async fn read(stage: &Stage, path: &str) -> Value {
+    let (status, answer) = ask(stage, path).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// Everything under `name` of all pages; the next page begins where `key` says.
+async fn pages(stage: &Stage, path: &str, name: &str, key: &str) -> Vec<Value> {
+    let (mut all, mut from) = (Vec::new(), String::new());
+    for _ in 0..50 {
+        let page = read(stage, &format!("{path}{from}")).await;
+        all.extend(page[name].as_array().unwrap().iter().cloned());
+        match page.get("next") {
+            Some(next) => from = format!("&{key}={next}"),
+            None => return all,
+        }
+    }
+    panic!("{path} has no last page");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_accounting_adds_up_in_every_line_and_its_difference_is_a_metric() {
+    let stage = Stage::open(&[]).await;
+    let ids = stage.contacts(3).await;
+    stage.deliver(&[stage.update(ids[0], 5), stage.update(ids[1], 5)]).await;
+    stage.settled().await;
+    let all = read(&stage, "/v1/accounting").await;
+    let line = json!({
+        "due": 5, "closed": 5, "outcomes": {"delivered": 5}, "open": 0, "waiting": 0, "parked": 0, "held": 0,
+        "difference": 0,
+    });
+    assert_eq!(all["links"], json!({"contacts": {"salesforce-main": line}}));
+    assert_eq!(all["connections"], json!({"salesforce-main": line}));
+    for name in ["due", "closed", "open", "difference"] {
+        assert_eq!(all[name], line[name], "{name}");
+    }
+    let metrics = async || stage.sender.read(&format!("{}/metrics", stage.admin)).await.unwrap_or_default();
+    let has = |text: &str, line: &str| text.lines().any(|l| l == line);
+    until("the metrics are of now", async || has(&metrics().await, "relay_deliveries_closed 5")).await;
+    let text = metrics().await;
+    for line in
+        ["accounting_difference 0", "relay_recount_difference 0", "relay_deliveries_due 5", "relay_deliveries_open 0"]
+    {
+        assert!(has(&text, line), "{line} is missing in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_are_asked_for_by_change_and_in_pages() {
+    let stage = Stage::open(&[]).await;
+    let ids = stage.contacts(3).await;
+    let record = read(&stage, &format!("/v1/records/hubspot/contact/{}", ids[0])).await;
+    let heard = record["history"].as_array().unwrap().iter().find(|e| e["event"] == "heard").unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (change, time) = (text(&heard["change"]), text(&heard["occurred_at"]));
+    let of = read(&stage, &format!("/v1/outcomes?tenant=acme&change={change}&time={time}")).await;
+    let outcome = &of["outcomes"][0];
+    assert_eq!((&outcome["target"], &outcome["outcome"]), (&json!("salesforce-main"), &json!("delivered")));
+    assert_eq!(of["outcomes"].as_array().unwrap().len(), 1, "one for each target");
+
+    let latest = read(&stage, "/v1/outcomes?limit=2").await;
+    assert_eq!(latest["outcomes"].as_array().unwrap().len(), 2);
+    let before = text(&latest["outcomes"][1]["accepted_at"]);
+    let older = read(&stage, &format!("/v1/outcomes?before={before}")).await;
+    let older = older["outcomes"].as_array().unwrap();
+    assert!(older.iter().all(|o| text(&o["accepted_at"]) < before), "{older:?}");
+    assert_eq!(read(&stage, "/v1/outcomes?before=1970-01-01T00:00:00Z").await["outcomes"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_did_what_is_read_from_the_newest_on() {
+    let stage = Stage::open(&[]).await;
+    let ids = stage.contacts(1).await;
+    stage.salesforce.faults().next(1, Scope::Writes, Fault::RejectRecords);
+    stage.deliver(&[stage.update(ids[0], 5)]).await;
+    until("the dead letter is there", async || shown(&stage, &["deadletter", "list"]).contains("salesforce-main"))
+        .await;
+    let record = read(&stage, &format!("/v1/records/hubspot/contact/{}", ids[0])).await;
+    let letter = &record["deadletters"][0];
+    let refused = record["history"].as_array().unwrap().iter().find(|e| e["event"] == "refused").unwrap();
+    assert_eq!((&refused["deadletter"], &refused["fields"]), (&letter["id"], &json!(["city"])), "{record}");
+    shown(&stage, &["deadletter", "retry", &letter["id"].to_string()]);
+    stage.settled().await;
+
+    let audit = pages(&stage, "/v1/audit?limit=1", "audit", "before").await;
+    let what: Vec<&str> = audit.iter().map(|deed| deed["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["deadletter.retry", "relay.start"]);
+    assert_eq!(audit[0]["subject"], json!(format!("deadletter/{}", letter["id"])));
+    assert_ne!(audit[0]["before"], audit[0]["after"], "hashes of the record, not the record");
+    assert_eq!(read(&stage, "/v1/audit?before=0").await, json!({"audit": []}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_come_in_pages_and_by_state() {
+    let stage = Stage::open(&[]).await;
+    assert_eq!(read(&stage, "/v1/records").await, json!({"records": []}));
+    stage.contacts(5).await;
+    let entities = |records: &[Value]| records.iter().map(|r| r["entity"].as_i64().unwrap()).collect::<Vec<_>>();
+    for limit in [1, 2, 5, 1_000, 5_000] {
+        let all = pages(&stage, &format!("/v1/records?limit={limit}"), "records", "after").await;
+        assert_eq!(entities(&all), [1, 2, 3, 4, 5], "limit {limit}");
+    }
+    let in_sync = pages(&stage, "/v1/records?limit=2&state=in_sync", "records", "after").await;
+    assert_eq!(entities(&in_sync), [1, 2, 3, 4, 5]);
+    assert_eq!(pages(&stage, "/v1/records?limit=2&state=held", "records", "after").await, Vec::<Value>::new());
+    assert_eq!(read(&stage, "/v1/records?after=999").await, json!({"records": []}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_wrongly_is_told_what_to_do() {
+    let stage = Stage::open(&[]).await;
+    let zeros = "0".repeat(32);
+    let cases = [
+        ("/v1/records?limit=many".to_owned(), 400, "bad_query", "after the question mark"),
+        ("/v1/records?page=2".to_owned(), 400, "bad_query", "unknown field `page`"),
+        ("/v1/records?state=lost".to_owned(), 400, "bad_query", "it is one of: in_sync, working, held"),
+        ("/v1/records/hubspt/contact/1".to_owned(), 400, "unknown_system", "a system is one of: "),
+        ("/v1/records/hubspot/contact/1".to_owned(), 404, "record_unknown", "no change of it has come"),
+        ("/v1/records/hubspot/contact/1?since=yesterday".to_owned(), 400, "bad_query", "since is a time like"),
+        (
+            "/v1/records/hubspot/contact/1?target=hub".to_owned(),
+            400,
+            "bad_query",
+            "target is one of: hubspot-main, salesforce-main",
+        ),
+        ("/v1/outcomes?before=yesterday".to_owned(), 400, "bad_query", "a time is written like"),
+        (format!("/v1/outcomes?change={zeros}"), 400, "bad_query", "name the tenant of the change, too"),
+        ("/v1/outcomes?tenant=acme&change=7".to_owned(), 400, "bad_query", "32 hexadecimal digits"),
+        (format!("/v1/outcomes?tenant=acme&change={zeros}"), 404, "change_unknown", "was not taken"),
+        ("/v1/audit?before=today".to_owned(), 400, "bad_query", "after the question mark"),
+        ("/v1/conflicts/first".to_owned(), 400, "bad_path", "give its number, as the list shows it"),
+        ("/v1/conflicts/7".to_owned(), 404, "conflict_unknown", "conflict list shows those there are"),
+        ("/v1/deadletters/x".to_owned(), 400, "bad_path", "give its number, as the list shows it"),
+        ("/v1/deadletters?open=1".to_owned(), 400, "bad_query", "unknown field `open`"),
+    ];
+    for (path, status, code, detail) in cases {
+        let (answered, problem) = ask(&stage, &path).await;
+        assert_eq!(
+            (answered, &problem["code"], &problem["status"]),
+            (status, &json!(code), &json!(status)),
+            "{path}: {problem}"
+        );
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(detail)), "{path}: {problem}");
+    }
+}
