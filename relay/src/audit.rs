@@ -43,7 +43,7 @@ impl Engine {
         self.note_deed(deed, None, Some(digest(configuration.as_bytes())), now);
     }
 
-    fn note_deed(&mut self, deed: Deed<'_>, before: Option<Key>, after: Option<Key>, now: Timestamp) {
+    pub(crate) fn note_deed(&mut self, deed: Deed<'_>, before: Option<Key>, after: Option<Key>, now: Timestamp) {
         let Deed { who, what, subject } = deed;
         let (who, what, at) = (who.to_owned(), what.to_owned(), now.micros());
         self.tick.unit.audit.push(AuditRow { at, who, what, subject, before, after });

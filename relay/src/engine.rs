@@ -71,6 +71,24 @@ pub enum Command {
         /// Names of its fields.
         fields: HashSet<String>,
     },
+    /// What a subscription kept with [`Command::KeepSubscription`].
+    RecallSubscription {
+        /// Its name.
+        subscription: String,
+        /// Told what it kept.
+        done: tokio::sync::oneshot::Sender<Option<Vec<u8>>>,
+    },
+    /// Where a subscription stands, to be kept.
+    KeepSubscription {
+        /// Its name.
+        subscription: String,
+        /// What is kept.
+        memo: Vec<u8>,
+        /// Who did what to it, if somebody did.
+        deed: Option<(String, &'static str)>,
+        /// Told when it is durable.
+        done: tokio::sync::oneshot::Sender<()>,
+    },
     /// Whether records of a type may be made on a connection; see [`Engine::await_set_up`].
     SetUp {
         /// The connection's name.
@@ -369,6 +387,10 @@ pub(crate) enum Told {
     Letter(bool),
     /// What became of an answer.
     Resolved(Result<Resolved, ResolveError>),
+    /// What a subscription kept.
+    Recalled(Option<Vec<u8>>),
+    /// Where a subscription stands is kept.
+    Kept,
 }
 
 /// What the engine is built from.
@@ -801,6 +823,8 @@ impl Command {
         let gone = match (self, told) {
             (Self::Letter { done, .. }, Told::Letter(found)) => done.send(found).is_err(),
             (Self::Resolve(Resolution { done, .. }), Told::Resolved(result)) => done.send(result).is_err(),
+            (Self::RecallSubscription { done, .. }, Told::Recalled(kept)) => done.send(kept).is_err(),
+            (Self::KeepSubscription { done, .. }, Told::Kept) => done.send(()).is_err(),
             _ => false,
         };
         if gone {

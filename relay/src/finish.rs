@@ -11,7 +11,9 @@ use crate::engine::{Command, Engine, Holding, Told, link_of};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, Life, MemberState, NO_REV, Outcome};
 use crate::step;
-use crate::store::{ClosedLetter, EntityId, EntityWrite, KeyWrite, StoreError, WorkKey, WorkRow};
+use crate::store::{
+    ClosedLetter, EntityId, EntityWrite, KeyWrite, StoreError, SubscriptionRow, WorkKey, WorkRow, digest,
+};
 use crate::work::{PARKED, Pair};
 
 impl Engine {
@@ -202,6 +204,18 @@ impl Engine {
             }
             Command::Resolve(resolution) => return Ok(Told::Resolved(self.resolve(resolution, now)?)),
             Command::Described { connection, object, fields } => self.describe(connection, object, fields),
+            Command::RecallSubscription { subscription, .. } => {
+                return Ok(Told::Recalled(self.store.subscription(subscription)?));
+            }
+            Command::KeepSubscription { subscription, memo, deed, .. } => {
+                if let Some((who, what)) = deed {
+                    let subject = format!("subscription/{subscription}");
+                    self.note_deed(Deed { who, what, subject }, None, Some(digest(memo)), now);
+                }
+                let row = SubscriptionRow { name: subscription.clone(), memo: memo.clone() };
+                self.tick.unit.subscriptions.push(row);
+                return Ok(Told::Kept);
+            }
             Command::SetUp { connection, object, open: false } => self.await_set_up(connection, object),
             Command::SetUp { connection, object, open: true } => {
                 let Some(number) = self.numbers.get(connection).copied() else { return Ok(Told::Nothing) };

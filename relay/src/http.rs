@@ -223,13 +223,17 @@ impl Reply {
 
     /// The wait asked for by `Retry-After`, in seconds or as a date (counted from the answer's own `Date`).
     pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.header("retry-after")?;
-        let wait = match text.parse::<f64>() {
-            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
-            Err(_) => http_date(text)?.since(self.date?),
-        };
-        Some(wait.min(LONGEST_WAIT))
+        wait(self.header("retry-after")?, self.date)
     }
+}
+
+/// The wait that a `Retry-After` asks for, at most a day; a date is counted from `date`, when the answer was made.
+pub(crate) fn wait(retry_after: &str, date: Option<Timestamp>) -> Option<Duration> {
+    let wait = match retry_after.trim().parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        Err(_) => http_date(retry_after)?.since(date?),
+    };
+    Some(wait.min(LONGEST_WAIT))
 }
 
 /// A client of one connection: where it is, and who we are there.
@@ -355,7 +359,7 @@ fn lost(code: &str, message: &str, disposition: Disposition) -> TargetError {
 }
 
 /// An HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`); the two obsolete forms of RFC 9110 are not understood.
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     static PARSER: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new();
     PARSER.parse_timestamp(text).ok().map(|t| Timestamp::from_micros(t.as_microsecond()))
 }

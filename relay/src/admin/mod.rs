@@ -12,8 +12,10 @@ mod record;
 mod records;
 mod setup;
 mod story;
+mod subscriptions;
 
 pub use changes::router as changes;
+pub use subscriptions::router as subscriptions;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

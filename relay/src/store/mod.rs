@@ -11,6 +11,7 @@ mod outcomes;
 pub mod postgres;
 mod reader;
 mod sqlite;
+mod subscriptions;
 mod trail;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use asked::{ListedDecision, ListedQuestion, QuestionFilter};
 pub use postgres::{Postgres, PostgresError};
 pub use reader::{Reader, Readers, StorePlace};
 pub use sqlite::{ListedLetter, Sqlite};
+pub use subscriptions::SubscriptionRow;
 
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
@@ -477,6 +479,8 @@ pub struct Unit {
     pub decisions: Vec<DecisionRow>,
     /// What was done.
     pub audit: Vec<AuditRow>,
+    /// Where subscriptions stand.
+    pub subscriptions: Vec<SubscriptionRow>,
 }
 
 /// A dead letter that a person closed.
@@ -517,6 +521,7 @@ impl Unit {
             && self.ended_questions.is_empty()
             && self.decisions.is_empty()
             && self.audit.is_empty()
+            && self.subscriptions.is_empty()
     }
 
     /// Adds to a counter.
@@ -685,6 +690,12 @@ pub trait Store: Send {
     /// # Errors
     /// When the database fails.
     fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError>;
+
+    /// Where a subscription stands, as it was written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Documents by number, from `after` on, at most `limit`.
     ///

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
     AuditRow, Before, Committed, Counter, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd, Start,
-    Store, StoreError, Unit, WorkKey, WorkRow, asked, lives, outcomes, split_fields, trail, worker,
+    Store, StoreError, Unit, WorkKey, WorkRow, asked, lives, outcomes, split_fields, subscriptions, trail, worker,
 };
 use crate::books::{Place, Sum};
 use crate::step;
@@ -115,6 +115,7 @@ impl Sqlite {
             _ if found < VERSION => return Err(StoreError::Older { found, known: VERSION }),
             _ => return Err(StoreError::Newer { found, known: VERSION }),
         }
+        db.execute_batch(subscriptions::SCHEMA)?;
         let mut store = Self { db, shared: false, next_entity: 1, next_question: 1, _lock: lock };
         store.number_on()?;
         Ok(store)
@@ -172,6 +173,7 @@ impl Sqlite {
         asked::write(&self.db, unit)?;
         lives::write(&self.db, unit)?;
         trail::write(&self.db, &unit.trail)?;
+        subscriptions::write(&self.db, unit)?;
         let committed = outcomes::write(&self.db, &unit.outcomes)?;
         self.write_sums(unit, &committed)?;
         self.write_letters(unit)?;
@@ -411,6 +413,10 @@ impl Store for Sqlite {
 
     fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError> {
         asked::question(&self.db, id)
+    }
+
+    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        subscriptions::memo(&self.db, name)
     }
 
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {

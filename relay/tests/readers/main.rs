@@ -1,7 +1,10 @@
-//! Everyone else who reads the stream, through the front door: `GET /v1/changes` over the memory engine, with the clock
-//! of the runtime in the test's hand.
+//! Everyone else who reads the stream, through the front door: `GET /v1/changes` over the memory engine, and
+//! subscriptions of a running relay with real endpoints on loopback.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod changes;
+mod endpoint;
+mod guard;
+mod subscriptions;
 mod support;

@@ -16,8 +16,8 @@ use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
     Forgotten, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow,
-    Reader, Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key, digest,
-    member_key,
+    Reader, Sqlite, Start, Store, StoreError, SubscriptionRow, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key,
+    digest, member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;
@@ -264,6 +264,20 @@ fn versions_rise_by_one(make: &dyn Make) {
     store.commit(&update(2, b"1c")).unwrap();
     assert!(matches!(store.commit(&update(1, b"late")), Err(StoreError::Moved { entity: 1 })));
     assert_eq!(store.document(1), Some((3, b"1c".to_vec())));
+}
+
+fn a_subscription_keeps_what_it_was_last_given(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let keep = |name: &str, memo: &[u8]| SubscriptionRow { name: name.to_owned(), memo: memo.to_vec() };
+    store.commit(&Unit { subscriptions: vec![keep("a", b"1"), keep("b", b"1")], ..Unit::default() }).unwrap();
+    store.commit(&Unit { subscriptions: vec![keep("a", b"2")], ..Unit::default() }).unwrap();
+    store.commit(&Unit { subscriptions: vec![keep("b", b"2"), keep("b", b"3")], ..Unit::default() }).unwrap();
+    drop(store);
+    let mut store = make.open();
+    assert_eq!(store.subscription("a").unwrap(), Some(b"2".to_vec()));
+    assert_eq!(store.subscription("b").unwrap(), Some(b"3".to_vec()));
+    assert_eq!(store.subscription("c").unwrap(), None);
 }
 
 fn a_position_never_goes_back(make: &dyn Make) {
@@ -696,6 +710,7 @@ suite!(
     what_is_committed_is_there_after_a_restart,
     a_unit_is_all_or_nothing,
     versions_rise_by_one,
+    a_subscription_keeps_what_it_was_last_given,
     a_position_never_goes_back,
     positions_belong_to_one_topic,
     a_claim_is_held_once,

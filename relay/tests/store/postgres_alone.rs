@@ -176,7 +176,7 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
     schema.execute("INSERT INTO schema_version(version) VALUES(1)");
     schema.execute(include_str!("migrations/0001.sql"));
     let mut store = open(&schema);
-    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 3);
+    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 4);
     let start = store.start("topic").unwrap();
     assert_eq!((start.epoch, store.next_entity().unwrap(), start.salt[15]), (8, 6, 15));
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);

@@ -131,6 +131,10 @@ impl Store for Disk {
         self.0.lock().sqlite.question(id)
     }
 
+    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.lock().sqlite.subscription(name)
+    }
+
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         self.0.lock().sqlite.documents(after, limit)
     }

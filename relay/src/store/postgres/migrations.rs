@@ -9,10 +9,11 @@ use super::session::Lock;
 use crate::store::StoreError;
 
 /// The steps; the first makes version 1.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("migrations/0001_state.sql"),
     include_str!("migrations/0002_trail.sql"),
     include_str!("migrations/0003_workers.sql"),
+    include_str!("migrations/0004_subscription.sql"),
 ];
 
 /// The version this program works with.

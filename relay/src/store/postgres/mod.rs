@@ -262,6 +262,14 @@ impl Store for Postgres {
         Ok(row.map(read).transpose()?)
     }
 
+    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let find = async {
+            let row = self.session.client.query_opt("SELECT memo FROM subscription WHERE name=$1", &[&name]).await?;
+            row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)
+        };
+        Ok(self.session.run(find)?)
+    }
+
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         let rows = self.rows(&self.statements.documents, &[&after, &i64::from(limit)])?;
         let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));

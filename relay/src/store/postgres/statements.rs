@@ -61,6 +61,8 @@ statements! {
         SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
         ON CONFLICT(target,entity) DO UPDATE
         SET due=excluded.due, attempts=excluded.attempts, owner=excluded.owner, until=excluded.until";
+    put_subscriptions: "INSERT INTO subscription(name,memo) SELECT * FROM unnest($1::text[],$2::bytea[])
+        ON CONFLICT(name) DO UPDATE SET memo=excluded.memo";
     drop_work: "DELETE FROM work USING unnest($1::int[],$2::bigint[]) u(t,e) WHERE target=u.t AND entity=u.e";
     put_outcomes: "INSERT INTO outcome(accepted,change,target,link,entity,previous,kind,at,took)
         SELECT * FROM unnest($1::bigint[],$2::bytea[],$3::int[],$4::int[],$5::bigint[],$6::bigint[],$7::smallint[],

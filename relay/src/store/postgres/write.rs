@@ -53,8 +53,9 @@ impl Writer<'_> {
             self.trail(unit, &happened),
             self.outcomes(unit),
             self.letters(unit),
+            self.subscriptions(unit),
         );
-        let ((), (), moved, written, keys, changes, (), (), (), (), committed, ()) = rows.map_err(contended)?;
+        let ((), (), moved, written, keys, changes, (), (), (), (), committed, (), ()) = rows.map_err(contended)?;
         if let Some(lost) = unit.positions.iter().find(|p| !moved.contains(&i64::from(p.partition))) {
             return Err(StoreError::PartitionLost { partition: lost.partition });
         }
@@ -180,6 +181,13 @@ impl Writer<'_> {
             self.rows(work.len(), &self.statements.put_work, [&c.0, &c.1, &c.2, &c.3, &c.4, &c.5]),
             self.rows(done.len(), &self.statements.drop_work, [&targets, &entities]),
         )?;
+        Ok(())
+    }
+
+    async fn subscriptions(self, unit: &Unit) -> Written {
+        let rows = last(unit.subscriptions.iter().map(|row| (row.name.as_str(), row.memo.as_slice())));
+        let (names, memos) = unzip(rows);
+        self.rows(names.len(), &self.statements.put_subscriptions, [&names, &memos]).await?;
         Ok(())
     }
 

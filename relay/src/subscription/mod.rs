@@ -1,0 +1,330 @@
+//! Subscriptions out: a tenant names an endpoint and gets its changes there, signed as Standard Webhooks.
+//!
+//! Each subscription reads the stream by itself and keeps its own backlog, so a dead or slow endpoint delays nobody but
+//! its own subscriber; what is too much for the backlog stays in the stream. Changes of one record go out one after the
+//! other and none is left out; those of different records go side by side. A change may arrive twice, always under the
+//! same `webhook-id`. A change that is refused for longer than `disable_after`, or an endpoint that says 410, disables the
+//! subscription with a notice; nothing is lost then, a person lets it go on or sends it elsewhere in the stream.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `backlog` | order, retries, bounds, what outlives the process; pure |
+//! | `sign` | signatures; pure |
+//! | `post` | one attempt over the guarded client of [`crate::outgoing`] |
+//! | `runner` | the task that joins them with the stream and the state |
+
+mod backlog;
+mod post;
+mod runner;
+pub mod sign;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headgate_schemas::filter::Filter;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::{Begin, BeginError};
+use hyper::Uri;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Relay;
+use crate::admin::OpenSource;
+use crate::http::SetupError;
+use crate::outgoing::{Connector, Lookup, Policy};
+use post::Poster;
+use sign::Key;
+
+/// Commands that wait for one subscription; a further one is refused.
+const COMMANDS: usize = 8;
+
+/// All subscriptions and what they share.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionsConfig {
+    /// The endpoints that are served.
+    pub list: Vec<SubscriptionConfig>,
+    /// What may be called.
+    pub policy: Policy,
+    /// How fast.
+    pub pace: Pace,
+}
+
+/// Limits of one subscription. Full-policy in each line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Calls open at once to one endpoint; further changes wait.
+    pub calls: usize,
+    /// From the start of a call to its answer; then the attempt has failed.
+    pub deadline: Duration,
+    /// Changes taken from the stream and not delivered yet; then no more are read, and the rest stays in the stream.
+    pub waiting: usize,
+    /// The same in bytes.
+    pub waiting_bytes: usize,
+    /// Longest pause after the first failed attempt; it doubles with each further one.
+    pub retry_first: Duration,
+    /// Longest pause between two attempts.
+    pub retry_most: Duration,
+    /// A change that has been refused for so long disables its subscription.
+    pub disable_after: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            calls: 8,
+            deadline: Duration::from_secs(15),
+            waiting: 1_000,
+            waiting_bytes: 8 << 20,
+            retry_first: Duration::from_secs(5),
+            retry_most: Duration::from_secs(3_600),
+            disable_after: Duration::from_secs(3 * 86_400),
+        }
+    }
+}
+
+impl Pace {
+    /// Before a change that failed `attempts` times before is tried again, in microseconds.
+    fn pause(&self, attempts: u32, random: u64) -> i64 {
+        backlog::pause(self.retry_first, self.retry_most, attempts, random)
+    }
+
+    /// Before the next call to an endpoint that is doubted, in microseconds.
+    fn doubt(&self, times: u32) -> i64 {
+        backlog::pause(DOUBT_FIRST.min(self.retry_first), DOUBT_MOST.min(self.retry_most), times, u64::MAX)
+    }
+}
+
+/// Pause between calls to an endpoint that fails: at first, and at most.
+const DOUBT_FIRST: Duration = Duration::from_secs(1);
+const DOUBT_MOST: Duration = Duration::from_secs(30);
+
+/// One endpoint.
+#[derive(Clone, Debug)]
+pub struct SubscriptionConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// Whose it is: only changes of this tenant are sent.
+    pub tenant: String,
+    /// Where they are posted.
+    pub url: Uri,
+    /// What they are signed with: one, or two while a secret is replaced.
+    pub keys: Vec<Key>,
+    /// Which changes.
+    pub filter: Filter,
+    /// Where a new subscription begins.
+    pub begin: Begin,
+}
+
+/// How a subscription is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is being opened.
+    #[default]
+    Starting,
+    /// Everything that was tried was taken.
+    Well,
+    /// Something is being refused and tried again.
+    Failing,
+    /// Nothing is sent until a person says so.
+    Disabled,
+}
+
+/// A subscription as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Where changes are posted, without the query, which may carry a key.
+    pub url: String,
+    /// How it is.
+    pub state: Standing,
+    /// Why, where it is not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when something has been refused, or nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Changes taken from the stream and not delivered yet.
+    pub waiting: usize,
+    /// Calls under way.
+    pub open: usize,
+    /// Changes delivered since it was made.
+    pub delivered: u64,
+    /// The next attempt, if nothing is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Where it reads on in the stream.
+    pub position: String,
+    /// What the stream dropped before it could be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overtaken: Option<String>,
+}
+
+/// What a person asks of a subscription.
+enum Order {
+    /// Read on elsewhere; what waits is forgotten.
+    Replay { begin: Begin, by: String },
+    /// Try everything that waits at once, also if it was disabled.
+    Enable { by: String },
+}
+
+struct Asked {
+    order: Order,
+    done: oneshot::Sender<Result<(), OrderError>>,
+}
+
+/// Why an order was not carried out. Nothing has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OrderError {
+    /// No subscription has that name.
+    #[error("there is no subscription \"{0}\"; subscription list shows those there are")]
+    Unknown(String),
+    /// It cannot begin there.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// It is not open yet, is stopping, or the state cannot be written.
+    #[error("the subscription cannot take orders now; try again in a moment")]
+    Busy,
+}
+
+/// Running subscriptions.
+#[derive(Clone, Debug, Default)]
+pub struct Subscriptions {
+    all: Arc<BTreeMap<String, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    orders: mpsc::Sender<Asked>,
+    view: Arc<Mutex<View>>,
+}
+
+impl Subscriptions {
+    /// All, by name.
+    pub fn list(&self) -> Vec<View> {
+        self.all.values().map(|running| running.view.lock().clone()).collect()
+    }
+
+    /// One.
+    pub fn show(&self, name: &str) -> Option<View> {
+        self.all.get(name).map(|running| running.view.lock().clone())
+    }
+
+    /// Reads on at `begin`: what is there is sent again, what waits is forgotten. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn replay(&self, name: &str, begin: Begin, by: String) -> Result<(), OrderError> {
+        self.order(name, Order::Replay { begin, by }).await
+    }
+
+    /// Goes on where it stands, with everything that waits due at once. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn enable(&self, name: &str, by: String) -> Result<(), OrderError> {
+        self.order(name, Order::Enable { by }).await
+    }
+
+    async fn order(&self, name: &str, order: Order) -> Result<(), OrderError> {
+        let running = self.all.get(name).ok_or_else(|| OrderError::Unknown(name.to_owned()))?;
+        let (done, told) = oneshot::channel();
+        running.orders.try_send(Asked { order, done }).map_err(|_| OrderError::Busy)?;
+        told.await.unwrap_or(Err(OrderError::Busy))
+    }
+}
+
+/// By subscription and what came of its calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Called {
+    subscription: String,
+    outcome: &'static str,
+}
+
+/// By subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    subscription: String,
+}
+
+/// What subscriptions count.
+#[derive(Clone, Debug, Default)]
+struct Metrics {
+    calls: Family<Called, Counter>,
+    waiting: Family<Named, Gauge>,
+    disabled: Family<Named, Gauge>,
+    overtaken: Family<Named, Counter>,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Self {
+        let m = Self::default();
+        registry.register("subscription_calls", "Calls to subscribers, by outcome", m.calls.clone());
+        registry.register("subscription_waiting", "Changes read and not delivered yet", m.waiting.clone());
+        registry.register("subscription_disabled", "1: nothing is sent until a person says so", m.disabled.clone());
+        let help = "Times the stream dropped changes before they were delivered; alert on any rise";
+        registry.register("subscription_overtaken", help, m.overtaken.clone());
+        m
+    }
+}
+
+/// Starts every subscription of `config`. They read the stream through `open` and keep where they stand in the state of
+/// `relay`, until `shutdown`. `lookup` finds the addresses of endpoints.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn start(
+    config: SubscriptionsConfig,
+    relay: &Relay,
+    open: &OpenSource,
+    lookup: Lookup,
+    registry: &mut Registry,
+    shutdown: &Shutdown,
+) -> Result<Subscriptions, SetupError> {
+    let SubscriptionsConfig { list, policy, pace } = config;
+    let poster = Poster::new(Connector::new(policy, lookup, pace.deadline))?;
+    let metrics = Metrics::register(registry);
+    let mut all = BTreeMap::new();
+    for mut subscription in list {
+        // Whatever the filter says: nobody gets what is another tenant's.
+        subscription.filter.tenants = vec![subscription.tenant.clone()];
+        let (orders, asked) = mpsc::channel(COMMANDS);
+        let view = View {
+            name: subscription.name.clone(),
+            tenant: subscription.tenant.clone(),
+            url: shown(&subscription.url),
+            ..View::default()
+        };
+        let view = Arc::new(Mutex::new(view));
+        all.insert(subscription.name.clone(), Running { orders, view: Arc::clone(&view) });
+        let parts = runner::Parts {
+            config: subscription,
+            pace: pace.clone(),
+            poster: poster.clone(),
+            relay: relay.handle.clone(),
+            open: Arc::clone(open),
+            metrics: metrics.clone(),
+            view,
+            shutdown: shutdown.clone(),
+        };
+        shutdown.spawn("subscription", runner::run(parts, asked));
+    }
+    Ok(Subscriptions { all: Arc::new(all) })
+}
+
+/// A URL without its query.
+fn shown(url: &Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or_default();
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    format!("{scheme}://{host}{}", url.path())
+}

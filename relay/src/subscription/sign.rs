@@ -1,0 +1,79 @@
+//! Signatures of Standard Webhooks: `v1,` and the base64 of HMAC-SHA256 over `{id}.{timestamp}.{body}`, one for each live
+//! secret. Pure.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Fewest and most bytes of a secret, as the specification of Standard Webhooks gives them.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// A secret that cannot be signed with. Says nothing of what was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret must be whsec_ followed by the base64 of 24 to 64 bytes")]
+pub struct InvalidSecret;
+
+/// What signs the calls of one subscription.
+#[derive(Clone)]
+pub struct Key(hmac::Key);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Key {
+    /// From `whsec_…`.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`].
+    pub fn new(secret: &str) -> Result<Self, InvalidSecret> {
+        let text = secret.strip_prefix("whsec_").ok_or(InvalidSecret)?;
+        let bytes = STANDARD.decode(text).map_err(|_| InvalidSecret)?;
+        if !SECRET_BYTES.contains(&bytes.len()) {
+            return Err(InvalidSecret);
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+}
+
+/// The value of `webhook-signature`.
+pub(super) fn signature(keys: &[Key], id: &str, timestamp: i64, body: &[u8]) -> String {
+    let one = |Key(key): &Key| {
+        let mut context = hmac::Context::with_key(key);
+        context.update(format!("{id}.{timestamp}.").as_bytes());
+        context.update(body);
+        format!("v1,{}", STANDARD.encode(context.sign()))
+    };
+    keys.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_specification() {
+        // The test vector that the libraries of Standard Webhooks share.
+        let key = Key::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let body = br#"{"test": 2432232314}"#;
+        let signed = signature(&[key.clone()], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let second = Key::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+        let both = signature(&[second, key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert!(both.starts_with("v1,") && both.ends_with(&format!(" {signed}")), "{both}");
+    }
+
+    #[test]
+    fn secrets_of_another_form_are_refused_and_none_is_shown() {
+        for secret in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_short", "whsec_c2hvcnQ=", "whsec_***"] {
+            assert_eq!(Key::new(secret).unwrap_err(), InvalidSecret, "{secret}");
+        }
+        let long = format!("whsec_{}", STANDARD.encode([1; 65]));
+        assert_eq!(Key::new(&long).unwrap_err(), InvalidSecret);
+        assert_eq!(format!("{:?}", Key::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key");
+    }
+}

@@ -1,0 +1,249 @@
+//! A subscriber's endpoint that answers as the test says and writes down every call; and a running relay with
+//! subscriptions to it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use headgate_relay::admin;
+use headgate_relay::config::{Limits, RelayConfig, StoreConfig};
+use headgate_relay::outgoing::{Lookup, Policy, system_lookup};
+use headgate_relay::store::StorePlace;
+use headgate_relay::subscription::sign::Key;
+use headgate_relay::subscription::{self, Pace, SubscriptionConfig, SubscriptionsConfig};
+use headgate_schemas::event::Event;
+use headgate_schemas::filter::Filter;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::memory::Memory;
+use headgate_schemas::stream::{Begin, Sink as _};
+use headgate_schemas::{Change, contract};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::support::open;
+
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Longest wait for anything that must happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One call as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// What it was answered.
+    pub(crate) status: u16,
+}
+
+impl Call {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    pub(crate) fn event(&self) -> Event {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Record and time of the change.
+    pub(crate) fn change(&self) -> (String, i64) {
+        let event = self.event();
+        (event.data.object.id.unwrap(), event.time.millis() / 1_000)
+    }
+}
+
+/// Answers a call, by its number and what it is.
+type Answers = Arc<dyn Fn(usize, &Call) -> Response + Send + Sync>;
+
+/// The endpoint.
+pub(crate) struct Endpoint {
+    pub(crate) port: u16,
+    calls: watch::Receiver<Vec<Call>>,
+    stop: Shutdown,
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+pub(crate) fn status(code: u16) -> Response {
+    StatusCode::from_u16(code).unwrap().into_response()
+}
+
+impl Endpoint {
+    pub(crate) async fn open(answer: impl Fn(usize, &Call) -> Response + Send + Sync + 'static) -> Self {
+        Self::on("127.0.0.1:0", Arc::new(answer)).await
+    }
+
+    async fn on(address: &str, answer: Answers) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (write, calls) = watch::channel(Vec::<Call>::new());
+        let write = Arc::new(write);
+        let handler = move |headers: HeaderMap, body: Bytes| {
+            let (write, answer) = (Arc::clone(&write), Arc::clone(&answer));
+            async move {
+                let mut call = Call { headers, body, status: 0 };
+                let mut response = None;
+                write.send_modify(|calls| {
+                    let answered = answer(calls.len(), &call);
+                    call.status = answered.status().as_u16();
+                    calls.push(call);
+                    response = Some(answered);
+                });
+                response.unwrap()
+            }
+        };
+        let stop = Shutdown::new(Duration::from_secs(1));
+        let stopping = stop.clone();
+        stop.spawn("endpoint", async move {
+            let server = axum::serve(listener, Router::new().fallback(handler));
+            server.with_graceful_shutdown(async move { stopping.stopped().await }).await.unwrap();
+        });
+        Self { port, calls, stop }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/hook?key=s3cr3t", self.port)
+    }
+
+    /// Waits until the calls are as `so`, and gives them.
+    pub(crate) async fn until(&self, so: impl Fn(&[Call]) -> bool) -> Vec<Call> {
+        let mut calls = self.calls.clone();
+        let found = tokio::time::timeout(DEADLINE, calls.wait_for(|calls| so(calls))).await;
+        found.unwrap_or_else(|_| panic!("{:?}", self.seen())).unwrap().clone()
+    }
+
+    /// The calls that were answered with 2xx, once there are so many.
+    pub(crate) async fn taken(&self, n: usize) -> Vec<(String, i64)> {
+        let calls = self.until(|calls| calls.iter().filter(|c| c.status / 100 == 2).count() >= n).await;
+        calls.iter().filter(|c| c.status / 100 == 2).map(Call::change).collect()
+    }
+
+    pub(crate) fn seen(&self) -> Vec<(String, i64)> {
+        self.calls.borrow().iter().map(Call::change).collect()
+    }
+}
+
+/// The changes of one record among all, in the order in which they were taken.
+pub(crate) fn of(taken: &[(String, i64)], record: &str) -> Vec<i64> {
+    taken.iter().filter(|(id, _)| id == record).map(|(_, at)| *at).collect()
+}
+
+/// What a test sets.
+pub(crate) struct Setting {
+    pub(crate) policy: Policy,
+    pub(crate) pace: Pace,
+    pub(crate) lookup: Lookup,
+    pub(crate) begin: Begin,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let pace = Pace {
+            deadline: Duration::from_secs(30),
+            retry_first: Duration::from_millis(2),
+            retry_most: Duration::from_millis(20),
+            ..Pace::default()
+        };
+        let policy = Policy { loopback: true, ..Policy::default() };
+        Self { policy, pace, lookup: system_lookup(), begin: Begin::Start }
+    }
+}
+
+pub(crate) fn subscription(name: &str, url: &str) -> SubscriptionConfig {
+    SubscriptionConfig {
+        name: name.to_owned(),
+        tenant: "acme".to_owned(),
+        url: url.parse().unwrap(),
+        keys: vec![Key::new(SECRET).unwrap()],
+        filter: Filter::default(),
+        begin: Begin::Start,
+    }
+}
+
+/// A running relay with subscriptions.
+pub(crate) struct Office {
+    api: TowerToHyperService<Router>,
+    pub(crate) metrics: Registry,
+    shutdown: Shutdown,
+}
+
+impl Office {
+    /// Opens it over the state in `folder`.
+    pub(crate) fn open(folder: &Path, log: &Memory, list: Vec<SubscriptionConfig>, setting: Setting) -> Self {
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let mut metrics = Registry::default();
+        let config = RelayConfig {
+            store: StoreConfig { place: StorePlace::Sqlite(folder.join("state.db")), key_file: folder.join("key") },
+            connections: Vec::new(),
+            links: Vec::new(),
+            limits: Limits::default(),
+        };
+        let relay = headgate_relay::start(config, Box::new(log.source()), &mut metrics, &shutdown).unwrap();
+        let Setting { policy, pace, lookup, begin } = setting;
+        let list = list.into_iter().map(|one| SubscriptionConfig { begin: begin.clone(), ..one }).collect();
+        let config = SubscriptionsConfig { list, policy, pace };
+        let all = subscription::start(config, &relay, &open(log), lookup, &mut metrics, &shutdown).unwrap();
+        Self { api: TowerToHyperService::new(admin::subscriptions(all)), metrics, shutdown }
+    }
+
+    pub(crate) async fn close(self) {
+        self.shutdown.drain().await.unwrap();
+    }
+
+    async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+        let response = self.api.call(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.ask(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    pub(crate) async fn replay(&self, name: &str, from: &str) -> (u16, Value) {
+        self.post(&format!("/v1/subscriptions/{name}/replay"), json!({ "from": from })).await
+    }
+
+    pub(crate) async fn enable(&self, name: &str) -> (u16, Value) {
+        self.post(&format!("/v1/subscriptions/{name}/enable"), Value::Null).await
+    }
+
+    /// Waits until a subscription is shown as `so`.
+    pub(crate) async fn shown(&self, name: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let mut view = Value::Null;
+        let wait = async {
+            loop {
+                view = self.get(&format!("/v1/subscriptions/{name}")).await.1;
+                if so(&view) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, wait).await;
+        assert!(waited.is_ok(), "{view:#}");
+        view
+    }
+}
+
+pub(crate) async fn append(log: &Memory, change: &Change) {
+    log.append(vec![contract::encode(change).unwrap()]).await.unwrap();
+}

@@ -1,0 +1,276 @@
+//! Subscriptions: order per record through failures, restarts and replays; a dead one beside a good one; bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use headgate_relay::subscription::Pace;
+use headgate_relay::subscription::sign::Key;
+use headgate_schemas::change::Channel;
+use headgate_schemas::stream::memory::{Memory, MemoryConfig};
+use prometheus_client::encoding::text::encode;
+use serde_json::Value;
+
+use crate::endpoint::{Endpoint, Office, SECRET, Setting, append, of, status, subscription};
+use crate::support::change;
+
+const RECORDS: [&str; 3] = ["a", "b", "c"];
+
+/// Ten changes of each record, their times rising.
+async fn fill(log: &Memory) {
+    for at in 0..30 {
+        append(log, &change(RECORDS[at as usize % 3], at)).await;
+    }
+}
+
+fn each_in_order(taken: &[(String, i64)]) {
+    for (first, record) in (0..).zip(RECORDS) {
+        let expected: Vec<i64> = (0..10).map(|n| first + 3 * n).collect();
+        assert_eq!(of(taken, record), expected, "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_answers_500_for_a_while_gets_everything_in_order() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let endpoint = Endpoint::open(|n, _| status(if n < 40 { 500 } else { 204 })).await;
+    let office = Office::open(folder.path(), &log, vec![subscription("crm", &endpoint.url())], Setting::default());
+    let taken = endpoint.taken(30).await;
+    each_in_order(&taken);
+    let view = office.shown("crm", |view| view["delivered"] == 30).await;
+    assert_eq!((&view["state"], &view["waiting"]), (&"well".into(), &0.into()));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_at_random_keep_one_call_of_a_record_under_way() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    // Two thirds of the calls fail, each record at its own places.
+    let endpoint = Endpoint::open(|n, _| status(if (n * 7 + n / 5) % 3 == 0 { 200 } else { 503 })).await;
+    let office = Office::open(folder.path(), &log, vec![subscription("crm", &endpoint.url())], Setting::default());
+    each_in_order(&endpoint.taken(30).await);
+    // A change is never tried while an earlier one of its record is refused: tries of a record never go back.
+    let seen = endpoint.seen();
+    for record in RECORDS {
+        assert!(of(&seen, record).is_sorted(), "{record}: {:?}", of(&seen, record));
+    }
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_standard_webhooks_with_every_live_secret() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    append(&log, &change("a", 1)).await;
+    let endpoint = Endpoint::open(|n, _| status(if n == 0 { 500 } else { 200 })).await;
+    let new = format!("whsec_{}", STANDARD.encode([7; 32]));
+    let mut one = subscription("crm", &endpoint.url());
+    one.keys = vec![Key::new(&new).unwrap(), Key::new(SECRET).unwrap()];
+    let office = Office::open(folder.path(), &log, vec![one], Setting::default());
+    let calls = endpoint.until(|calls| calls.len() == 2).await;
+    for call in &calls {
+        assert_eq!(call.header("webhook-id"), change("a", 1).id.to_string());
+        assert_eq!(call.header("content-type"), "application/json");
+        let signed = format!("{}.{}.", call.header("webhook-id"), call.header("webhook-timestamp"));
+        let signatures: Vec<&str> = call.header("webhook-signature").split(' ').collect();
+        assert_eq!(signatures.len(), 2);
+        for (signature, secret) in signatures.iter().zip([&new, SECRET]) {
+            let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
+            let mac = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+            let message = [signed.as_bytes(), &call.body].concat();
+            hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message, &mac).unwrap();
+        }
+    }
+    let event = calls[0].event();
+    assert_eq!((event.tenant.as_str(), event.subject.as_str(), event.position), ("acme", "contact/a", None));
+    let (_, list) = office.get("/v1/subscriptions").await;
+    assert_eq!(list["subscriptions"][0]["url"], endpoint.url().split('?').next().unwrap(), "the query stays here");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_what_is_not_theirs_and_what_was_sent_again_stays_here() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let mut other = change("a", 1);
+    other.tenant = "globex".to_owned();
+    append(&log, &other).await;
+    let mut again = change("a", 2);
+    again.channel = Channel::Replay;
+    append(&log, &again).await;
+    append(&log, &change("a", 3)).await;
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let mut one = subscription("crm", &endpoint.url());
+    one.filter.tenants = vec!["globex".to_owned()];
+    let office = Office::open(folder.path(), &log, vec![one], Setting::default());
+    assert_eq!(endpoint.taken(1).await, [("a".to_owned(), 3)]);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_one_delays_nobody_and_reads_no_more_than_may_wait() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let dead = Endpoint::open(|_, _| status(500)).await;
+    let good = Endpoint::open(|_, _| status(200)).await;
+    let list = vec![subscription("dead", &dead.url()), subscription("good", &good.url())];
+    let pace = Pace { waiting: 5, ..Setting::default().pace };
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    each_in_order(&good.taken(30).await);
+    let view = office.shown("dead", |view| view["state"] == "failing").await;
+    assert!(view["waiting"].as_u64().unwrap() <= 5 && view["reason"] == "it answered 500", "{view:#}");
+    let (_, list) = office.get("/v1/subscriptions").await;
+    assert_eq!(list["subscriptions"].as_array().unwrap().len(), 2);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_refused_holds_up_only_itself() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let poison = Arc::new(AtomicBool::new(true));
+    let bad = Arc::clone(&poison);
+    let endpoint = Endpoint::open(move |_, call| {
+        let refused = bad.load(Ordering::Relaxed) && call.change().0 == "b";
+        status(if refused { 422 } else { 200 })
+    })
+    .await;
+    let office = Office::open(folder.path(), &log, vec![subscription("crm", &endpoint.url())], Setting::default());
+    let taken = endpoint.taken(20).await;
+    assert_eq!((of(&taken, "a").len(), of(&taken, "b").len(), of(&taken, "c").len()), (10, 0, 10));
+    poison.store(false, Ordering::Relaxed);
+    each_in_order(&endpoint.taken(30).await);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_gone_disables_it_until_a_person_enables_it() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::open(move |_, _| status(if is_well.load(Ordering::Relaxed) { 200 } else { 410 })).await;
+    let list = || vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list(), Setting::default());
+    let view = office.shown("crm", |view| view["state"] == "disabled" && view["open"] == 0).await;
+    assert_eq!(view["reason"], "the endpoint says that it is gone (410)");
+    let mut metrics = String::new();
+    encode(&mut metrics, &office.metrics).unwrap();
+    assert!(metrics.contains("subscription_disabled{subscription=\"crm\"} 1"), "{metrics}");
+    let calls = endpoint.seen().len();
+    office.close().await;
+
+    // A restart is no reason to go on.
+    let office = Office::open(folder.path(), &log, list(), Setting::default());
+    office.shown("crm", |view| view["state"] == "disabled").await;
+    assert_eq!(endpoint.seen().len(), calls);
+    well.store(true, Ordering::Relaxed);
+    assert_eq!(office.enable("crm").await.0, 200);
+    each_in_order(&endpoint.taken(30).await);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_is_refused_for_too_long_disables_it_with_the_reason() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    append(&log, &change("a", 1)).await;
+    let endpoint = Endpoint::open(|_, _| status(400)).await;
+    let pace = Pace { disable_after: Duration::from_millis(50), ..Setting::default().pace };
+    let list = vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    let view = office.shown("crm", |view| view["state"] == "disabled").await;
+    assert_eq!(view["reason"], "a change was refused for too long; the last time it answered 400");
+    assert!(endpoint.seen().len() >= 2, "it was tried again before");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_it_goes_on_where_it_stood() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::open(move |_, call| {
+        status(if is_well.load(Ordering::Relaxed) || call.change().0 == "a" { 200 } else { 500 })
+    })
+    .await;
+    let list = || vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list(), Setting::default());
+    endpoint.taken(10).await;
+    office.shown("crm", |view| view["delivered"] == 10).await;
+    // What an order changed is durable when it is answered, and with it everything before.
+    assert_eq!(office.enable("crm").await.0, 200);
+    office.close().await;
+    let before = endpoint.seen().len();
+
+    well.store(true, Ordering::Relaxed);
+    let office = Office::open(folder.path(), &log, list(), Setting::default());
+    let taken = endpoint.taken(30).await;
+    each_in_order(&taken);
+    assert!(endpoint.seen()[before..].iter().all(|(record, _)| record != "a"), "what was delivered is not sent again");
+    let view = office.shown("crm", |view| view["delivered"] == 30).await;
+    assert_eq!(view["waiting"], 0);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_sends_again_from_a_place_under_the_same_ids() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, vec![subscription("crm", &endpoint.url())], Setting::default());
+    endpoint.taken(30).await;
+    office.shown("crm", |view| view["waiting"] == 0).await;
+    let (ok, view) = office.replay("crm", "27").await;
+    assert_eq!((ok, &view["name"]), (200, &"crm".into()));
+    let calls = endpoint.until(|calls| calls.len() >= 33).await;
+    let ids = |from: usize, to: usize| {
+        let mut ids: Vec<String> = calls[from..to].iter().map(|c| c.header("webhook-id").to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let mut last: Vec<String> = (27..30).map(|at| change(RECORDS[at as usize % 3], at).id.to_string()).collect();
+    last.sort();
+    assert_eq!(ids(30, 33), last);
+
+    assert_eq!(office.replay("crm", "1970-01-01T00:00:29Z").await.0, 200);
+    let calls = endpoint.until(|calls| calls.len() >= 34).await;
+    assert_eq!(calls[33].change(), ("c".to_owned(), 29));
+
+    let code = |(status, problem): (u16, Value)| (status, problem["code"].as_str().unwrap().to_owned());
+    assert_eq!(code(office.replay("crm", "yesterday").await), (400, "bad_position".to_owned()));
+    assert_eq!(code(office.replay("crm", "1.2.3.4").await), (400, "bad_position".to_owned()));
+    assert_eq!(code(office.replay("crm", "31").await), (410, "replay_position_expired".to_owned()));
+    assert_eq!(code(office.replay("nobody", "start").await), (404, "subscription_unknown".to_owned()));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_stream_dropped_meanwhile_is_told_and_the_rest_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Memory::with(MemoryConfig { partitions: 1, keep_records: 10, ..MemoryConfig::default() });
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::open(move |_, _| status(if is_well.load(Ordering::Relaxed) { 200 } else { 500 })).await;
+    let pace = Pace { waiting: 2, ..Setting::default().pace };
+    append(&log, &change("a", 0)).await;
+    append(&log, &change("a", 1)).await;
+    let list = vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    office.shown("crm", |view| view["waiting"] == 2).await;
+    for at in 2..50 {
+        append(&log, &change("a", at)).await;
+    }
+    well.store(true, Ordering::Relaxed);
+    let taken = endpoint.taken(12).await;
+    let expected: Vec<i64> = [0, 1].into_iter().chain(40..50).collect();
+    assert_eq!(of(&taken, "a"), expected);
+    let view = office.shown("crm", |view| view["overtaken"].is_string()).await;
+    let told = view["overtaken"].as_str().unwrap();
+    let tail = "up to 38 changes in 1 partitions were dropped by the stream before they were delivered";
+    assert!(told.ends_with(tail), "{told}");
+    office.close().await;
+}
