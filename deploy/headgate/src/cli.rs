@@ -110,6 +110,11 @@ pub(crate) enum Command {
         before_long_help = "Examples:\n  headgate bench gateway\n  headgate bench gateway --attack idle --attack overload --json"
     )]
     Bench(BenchArgs),
+    /// Look at endpoints that get changes, send them again, go on after a failure
+    #[command(
+        before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy"
+    )]
+    Subscription(SubscriptionArgs),
     /// Print a completion script
     #[command(
         before_long_help = "Examples:\n  headgate completion bash > /etc/bash_completion.d/headgate\n  headgate completion zsh > ~/.zfunc/_headgate"
@@ -520,6 +525,58 @@ pub(crate) struct BenchTarget {
     /// Its configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+/// Arguments of `subscription`.
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: SubscriptionCommand,
+}
+
+/// Commands of `subscription`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionCommand {
+    /// List subscriptions: how each is, what waits
+    #[command(before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription list --json")]
+    List {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show one: how it is, why, and where it stands
+    #[command(before_long_help = "Examples:\n  headgate subscription show crm-copy")]
+    Show(OneSubscription),
+    /// Read on elsewhere in the stream: what is there is sent again, what waits is forgotten
+    #[command(
+        before_long_help = "Examples:\n  headgate subscription replay crm-copy --from start\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z"
+    )]
+    Replay {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Where: start, now, a position of the stream, or a time
+        #[arg(long, value_name = "POSITION")]
+        from: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Go on where it stands, with everything that waits due at once
+    #[command(before_long_help = "Examples:\n  headgate subscription enable crm-copy")]
+    Enable(OneSubscription),
+}
+
+/// One subscription.
+#[derive(Debug, Args)]
+pub(crate) struct OneSubscription {
+    /// Its name, as the file gives it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// Arguments of `completion`.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use headgate_gateway::Gateway;
 use headgate_relay::Relay;
+use headgate_relay::admin::OpenSource;
 use headgate_relay::config::RelayConfig;
+use headgate_relay::subscription::{self, Subscriptions, SubscriptionsConfig};
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
 use prometheus_client::registry::Registry;
@@ -106,8 +108,14 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     let mut registry = Registry::default();
     let stream = Stream::open(config.stream).await?;
 
+    let opened = stream.clone();
+    let open: OpenSource = Arc::new(move || opened.source());
     let relay = match role {
-        Role::Serve | Role::Relay => Some(relay(config.relay, &stream, &mut registry, shutdown)?),
+        Role::Serve | Role::Relay => {
+            let relay = relay(config.relay, &stream, &mut registry, shutdown)?;
+            let subscriptions = serve(config.subscriptions, &relay, &open, &mut registry, shutdown)?;
+            Some((relay, subscriptions))
+        }
         Role::Gateway => None,
     };
     let gateway = match role {
@@ -121,16 +129,15 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
         Role::Relay => None,
     };
 
-    let opened = stream.clone();
-    let open = Arc::new(move || opened.source());
     let mut api = headgate_relay::admin::changes(open, config.admin.readers, shutdown);
-    if let Some(relay) = &relay {
-        api = api.merge(headgate_relay::admin::router(relay.clone()));
+    if let Some((relay, subscriptions)) = relay.clone() {
+        api = api.merge(headgate_relay::admin::router(relay));
+        api = api.merge(headgate_relay::admin::subscriptions(subscriptions));
     }
     if let Some(gateway) = &gateway {
         api = api.merge(admin_gateway::router(gateway.clone()));
     }
-    let signs = Signs::new(registry, gateway.clone(), relay.map(|relay| relay.handle), stream.clone());
+    let signs = Signs::new(registry, gateway.clone(), relay.map(|(relay, _)| relay.handle), stream.clone());
     let admin = admin::serve(&config.admin, api, signs, shutdown).await?;
     Ok(Running { gateway, admin, stream })
 }
@@ -138,6 +145,18 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
 fn relay(config: RelayConfig, stream: &Stream, registry: &mut Registry, shutdown: &Shutdown) -> Result<Relay, Failure> {
     headgate_relay::start(config, reader(stream)?, registry, shutdown)
         .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))
+}
+
+fn serve(
+    config: SubscriptionsConfig,
+    relay: &Relay,
+    open: &OpenSource,
+    registry: &mut Registry,
+    shutdown: &Shutdown,
+) -> Result<Subscriptions, Failure> {
+    let lookup = headgate_relay::outgoing::system_lookup();
+    subscription::start(config, relay, open, lookup, registry, shutdown)
+        .map_err(|error| Failure::failed(format!("subscriptions: {}", with_causes(&error))))
 }
 
 fn reader(stream: &Stream) -> Result<Box<dyn Source>, Failure> {

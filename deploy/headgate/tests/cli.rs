@@ -81,7 +81,7 @@ fn head(stream: &mut TcpStream) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["serve"],
         &["demo"],
@@ -101,6 +101,11 @@ fn help_of_every_command() {
         &["conflict", "list"],
         &["conflict", "show"],
         &["conflict", "resolve"],
+        &["subscription"],
+        &["subscription", "list"],
+        &["subscription", "show"],
+        &["subscription", "replay"],
+        &["subscription", "enable"],
         &["completion"],
     ];
     for command in commands {

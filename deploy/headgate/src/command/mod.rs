@@ -12,6 +12,7 @@ mod demo;
 mod record;
 mod serve;
 mod simulate;
+mod subscription;
 mod tail;
 mod verify;
 
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Deadletter(args) => deadletter::run(args, env).await,
         Command::Conflict(args) => conflict::run(args, env).await,
         Command::Bench(args) => bench::run(args.command, env).await,
+        Command::Subscription(args) => subscription::run(args, env).await,
         Command::Completion(args) => completion::run(&args),
     }
 }

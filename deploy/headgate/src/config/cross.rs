@@ -14,6 +14,7 @@ use super::link::LinkDraft;
 use super::reader::Reader;
 use super::relay::ConnectionDraft;
 use super::stream::StreamConfig;
+use super::subscription::SubscriptionDraft;
 use super::suggest;
 
 /// Systems a link can write to in this version.
@@ -272,6 +273,19 @@ fn members(reader: &Reader<'_>, connections: &Connections<'_>, draft: &LinkDraft
         let members: Vec<&str> = members.iter().map(String::as_str).collect();
         let fix = suggest::advice(primary, &members);
         reader.fault(&draft.primary_at, format!("\"{primary}\" is not one of the members"), fix);
+    }
+}
+
+/// Subscriptions against each other and against the tenants there are.
+pub(crate) fn subscriptions(reader: &Reader<'_>, connections: &Connections<'_>, drafts: &[SubscriptionDraft]) {
+    unique(reader, "subscription", drafts.iter().map(|d| (d.name.as_deref(), &d.name_at)));
+    for draft in drafts {
+        let Some(tenant) = &draft.tenant else { continue };
+        let tenants: Vec<&str> = connections.by_name.values().filter_map(|c| c.tenant.as_deref()).collect();
+        if !connections.nameless && !tenants.contains(&tenant.as_str()) {
+            let problem = format!("no connection belongs to tenant \"{tenant}\", so nothing is sent");
+            reader.warn(&draft.tenant_at, problem, suggest::advice(tenant, &tenants));
+        }
     }
 }
 

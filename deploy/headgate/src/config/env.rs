@@ -15,7 +15,7 @@ pub(crate) type Env = BTreeMap<String, String>;
 pub(crate) const PREFIX: &str = "HEADGATE__";
 
 /// Sections whose entries are addressed by name.
-pub(crate) const LISTS: [&str; 3] = ["connection", "endpoint", "link"];
+pub(crate) const LISTS: [&str; 4] = ["connection", "endpoint", "link", "subscription"];
 
 /// What became of the overrides.
 #[derive(Debug, Default)]

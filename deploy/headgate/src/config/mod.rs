@@ -6,7 +6,7 @@
 //! |---|---|
 //! | text to a tree with lines | `file` |
 //! | variables laid over it | `env` |
-//! | each section by itself | `reader`, `secret`, `gateway`, `relay`, `link`, `stream`, `kafka` |
+//! | each section by itself | `reader`, `secret`, `gateway`, `relay`, `link`, `stream`, `kafka`, `subscription` |
 //! | sections against each other | `cross` |
 
 mod account;
@@ -25,6 +25,7 @@ mod reader;
 mod relay;
 mod secret;
 mod stream;
+mod subscription;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use headgate_gateway::config::GatewayConfig;
 use headgate_relay::config::{AdminConfig, ConnectionConfig, LinkConfig, RelayConfig};
+use headgate_relay::subscription::{SubscriptionConfig, SubscriptionsConfig};
 
 pub(crate) use address::base_url;
 pub(crate) use env::Env;
@@ -58,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) stream: StreamConfig,
     /// The relay.
     pub(crate) relay: RelayConfig,
+    /// Endpoints that get changes.
+    pub(crate) subscriptions: SubscriptionsConfig,
     /// How long a stop may take before open work is cut.
     pub(crate) grace: Duration,
     /// What is worth knowing and stops nothing.
@@ -127,6 +131,9 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let endpoints: Vec<_> =
         root.entries("endpoint").into_iter().map(|section| gateway::endpoint(section, loopback)).collect();
     let links: Vec<_> = root.entries("link").into_iter().map(link::link).collect();
+    let (policy, pace) = subscription::subscriptions(root.section("subscriptions"));
+    let subscriptions: Vec<_> =
+        root.entries("subscription").into_iter().map(|section| subscription::subscription(section, &policy)).collect();
     root.finish();
 
     let index = cross::Connections::of(reader, &connections);
@@ -136,11 +143,13 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let endpoints = cross::endpoints(reader, &index, endpoints, gateway.tls.is_some());
     cross::one_way(reader, &connections, &fed);
     cross::links(reader, &index, &links);
+    cross::subscriptions(reader, &index, &subscriptions);
 
     let deadline = gateway.spool.as_ref().map_or(gateway.limits.append_deadline, |spool| spool.deadline);
 
     let connections: Option<Vec<ConnectionConfig>> = connections.into_iter().map(|draft| draft.config).collect();
     let links: Option<Vec<LinkConfig>> = links.into_iter().map(link::LinkDraft::config).collect();
+    let list: Option<Vec<SubscriptionConfig>> = subscriptions.into_iter().map(|draft| draft.config).collect();
     Some(Config {
         gateway: GatewayConfig {
             listen: gateway.listen,
@@ -154,6 +163,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
         admin,
         stream: stream?.answered_within(deadline),
         relay: RelayConfig { store: store?, connections: connections?, links: links?, limits },
+        subscriptions: SubscriptionsConfig { list: list?, policy, pace },
         grace: gateway.grace,
         warnings: Vec::new(),
     })

@@ -243,6 +243,28 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// A list of whole numbers; a variable separates them by commas.
+    pub(crate) fn numbers<T: TryFrom<i64>>(&mut self, key: &'static str) -> Option<Vec<T>> {
+        const FIX: &str = "write [1, 2]";
+        let numbers: Option<Vec<T>> = match &self.node(key)?.value {
+            Value::List(items) => items
+                .iter()
+                .map(|item| match item.value {
+                    Value::Integer(number) => T::try_from(number).ok(),
+                    _ => None,
+                })
+                .collect(),
+            Value::Loose(text) => {
+                text.split(',').map(|part| part.trim().parse().ok().and_then(|n: i64| T::try_from(n).ok())).collect()
+            }
+            other => return self.wrong(key, other, "a list of numbers", FIX),
+        };
+        if numbers.is_none() {
+            self.fault(key, "not every entry of the list is a number that fits", FIX);
+        }
+        numbers
+    }
+
     /// A table inside this one; absent keys are read from an absent section.
     pub(crate) fn section(&mut self, key: &'static str) -> Self {
         let at = self.at(key);
