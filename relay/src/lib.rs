@@ -35,6 +35,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod outgoing;
 mod recount;
+pub mod replay;
 mod resolve;
 mod send;
 mod settle;

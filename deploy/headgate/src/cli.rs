@@ -110,6 +110,12 @@ pub(crate) enum Command {
         before_long_help = "Examples:\n  headgate bench gateway\n  headgate bench gateway --attack idle --attack overload --json"
     )]
     Bench(BenchArgs),
+    /// Put changes of the past into the stream again, to be looked at once more
+    #[command(
+        before_long_help = "Examples:\n  headgate replay --from 2026-01-31T08:00:00Z --object contact --dry-run\n  headgate replay --from 2026-01-31T08:00:00Z --system hubspot --rate 100\n  headgate replay --stop 3",
+        after_long_help = "Tells volume and time first, then runs on the server and is followed here; Ctrl-C stops it. What is older\nthan what is known loses as always, so nothing is undone. Exits 1 unless it came to its end."
+    )]
+    Replay(ReplayArgs),
     /// Look at endpoints that get changes, send them again, go on after a failure
     #[command(
         before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy"
@@ -525,6 +531,30 @@ pub(crate) struct BenchTarget {
     /// Its configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct ReplayArgs {
+    /// Where to begin: a time, a position of the stream, or start
+    #[arg(long, value_name = "TIME|POSITION", group = "what")]
+    pub(crate) from: Option<String>,
+    /// Stop the replay of this number instead
+    #[arg(long, value_name = "ID", group = "what", conflicts_with_all = ["dry_run", "rate"])]
+    pub(crate) stop: Option<u64>,
+    /// Only tell what it would do: volume, what it can cost, time
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Changes a second
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: u32,
+    /// Which changes.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// Arguments of `subscription`.

@@ -10,6 +10,7 @@ use headgate_gateway::Gateway;
 use headgate_relay::Relay;
 use headgate_relay::admin::OpenSource;
 use headgate_relay::config::RelayConfig;
+use headgate_relay::replay::Replays;
 use headgate_relay::subscription::{self, Subscriptions, SubscriptionsConfig};
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
@@ -112,9 +113,10 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     let open: OpenSource = Arc::new(move || opened.source());
     let relay = match role {
         Role::Serve | Role::Relay => {
+            let replays = Replays::new(Arc::clone(&open), stream.sink(), &config.relay.links, shutdown);
             let relay = relay(config.relay, &stream, &mut registry, shutdown)?;
             let subscriptions = serve(config.subscriptions, &relay, &open, &mut registry, shutdown)?;
-            Some((relay, subscriptions))
+            Some((relay, subscriptions, replays))
         }
         Role::Gateway => None,
     };
@@ -130,14 +132,15 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     };
 
     let mut api = headgate_relay::admin::changes(open, config.admin.readers, shutdown);
-    if let Some((relay, subscriptions)) = relay.clone() {
+    if let Some((relay, subscriptions, replays)) = relay.clone() {
         api = api.merge(headgate_relay::admin::router(relay));
         api = api.merge(headgate_relay::admin::subscriptions(subscriptions));
+        api = api.merge(headgate_relay::admin::replays(replays));
     }
     if let Some(gateway) = &gateway {
         api = api.merge(admin_gateway::router(gateway.clone()));
     }
-    let signs = Signs::new(registry, gateway.clone(), relay.map(|(relay, _)| relay.handle), stream.clone());
+    let signs = Signs::new(registry, gateway.clone(), relay.map(|(relay, ..)| relay.handle), stream.clone());
     let admin = admin::serve(&config.admin, api, signs, shutdown).await?;
     Ok(Running { gateway, admin, stream })
 }

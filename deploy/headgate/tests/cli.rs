@@ -81,7 +81,7 @@ fn head(stream: &mut TcpStream) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 26] = [
         &[],
         &["serve"],
         &["demo"],
@@ -101,6 +101,7 @@ fn help_of_every_command() {
         &["conflict", "list"],
         &["conflict", "show"],
         &["conflict", "resolve"],
+        &["replay"],
         &["subscription"],
         &["subscription", "list"],
         &["subscription", "show"],

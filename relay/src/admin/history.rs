@@ -106,6 +106,9 @@ pub(crate) struct OutcomeView {
     pub(super) took_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity: Option<EntityId>,
+    /// The change was sent again by an operator.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replay: bool,
 }
 
 impl OutcomeView {
@@ -120,6 +123,7 @@ impl OutcomeView {
             at: Timestamp::from_micros(row.at),
             took_ms,
             entity: (row.entity != 0).then_some(row.entity),
+            replay: row.change.is_replayed(),
         }
     }
 }

@@ -10,11 +10,13 @@ mod open;
 mod params;
 mod record;
 mod records;
+mod replays;
 mod setup;
 mod story;
 mod subscriptions;
 
 pub use changes::router as changes;
+pub use replays::router as replays;
 pub use subscriptions::router as subscriptions;
 
 use std::collections::HashMap;

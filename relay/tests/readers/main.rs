@@ -1,10 +1,11 @@
 //! Everyone else who reads the stream, through the front door: `GET /v1/changes` over the memory engine, and
-//! subscriptions of a running relay with real endpoints on loopback.
+//! subscriptions of a running relay with real endpoints on loopback, replays.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod changes;
 mod endpoint;
 mod guard;
+mod replay;
 mod subscriptions;
 mod support;

@@ -10,6 +10,7 @@ mod conflict;
 mod deadletter;
 mod demo;
 mod record;
+mod replay;
 mod serve;
 mod simulate;
 mod subscription;
@@ -43,6 +44,7 @@ pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Deadletter(args) => deadletter::run(args, env).await,
         Command::Conflict(args) => conflict::run(args, env).await,
         Command::Bench(args) => bench::run(args.command, env).await,
+        Command::Replay(args) => replay::run(&args, env).await,
         Command::Subscription(args) => subscription::run(args, env).await,
         Command::Completion(args) => completion::run(&args),
     }

@@ -1003,6 +1003,7 @@ mod kafka {
             );
         }
     }
+}
 
 const SUBSCRIPTION: &str = r#"
 [subscriptions]

@@ -22,6 +22,7 @@ mod outages;
 mod policies;
 mod postgres;
 mod proxy;
+mod readers;
 mod sealed;
 mod sender;
 mod server;

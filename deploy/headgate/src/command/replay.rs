@@ -1,0 +1,76 @@
+//! `headgate replay`: what a replay would do, and then the job: followed until it ends, stopped with Ctrl-C. The work is the
+//! server's, so a terminal that goes away stops nothing.
+
+use std::io::{Write as _, stderr, stdout};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::admin_client::AdminClient;
+use crate::cli::ReplayArgs;
+use crate::config::Env;
+use crate::exit::{Exit, Failure};
+use crate::output;
+
+/// What matters of an estimate, in reading order.
+const ESTIMATE: [&str; 6] = ["changes", "records", "bytes", "seconds", "complete", "targets"];
+/// What matters of a job.
+const JOB: [&str; 8] = ["id", "state", "reason", "replayed", "read", "position", "started", "ended"];
+/// Between two looks at a job.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Estimates, and replays unless it is a dry run.
+pub(super) async fn run(args: &ReplayArgs, env: &Env) -> Result<Exit, Failure> {
+    let client = AdminClient::of(&args.server, env)?;
+    if let Some(id) = args.stop {
+        let job = client.post(&format!("/v1/replays/{id}/stop")).await?;
+        return show(args, &JOB, &job);
+    }
+    let wish = json!({ "from": args.from, "rate": args.rate, "filter": args.filter.text() });
+    let estimate = client.post_json("/v1/replays/estimate", &wish).await?;
+    if args.dry_run {
+        return show(args, &ESTIMATE, &estimate);
+    }
+    let number = |name: &str| estimate[name].as_u64().unwrap_or(0);
+    writeln!(
+        stderr(),
+        "{} changes of {} records, about {} s at {} a second",
+        number("changes"),
+        number("records"),
+        number("seconds"),
+        args.rate
+    )?;
+    let job = client.post_json("/v1/replays", &wish).await?;
+    let id = job["id"].as_u64().unwrap_or(0);
+    follow(args, &client, id).await
+}
+
+/// Looks at the job until it ends; Ctrl-C stops it first.
+async fn follow(args: &ReplayArgs, client: &AdminClient, id: u64) -> Result<Exit, Failure> {
+    let path = format!("/v1/replays/{id}");
+    writeln!(stderr(), "replay {id} runs; Ctrl-C stops it, and so does: headgate replay --stop {id}")?;
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                client.post(&format!("{path}/stop")).await?;
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let job = client.get(&path).await?;
+        if job["state"] != "running" {
+            show(args, &JOB, &job)?;
+            return Ok(if job["state"] == "done" { Exit::Ok } else { Exit::Failed });
+        }
+    }
+}
+
+fn show(args: &ReplayArgs, first: &[&str], value: &Value) -> Result<Exit, Failure> {
+    let mut out = stdout().lock();
+    if args.server.json {
+        super::print_json(&mut out, value)?;
+    } else {
+        output::object(&mut out, first, value)?;
+    }
+    Ok(Exit::Ok)
+}

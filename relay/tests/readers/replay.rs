@@ -1,0 +1,166 @@
+//! Replay over the memory engine: estimate, filter, rate, progress, stop, and that what comes back is marked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use headgate_relay::admin;
+use headgate_relay::config::{Guard, LinkConfig, PolicyConfig, RecordsConfig};
+use headgate_relay::replay::Replays;
+use headgate_schemas::change::Channel;
+use headgate_schemas::shutdown::Shutdown;
+use headgate_schemas::stream::memory::Memory;
+use headgate_schemas::{Change, ObjectType, contract};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::endpoint::append;
+use crate::support::{change, deal, open};
+
+struct Desk {
+    log: Memory,
+    api: TowerToHyperService<Router>,
+    _shutdown: Shutdown,
+}
+
+impl Desk {
+    /// Over a log with ten changes of five contacts, and two deals.
+    async fn new() -> Self {
+        let (log, shutdown) = (Memory::new(3), Shutdown::new(Duration::from_secs(1)));
+        for at in 0..10 {
+            append(&log, &change(&(at % 5).to_string(), at)).await;
+        }
+        append(&log, &deal("x", 10)).await;
+        append(&log, &deal("y", 11)).await;
+        let link = LinkConfig {
+            name: "contacts".to_owned(),
+            tenant: "acme".to_owned(),
+            object: ObjectType::CONTACT,
+            members: vec!["hubspot-main".to_owned(), "salesforce-main".to_owned()],
+            primary: "salesforce-main".to_owned(),
+            guard: Guard::Read,
+            policy: PolicyConfig::default(),
+            records: RecordsConfig::default(),
+        };
+        let replays = Replays::new(open(&log), Arc::new(log.clone()), &[link], &shutdown);
+        Self { log, api: TowerToHyperService::new(admin::replays(replays)), _shutdown: shutdown }
+    }
+
+    async fn ask(&self, request: Request<Body>) -> (u16, Value) {
+        let response = self.api.call(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.ask(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    async fn job(&self, id: u64) -> Value {
+        self.ask(Request::get(format!("/v1/replays/{id}")).body(Body::empty()).unwrap()).await.1
+    }
+
+    /// Waits for the end of a job.
+    async fn ended(&self, id: u64) -> Value {
+        loop {
+            let job = self.job(id).await;
+            if job["state"] != "running" {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What was put into the log again.
+    fn replayed(&self) -> Vec<Change> {
+        let changes = self.log.records().into_iter().map(|d| contract::decode(&d.record).unwrap());
+        changes.filter(|change| change.channel == Channel::Replay).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_tells_volume_cost_and_time_and_changes_nothing() {
+    let desk = Desk::new().await;
+    let (status, estimate) = desk.post("/v1/replays/estimate", json!({ "from": "start", "rate": 4 })).await;
+    assert_eq!(status, 200);
+    assert_eq!((&estimate["changes"], &estimate["records"], &estimate["seconds"]), (&12.into(), &7.into(), &3.into()));
+    assert_eq!(estimate["complete"], true);
+    let cost = |connection: &str| json!({ "connection": connection, "records_at_most": 5 });
+    assert_eq!(estimate["targets"], json!([cost("hubspot-main"), cost("salesforce-main")]));
+    let wish = json!({ "from": "1970-01-01T00:00:05Z", "filter": { "object": "contact", "record": "0,1" } });
+    let (_, estimate) = desk.post("/v1/replays/estimate", wish).await;
+    assert_eq!((&estimate["changes"], &estimate["records"]), (&2.into(), &2.into()));
+    assert_eq!(desk.log.records().len(), 12, "nothing was appended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_is_the_same_change_marked_and_once() {
+    let desk = Desk::new().await;
+    let wish = json!({ "from": "start", "filter": { "object": "contact" }, "rate": 100 });
+    let (status, job) = desk.post("/v1/replays", wish.clone()).await;
+    assert_eq!((status, &job["state"], &job["id"]), (200, &"running".into(), &1.into()));
+    let job = desk.ended(1).await;
+    assert_eq!((&job["state"], &job["replayed"], &job["read"]), (&"done".into(), &10.into(), &12.into()), "{job:#}");
+    let back = desk.replayed();
+    for (at, again) in (0..).zip(&back) {
+        let original = change(&(at % 5).to_string(), at);
+        assert!(again.id.is_replayed() && again.id != original.id);
+        assert!(again.received_at > original.received_at);
+        let same =
+            Change { id: original.id, channel: original.channel, received_at: original.received_at, ..again.clone() };
+        assert_eq!(same, original);
+    }
+    // A second run reads past what the first one put there.
+    desk.post("/v1/replays", wish).await;
+    assert_eq!(desk.ended(2).await["replayed"], 10);
+    let ids: std::collections::HashSet<_> = desk.replayed().iter().map(|change| change.id).collect();
+    assert_eq!(ids.len(), 20, "each run has its own ids");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_is_kept_and_a_job_can_be_stopped() {
+    let desk = Desk::new().await;
+    let started = Instant::now();
+    desk.post("/v1/replays", json!({ "from": "start", "rate": 1 })).await;
+    let (status, busy) = desk.post("/v1/replays", json!({ "from": "start" })).await;
+    assert_eq!((status, &busy["code"]), (409, &"replay_running".into()));
+    while desk.replayed().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(desk.post("/v1/replays/1/stop", Value::Null).await.0, 200);
+    let job = desk.ended(1).await;
+    assert_eq!(job["state"], "stopped");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(desk.replayed().len(), 4, "nothing comes after a stop");
+    desk.post("/v1/replays", json!({ "from": "start", "rate": 10_000 })).await;
+    assert_eq!(desk.ended(2).await["state"], "done", "the next one may run");
+}
+
+#[tokio::test]
+async fn wishes_that_mean_nothing_are_refused() {
+    let desk = Desk::new().await;
+    let table = [
+        (json!({ "from": "yesterday" }), 400, "bad_position"),
+        (json!({ "from": "1.2" }), 400, "bad_position"),
+        (json!({ "from": "99" }), 410, "replay_position_expired"),
+        (json!({ "from": "start", "rate": 0 }), 400, "bad_rate"),
+        (json!({ "from": "start", "filter": { "kind": "renamed" } }), 400, "bad_filter"),
+        (json!({ "form": "start" }), 400, "bad_body"),
+    ];
+    for (wish, status, code) in table {
+        for path in ["/v1/replays/estimate", "/v1/replays"] {
+            let (told, problem) = desk.post(path, wish.clone()).await;
+            assert_eq!((told, problem["code"].as_str()), (status, Some(code)), "{wish}");
+        }
+    }
+    assert_eq!(desk.post("/v1/replays/7/stop", Value::Null).await.0, 404);
+    assert!(desk.replayed().is_empty());
+}
