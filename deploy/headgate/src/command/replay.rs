@@ -52,7 +52,7 @@ async fn follow(args: &ReplayArgs, client: &AdminClient, id: u64) -> Result<Exit
     loop {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+                interrupted.map_err(|error| Failure::failed(format!("Ctrl-C cannot be waited for: {error}")))?;
                 client.post(&format!("{path}/stop")).await?;
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -281,7 +281,9 @@ pub(crate) fn subscriptions(reader: &Reader<'_>, connections: &Connections<'_>, 
     unique(reader, "subscription", drafts.iter().map(|d| (d.name.as_deref(), &d.name_at)));
     for draft in drafts {
         let Some(tenant) = &draft.tenant else { continue };
-        let tenants: Vec<&str> = connections.by_name.values().filter_map(|c| c.tenant.as_deref()).collect();
+        let mut tenants: Vec<&str> = connections.by_name.values().filter_map(|c| c.tenant.as_deref()).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
         if !connections.nameless && !tenants.contains(&tenant.as_str()) {
             let problem = format!("no connection belongs to tenant \"{tenant}\", so nothing is sent");
             reader.warn(&draft.tenant_at, problem, suggest::advice(tenant, &tenants));
