@@ -130,7 +130,10 @@ impl Work {
             match self.sink.append(batch.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(
-                    error @ (StreamError::TooLarge { .. } | StreamError::OutOfRange { .. } | StreamError::Corrupt(_)),
+                    error @ (StreamError::TooLarge { .. }
+                    | StreamError::OutOfRange { .. }
+                    | StreamError::Replaced
+                    | StreamError::Corrupt(_)),
                 ) => {
                     return Err(error);
                 }

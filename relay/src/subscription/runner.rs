@@ -270,6 +270,11 @@ impl Runner {
             Err(error) => {
                 let name = self.parts.config.name.as_str();
                 tracing::warn!(subscription = name, %error, "the stream cannot be read; opening it again");
+                if matches!(error, StreamError::Replaced) {
+                    // Places of the old stream mean nothing in the new one, which is read from its start.
+                    self.backlog = Backlog::new(self.backlog.cursor().moved_to(&[]));
+                    self.dirty = true;
+                }
                 self.source = None;
             }
         }
@@ -425,6 +430,10 @@ async fn stand(
     }
     let starts: Vec<_> = bounds?.into_iter().map(|(start, _)| start).collect();
     let lost = backlog.overtake(&starts, time::now().micros());
+    if lost.is_none() {
+        // Nothing was dropped, so the places lie behind the end: they are of a stream that was replaced meanwhile.
+        *backlog = Backlog::new(backlog.cursor().moved_to(&starts));
+    }
     let positions = backlog.cursor().positions();
     let tried = tokio::task::spawn_blocking(move || source.assign(&positions).map(|()| source));
     source = tried.await.map_err(|_| stopping())??;
