@@ -11,6 +11,7 @@ use headgate_relay::Relay;
 use headgate_relay::admin::OpenSource;
 use headgate_relay::config::RelayConfig;
 use headgate_relay::replay::Replays;
+use headgate_relay::store::StorePlace;
 use headgate_relay::subscription::{self, Subscriptions, SubscriptionsConfig};
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
@@ -114,6 +115,7 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     let relay = match role {
         Role::Serve | Role::Relay => {
             let replays = Replays::new(Arc::clone(&open), stream.sink(), &config.relay.links, shutdown);
+            unshared(&config.relay.store.place, &config.subscriptions)?;
             let relay = relay(config.relay, &stream, &mut registry, shutdown)?;
             let subscriptions = serve(config.subscriptions, &relay, &open, &mut registry, shutdown)?;
             Some((relay, subscriptions, replays))
@@ -148,6 +150,18 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
 fn relay(config: RelayConfig, stream: &Stream, registry: &mut Registry, shutdown: &Shutdown) -> Result<Relay, Failure> {
     headgate_relay::start(config, reader(stream)?, registry, shutdown)
         .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))
+}
+
+/// Several relays may work on a state in PostgreSQL, and each would serve every subscription.
+fn unshared(place: &StorePlace, subscriptions: &SubscriptionsConfig) -> Result<(), Failure> {
+    match place {
+        StorePlace::Postgres(_) if !subscriptions.list.is_empty() => Err(Failure::new(
+            Exit::Configuration,
+            "subscription: relays that share a PostgreSQL state do not share subscriptions out in this version; serve \
+             them from a relay with a SQLite state",
+        )),
+        StorePlace::Postgres(_) | StorePlace::Sqlite(_) => Ok(()),
+    }
 }
 
 fn serve(
