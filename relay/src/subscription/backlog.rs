@@ -257,7 +257,7 @@ impl Backlog {
 
     /// A call came back. Returns since when the change has been failing, if it still does.
     pub(super) fn settle(&mut self, lane: &str, answer: Answer, now: i64, pace: &Pace, random: u64) -> Option<i64> {
-        let Some(found) = self.lanes.get_mut(lane).filter(|found| found.open) else { return None };
+        let found = self.lanes.get_mut(lane).filter(|found| found.open)?;
         found.open = false;
         self.open = self.open.saturating_sub(1);
         match answer {

@@ -24,8 +24,11 @@ fn other(link: &mut LinkConfig) {
     members(link, &["hs", "sf2"]);
 }
 
-/// The lines of the accounting at both targets: due, ended by what, open.
-fn lines(bench: &mut Bench) -> Vec<(i64, Vec<(Outcome, i64)>, i64)> {
+/// What was due, what ended how, what is open.
+type Account = (i64, Vec<(Outcome, i64)>, i64);
+
+/// The lines of the accounting at both targets.
+fn lines(bench: &mut Bench) -> Vec<Account> {
     let accounts = bench.accounts();
     let numbers = bench.engine().connections().clone();
     let of = |name: &str| {
