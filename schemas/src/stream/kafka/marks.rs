@@ -2,7 +2,8 @@
 //!
 //! Kafka gives a topic that was deleted and made again the same name and offsets from 0 on; librdkafka reads on in it
 //! without a word once it has grown past the reader. The surprising thing: the *older* marks are compared, those of the
-//! last comparison, because the newest may have been read from the new topic already.
+//! last comparison or, before the first, of the first records read, because the newest may have been read from the new
+//! topic already.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -31,16 +32,17 @@ pub(super) struct Marks {
 impl Marks {
     /// A record was read.
     pub(super) fn read(&mut self, record: &Delivered) {
-        self.newest.insert(record.partition, (record.offset, print(record)));
+        let mark = (record.offset, print(record));
+        self.newest.insert(record.partition, mark);
+        self.older.entry(record.partition).or_insert(mark);
     }
 
     /// False when another record, or none, stands where one was read. One that retention has dropped says nothing.
     /// Blocks for some seconds at most; fails when the cluster cannot be asked.
     pub(super) fn hold(&mut self, probe: &Probe, config: &KafkaConfig) -> Result<bool, StreamError> {
-        let marks = if self.older.is_empty() { &self.newest } else { &self.older };
         let bounds = probe.bounds()?;
         let mut wanted = BTreeMap::new();
-        for (partition, (offset, print)) in marks {
+        for (partition, (offset, print)) in &self.older {
             let Some((start, end)) = bounds.get(*partition as usize) else { return Ok(false) };
             if *offset >= end.offset {
                 return Ok(false);
@@ -89,4 +91,32 @@ fn print(record: &Delivered) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&record.record.key, record.record.at.micros(), &record.record.body).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::stream::Record;
+
+    #[test]
+    fn before_the_first_comparison_the_first_record_of_each_partition_is_what_is_compared() {
+        let mut marks = Marks::default();
+        let mut prints = Vec::new();
+        for (partition, offset) in [(0, 7), (1, 0), (0, 8), (0, 9)] {
+            let record = Record {
+                key: "acme/hubspot/5550123/contact/1".to_owned(),
+                headers: Vec::new(),
+                body: Bytes::from(offset.to_string()),
+                at: Timestamp::from_micros(1),
+            };
+            let delivered = Delivered { partition, offset, record };
+            prints.push(print(&delivered));
+            marks.read(&delivered);
+        }
+        assert_eq!(marks.older, BTreeMap::from([(0, (7, prints[0])), (1, (0, prints[1]))]));
+        assert_eq!(marks.newest, BTreeMap::from([(0, (9, prints[3])), (1, (0, prints[1]))]));
+    }
 }
