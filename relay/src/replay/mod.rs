@@ -1,9 +1,9 @@
 //! Replay: changes of the past are put into the stream again, for the relay to fold once more.
 //!
 //! A job reads the stream from a place to where it ended when the job began, and appends what a filter wants at a limited
-//! rate. Each change comes back with its own time and values, a new id that says what it is ([`ChangeId::is_replayed`]) and
-//! the channel `replay`. So the relay treats it like any other that comes late: what is older than what is known loses,
-//! and nothing is undone. Subscribers do not get it; they have a replay of their own.
+//! rate. Each change comes back with its own time and values, a new id that says what it is
+//! ([`headgate_schemas::ChangeId::is_replayed`]) and the channel `replay`. So the relay treats it like any other that
+//! comes late: what is older than what is known loses, and nothing is undone. Subscribers do not get it; they have a replay of their own.
 //!
 //! One job runs at a time and lives in memory: a restart ends it, and what it appended stays. The surprising thing is the
 //! estimate: it is found by reading all of it, because only that tells what a filter wants.
