@@ -107,6 +107,22 @@ fn of_two_units_that_rest_on_each_other_one_is_kept() {
 }
 
 #[test]
+fn the_error_that_is_told_is_the_one_that_happened_first() {
+    const ROUNDS: usize = 200;
+    let Some(schema) = Schema::make() else { return };
+    let mut store = open(&schema);
+    store.start("topic").unwrap();
+    store.commit(&full_unit()).unwrap();
+    schema.execute("ALTER TABLE entity ADD CHECK (ver < 2)");
+    let update = Unit { entities: vec![entity(1, 1, b"newer")], work: full_unit().work, ..Unit::default() };
+    for round in 0..ROUNDS {
+        // Whatever the server was sent behind the refused row it refuses with 25P02, which tells nothing.
+        let error = store.commit(&update).unwrap_err();
+        assert!(error.to_string().contains("23514"), "round {round}: {error}");
+    }
+}
+
+#[test]
 fn a_day_is_a_partition_that_is_dropped() {
     let Some(schema) = Schema::make() else { return };
     let partitions = || schema.number("SELECT count(*) FROM pg_inherits i WHERE i.inhparent='outcome'::regclass");

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Statement};
 use super::error::PostgresError;
 
 macro_rules! statements {
-    ($($name:ident: $sql:literal;)+) => {
+    ($($name:ident: $sql:expr;)+) => {
         /// The statements, by what they do.
         pub(super) struct Statements {
             $(pub(super) $name: Statement,)+
@@ -22,6 +22,7 @@ macro_rules! statements {
 }
 
 statements! {
+    lease: super::workers::LEASE;
     make_entities: "INSERT INTO entity(id,ver,doc) SELECT i,1,d FROM unnest($1::bigint[],$2::bytea[]) u(i,d)
         ON CONFLICT DO NOTHING RETURNING id";
     change_entities: "UPDATE entity SET ver=u.v+1, doc=u.d FROM unnest($1::bigint[],$2::bigint[],$3::bytea[]) u(i,v,d)

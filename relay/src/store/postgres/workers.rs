@@ -16,6 +16,9 @@ use crate::store::{EntityId, EntityRow, Look, StoreError, WorkKey, WorkRow};
 /// Numbers that a worker takes at once.
 const NUMBERS: i64 = 100;
 
+/// Looks up a lease, and keeps it from being ended until the transaction is over.
+pub(super) const LEASE: &str = "SELECT until FROM worker WHERE epoch=$1 FOR SHARE";
+
 /// Makes a worker beside others.
 pub(super) async fn join(client: &Client, epoch: u64, until: i64) -> Result<(), PostgresError> {
     client.execute("INSERT INTO worker(epoch,until) VALUES($1,$2)", &[&signed(epoch), &until]).await?;
@@ -87,11 +90,14 @@ fn free_row(row: &Row, owner: u64) -> Result<WorkRow, PostgresError> {
 
 /// A worker may act, and may until this transaction ends.
 pub(super) async fn check(client: &Client, epoch: u64, now: i64) -> Result<(), StoreError> {
-    let lost = || StoreError::LeaseLost { epoch };
-    let sql = "SELECT until FROM worker WHERE epoch=$1 FOR SHARE";
-    let row = client.query_opt(sql, &[&signed(epoch)]).await.map_err(PostgresError::from)?.ok_or_else(lost)?;
-    let until: i64 = row.try_get(0).map_err(PostgresError::from)?;
-    if until <= now { Err(lost()) } else { Ok(()) }
+    let row = client.query_opt(LEASE, &[&signed(epoch)]).await.map_err(PostgresError::from)?;
+    holds(row.as_ref(), epoch, now)
+}
+
+/// Whether the lease that was looked up holds.
+pub(super) fn holds(row: Option<&Row>, epoch: u64, now: i64) -> Result<(), StoreError> {
+    let until: Option<i64> = row.map(|row| rows::at(row, 0)).transpose()?;
+    if until.is_some_and(|until| until > now) { Ok(()) } else { Err(StoreError::LeaseLost { epoch }) }
 }
 
 pub(super) async fn renew(client: &Client, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {

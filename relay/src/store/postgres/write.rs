@@ -18,7 +18,7 @@ use super::error::PostgresError;
 use super::rows::at;
 use super::statements::Statements;
 use super::trail::chain;
-use super::workers::check;
+use super::workers::holds;
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 use crate::step;
@@ -39,10 +39,11 @@ impl Writer<'_> {
     /// session dropped.
     pub(super) async fn commit(self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         let happened = unit.trail.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let erased = self.chains(unit).await?;
         let rows = tokio::try_join!(
             biased;
             self.begin(),
-            check(self.client, epoch, now),
+            self.lease(epoch, now),
             self.positions(epoch, unit),
             self.entities(unit),
             self.keys(unit),
@@ -50,7 +51,7 @@ impl Writer<'_> {
             self.work(unit),
             self.asked(unit),
             self.lives(unit),
-            self.trail(unit, &happened),
+            self.trail(unit, &happened, &erased),
             self.outcomes(unit),
             self.letters(unit),
             self.subscriptions(unit),
@@ -79,6 +80,12 @@ impl Writer<'_> {
 
     async fn end(self) -> Written {
         Ok(self.client.batch_execute("COMMIT").await.map_err(PostgresError::from)?)
+    }
+
+    async fn lease(self, epoch: u64, now: i64) -> Written {
+        let row =
+            self.client.query_opt(&self.statements.lease, &[&signed(epoch)]).await.map_err(PostgresError::from)?;
+        holds(row.as_ref(), epoch, now)
     }
 
     /// Which entities could be written, or stand as they were read.
@@ -254,17 +261,26 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn trail(self, unit: &Unit, happened: &[Vec<u8>]) -> Written {
-        let s = self.statements;
-        // Only the erasing of a person waits for answers here: a chain is followed from row to row.
+    /// The trails that an erasing drops. They are followed from row to row, so they are read ahead of the transaction:
+    /// a row of a trail never changes, and one that is added meanwhile comes with a version that voids this unit.
+    async fn chains(self, unit: &Unit) -> Result<Vec<(i64, EntityId)>, StoreError> {
+        let mut erased = Vec::new();
         for forgotten in &unit.forgotten {
             let rows = chain(self.client, (forgotten.trail, forgotten.entity), 0, CHAIN).await?;
-            let (at, of) = unzip(rows.iter().map(|row| (row.at, row.entity)));
-            self.rows(rows.len(), &s.drop_trail, [&at, &of]).await?;
+            erased.extend(rows.iter().map(|row| (row.at, row.entity)));
         }
+        Ok(erased)
+    }
+
+    async fn trail(self, unit: &Unit, happened: &[Vec<u8>], erased: &[(i64, EntityId)]) -> Written {
+        let (dropped, of) = unzip(erased.iter().copied());
         let (at, entities) = unzip(unit.trail.iter().map(|t| (t.at, t.entity)));
         let previous: Vec<i64> = unit.trail.iter().map(|t| t.previous).collect();
-        self.rows(at.len(), &s.put_trail, [&at, &entities, &previous, &happened]).await?;
+        tokio::try_join!(
+            biased;
+            self.rows(dropped.len(), &self.statements.drop_trail, [&dropped, &of]),
+            self.rows(at.len(), &self.statements.put_trail, [&at, &entities, &previous, &happened]),
+        )?;
         Ok(())
     }
 
