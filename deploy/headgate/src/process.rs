@@ -152,13 +152,13 @@ fn relay(config: RelayConfig, stream: &Stream, registry: &mut Registry, shutdown
         .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))
 }
 
-/// Several relays may work on a state in PostgreSQL, and each would serve every subscription.
+/// A relay that stands by for a state in PostgreSQL would serve every subscription beside the one that works.
 fn unshared(place: &StorePlace, subscriptions: &SubscriptionsConfig) -> Result<(), Failure> {
     match place {
         StorePlace::Postgres(_) if !subscriptions.list.is_empty() => Err(Failure::new(
             Exit::Configuration,
-            "subscription: relays that share a PostgreSQL state do not share subscriptions out in this version; serve \
-             them from a relay with a SQLite state",
+            "subscription: this version does not serve subscriptions beside a state in PostgreSQL; serve them from a \
+             relay with a SQLite state",
         )),
         StorePlace::Postgres(_) | StorePlace::Sqlite(_) => Ok(()),
     }

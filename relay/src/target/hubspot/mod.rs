@@ -105,8 +105,6 @@ impl Target for Hubspot {
         Pack { read: PACK, write: PACK }
     }
 
-    /// Every write is built, but nothing reaches it yet: a record of ours whose own webhook comes before the create's
-    /// answer would be made a second time.
     fn writable(&self) -> bool {
         true
     }
