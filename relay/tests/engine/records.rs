@@ -50,8 +50,7 @@ fn a_record_made_while_ours_is_on_its_way_is_asked_about_and_nothing_is_lost() {
         town.keep_back = Some("sf");
         town.tell("hs", "7001", ChangeKind::Created);
         town.pass(2);
-        town.add("sf", "003000000000077AAA", &ANN_THERE);
-        town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+        town.make("sf", "003000000000077AAA", &ANN_THERE);
         town.pass(2);
         if crash {
             town.lose();
@@ -72,8 +71,7 @@ fn a_record_made_while_ours_is_on_its_way_is_asked_about_and_nothing_is_lost() {
 fn the_record_that_was_set_aside_can_take_the_place_of_the_linked_one() {
     let mut town = town(DeletePolicy::Nothing);
     let linked = town.person("7001", &ANN);
-    town.add("sf", "003000000000077AAA", &ANN_THERE);
-    town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+    town.make("sf", "003000000000077AAA", &ANN_THERE);
     town.pass(5);
     assert_eq!(town.kinds(), ["surplus"]);
     assert!(town.choose(Choice::Link).is_err(), "that is no answer to this question");
@@ -92,8 +90,7 @@ fn a_crm_that_refuses_twins_names_the_one_it_has_and_that_is_linked() {
     let mut town = town(DeletePolicy::Nothing);
     town.shelves.get_mut("hs").unwrap().unique = true;
     town.add("hs", "7001", &[("email", "ann@example.com"), ("phone", "+1 2")]);
-    town.add("sf", "003000000000077AAA", &ANN_THERE);
-    town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+    town.make("sf", "003000000000077AAA", &ANN_THERE);
     town.pass(30);
     assert_eq!(ids(&town.standing("hs", "email")), ["7001"]);
     assert_eq!(town.row("sf", "003000000000077AAA").values["Phone"], "+1 2");
@@ -105,8 +102,7 @@ fn a_crm_that_refuses_twins_names_the_one_it_has_and_that_is_linked() {
 fn a_person_who_stands_in_the_other_crm_is_found_and_linked() {
     let mut town = town(DeletePolicy::Nothing);
     town.add("sf", "003000000000077AAA", &[("Email", "ANN@example.com"), ("Phone", "+1 2")]);
-    town.add("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Lee"), ("phone", "+1 1")]);
-    town.tell("hs", "7001", ChangeKind::Created);
+    town.make("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Lee"), ("phone", "+1 1")]);
     town.pass(10);
     assert_eq!(town.standing("sf", "LastName"), [("003000000000077AAA".to_owned(), "Lee".to_owned())]);
     at_rest(&mut town);
@@ -118,8 +114,7 @@ fn several_who_could_be_meant_are_asked_about_and_the_choice_is_linked() {
         let mut town = town(DeletePolicy::Nothing);
         town.add("sf", "003000000000077AAA", &ANN_THERE);
         town.add("sf", "003000000000078AAA", &ANN_THERE);
-        town.add("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Lee"), ("city", "Oslo")]);
-        town.tell("hs", "7001", ChangeKind::Created);
+        town.make("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Lee"), ("city", "Oslo")]);
         town.pass(30);
         assert_eq!(town.kinds(), ["match"]);
         assert_eq!(town.standing("sf", "MailingCity").len(), 2, "nothing is made until somebody says");
@@ -140,8 +135,7 @@ fn one_that_is_found_but_linked_already_is_asked_about() {
     let bob = town.person("7001", &[("email", "bob@example.com"), ("lastname", "Roe")]);
     // Nobody tells of it: only a search can find it.
     town.edit("sf", &bob, "Email", "ann@example.com");
-    town.add("hs", "7002", &ANN);
-    town.tell("hs", "7002", ChangeKind::Created);
+    town.make("hs", "7002", &ANN);
     town.pass(10);
     assert_eq!(town.kinds(), ["match"]);
     assert_eq!(town.shelves["sf"].rows.len(), 1);
@@ -154,8 +148,7 @@ fn one_that_is_found_but_linked_already_is_asked_about() {
 fn a_crm_that_cannot_be_searched_does_not_block_creations() {
     let mut town = town(DeletePolicy::Nothing);
     town.shelves.get_mut("sf").unwrap().blind = true;
-    town.add("hs", "7001", &ANN);
-    town.tell("hs", "7001", ChangeKind::Created);
+    town.make("hs", "7001", &ANN);
     town.pass(30);
     assert_eq!(town.standing("sf", "LastName").len(), 1);
     at_rest(&mut town);
@@ -329,8 +322,7 @@ fn our_own_create_that_lands_after_the_delete_is_taken_away_again() {
     for landing in [30, 200] {
         let mut town = town(DeletePolicy::Delete);
         town.keep_back = Some("sf");
-        town.add("hs", "7001", &ANN);
-        town.tell("hs", "7001", ChangeKind::Created);
+        town.make("hs", "7001", &ANN);
         town.pass(2);
         let calls = town.give_up();
         // What is sent again is lost again.
@@ -354,8 +346,7 @@ fn a_create_of_ours_that_lands_after_everything_went_brings_nobody_back() {
     for again in [false, true] {
         let mut town = town(DeletePolicy::Delete);
         town.keep_back = Some("sf");
-        town.add("hs", "7001", &ANN);
-        town.tell("hs", "7001", ChangeKind::Created);
+        town.make("hs", "7001", &ANN);
         town.pass(2);
         let calls = town.give_up();
         if again {
@@ -412,8 +403,7 @@ fn a_look_up_that_finds_the_record_set_aside_takes_nothing_from_the_linked_one()
     town.keep_back = Some("sf");
     town.tell("hs", "7001", ChangeKind::Created);
     town.pass(2);
-    town.add("sf", "003000000000077AAA", &ANN_THERE);
-    town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+    town.make("sf", "003000000000077AAA", &ANN_THERE);
     town.pass(2);
     town.lose();
     town.pass(60);
@@ -519,8 +509,7 @@ fn a_create_of_ours_that_lands_while_a_person_is_erased_is_erased_too() {
     for (landing, told) in [(1, true), (1, false), (100, true), (100, false)] {
         let mut town = town(DeletePolicy::Nothing);
         town.keep_back = Some("sf");
-        town.add("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Unforgettable")]);
-        town.tell("hs", "7001", ChangeKind::Created);
+        town.make("hs", "7001", &[("email", "ann@example.com"), ("lastname", "Unforgettable")]);
         town.pass(2);
         let calls = town.give_up();
         town.keep_back = Some("sf");
@@ -549,8 +538,7 @@ fn a_create_of_ours_that_lands_while_a_person_is_erased_is_erased_too() {
 #[test]
 fn a_delete_that_is_heard_of_while_the_first_read_is_under_way_is_not_forgotten() {
     let mut town = town(DeletePolicy::Delete);
-    town.add("hs", "7001", &ANN);
-    town.tell("hs", "7001", ChangeKind::Created);
+    town.make("hs", "7001", &ANN);
     let answers = town.delay();
     town.delete("hs", "7001");
     town.tell("hs", "7001", ChangeKind::Deleted);
@@ -711,8 +699,7 @@ fn a_claim_follows_the_value() {
     town.pass(10);
     assert_eq!(town.row("sf", &ann).values["Email"], "ann@elsewhere.example");
     // Whoever has the old address now is somebody else; whoever has the new one is she.
-    town.add("sf", "003000000000077AAA", &ANN_THERE);
-    town.tell("sf", "003000000000077AAA", ChangeKind::Created);
+    town.make("sf", "003000000000077AAA", &ANN_THERE);
     town.pass(10);
     assert_eq!(town.standing("hs", "email").len(), 2);
     at_rest(&mut town);

@@ -129,10 +129,15 @@ impl Town {
         self.shelves.get_mut(crm).unwrap().rows.insert(id.to_owned(), row);
     }
 
+    /// Somebody makes a record, and the CRM tells of it.
+    pub(crate) fn make(&mut self, crm: &'static str, id: &str, values: &[(&str, &str)]) {
+        self.add(crm, id, values);
+        self.tell(crm, id, ChangeKind::Created);
+    }
+
     /// Somebody makes a record in HubSpot, and it reaches Salesforce. Its id there is returned.
     pub(crate) fn person(&mut self, id: &str, values: &[(&str, &str)]) -> String {
-        self.add("hs", id, values);
-        self.tell("hs", id, ChangeKind::Created);
+        self.make("hs", id, values);
         self.pass(2);
         let external = self.row("hs", id).values.get("relay_id").cloned();
         let of = |row: &Row| row.values.get("Relay_Id__c").cloned();
