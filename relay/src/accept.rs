@@ -53,24 +53,23 @@ impl Engine {
         self.tick.changes.insert(key);
         self.tick.unit.changes.push((key, now.micros()));
         self.tick.unit.count(Counter::Changes, 1);
-        let came = Came { received: change.received_at.micros(), accepted: now.micros() };
         let route = self.route(change);
         let targets: Vec<u32> =
             route.map_or_else(Vec::new, |(source, link)| self.links[link].targets(source).collect());
-        let Some((source, link)) = route.filter(|_| !targets.is_empty()) else {
+        let route = route.filter(|_| !targets.is_empty());
+        let number = route.map_or(0, |(_, link)| self.link_numbers[link]);
+        let came = Came { received: change.received_at.micros(), accepted: now.micros(), link: number };
+        let Some((source, link)) = route else {
             self.tick.unit.due_at(Place::default());
             self.end(change.id, 0, Place::default(), Outcome::NoTarget, came, now);
             return Ok(());
         };
-        let places = targets.iter().map(|target| Place { link: self.link_numbers[link], target: *target });
-        let places: Vec<Place> = places.collect();
-        places.iter().for_each(|place| self.tick.unit.due_at(*place));
+        let places = targets.iter().map(|target| Place { link: number, target: *target });
+        places.for_each(|place| self.tick.unit.due_at(place));
         let event = match meaning(change, source, &self.links[link], came, &targets) {
             Meaning::Fold(event) => event,
             Meaning::Skip => {
-                for place in places {
-                    self.end(change.id, 0, place, Outcome::Skipped, came, now);
-                }
+                self.close_all(change.id, 0, &targets, Outcome::Skipped, came, now);
                 return Ok(());
             }
         };
@@ -249,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// Writes down how a change of an entity ended at a target.
+    /// Writes down how a change ended at a target, of an entity or of none (0).
     pub(crate) fn close(
         &mut self,
         change: ChangeId,
@@ -259,11 +258,10 @@ impl Engine {
         came: Came,
         now: Timestamp,
     ) {
-        let link = self.cache.get_mut(entity).map_or(0, |loaded| self.link_numbers[loaded.link]);
-        self.end(change, entity, Place { link, target }, outcome, came, now);
+        self.end(change, entity, Place { link: came.link, target }, outcome, came, now);
     }
 
-    /// [`Engine::close`] where the entity does not tell the link, or there is none.
+    /// [`Engine::close`] for a change that may have no target.
     fn end(&mut self, change: ChangeId, entity: EntityId, place: Place, outcome: Outcome, came: Came, now: Timestamp) {
         let previous = self.chain(entity, came.accepted);
         self.tick.unit.outcomes.push(OutcomeRow {

@@ -49,8 +49,8 @@ impl Sum {
 /// Open deliveries of one entity that wait for the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Share {
-    /// The target.
-    pub target: u32,
+    /// Where they are due.
+    pub place: Place,
     /// The connection that is to act: the target, or the source whose record is to be read first.
     pub at: u32,
     /// A person is to decide.
@@ -61,7 +61,7 @@ pub struct Share {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     sums: BTreeMap<(Place, Sum), i64>,
-    open: BTreeMap<(u32, Share), i64>,
+    open: BTreeMap<Share, i64>,
 }
 
 /// One line of the accounting.
@@ -120,11 +120,11 @@ impl Books {
     }
 
     /// Open deliveries came (or, negative, went).
-    pub fn open(&mut self, link: u32, share: Share, n: i64) {
-        let open = self.open.entry((link, share)).or_default();
+    pub fn open(&mut self, share: Share, n: i64) {
+        let open = self.open.entry(share).or_default();
         *open += n;
         if *open == 0 {
-            self.open.remove(&(link, share));
+            self.open.remove(&share);
         }
     }
 
@@ -138,8 +138,8 @@ impl Books {
                 Sum::Ended(outcome) => *account.closed.entry(*outcome).or_default() += n,
             }
         }
-        for ((link, share), n) in &self.open {
-            let account = accounts.entry(Place { link: *link, target: share.target }).or_default();
+        for (share, n) in &self.open {
+            let account = accounts.entry(share.place).or_default();
             match share {
                 Share { held: true, .. } => account.held += n,
                 Share { at, .. } if is_down(*at) => account.parked += n,
@@ -156,7 +156,7 @@ impl Books {
 
     /// Sums over all links and targets.
     pub fn totals(&self) -> Totals {
-        let held = self.open.iter().filter(|((_, share), _)| share.held).map(|(_, n)| n).sum();
+        let held = self.open.iter().filter(|(share, _)| share.held).map(|(_, n)| n).sum();
         let mut totals = Totals { open: self.open_now(), held, ..Totals::default() };
         for ((_, sum), n) in &self.sums {
             match sum {
@@ -207,10 +207,10 @@ mod tests {
     fn lines_add_up_and_say_why_something_is_open() {
         let mut books = Books::new([(PLACE, Sum::Due, 10), (PLACE, Sum::Ended(Outcome::Delivered), 3)]);
         books.count(PLACE, Sum::Ended(Outcome::Lost), 1);
-        let share = |at, held| Share { target: 2, at, held };
-        books.open(1, share(2, false), 3);
-        books.open(1, share(2, true), 1);
-        books.open(1, share(7, false), 2);
+        let share = |at, held| Share { place: PLACE, at, held };
+        books.open(share(2, false), 3);
+        books.open(share(2, true), 1);
+        books.open(share(7, false), 2);
         let account = &books.accounts(|connection| connection == 7)[&PLACE];
         assert_eq!((account.due, account.ended(), account.open(), account.difference()), (10, 4, 6, 0));
         assert_eq!((account.waiting, account.parked, account.held), (3, 2, 1), "the source of two cannot be read");
@@ -221,9 +221,9 @@ mod tests {
     #[test]
     fn what_closed_leaves_no_line() {
         let mut books = Books::default();
-        let share = Share { target: 2, at: 2, held: false };
-        books.open(1, share, 2);
-        books.open(1, share, -2);
+        let share = Share { place: PLACE, at: 2, held: false };
+        books.open(share, 2);
+        books.open(share, -2);
         assert_eq!(books, Books::default());
     }
 

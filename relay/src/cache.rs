@@ -9,7 +9,7 @@ use crate::store::{EntityId, EntityRow, Look, Store, StoreError, WorkRow};
 use crate::trail::Tale;
 
 /// First byte of a document: the version of its encoding.
-const DOCUMENT: u8 = 3;
+const DOCUMENT: u8 = 4;
 
 /// A decoded entity.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::recount::Recount;
 use crate::shared::{Tenure, lease_of};
 use crate::step;
-use crate::store::{Before, EntityId, Key, QuestionEnd, Store, StoreError, Unit, WorkKey};
+use crate::store::{Before, EntityId, Key, LINK, QuestionEnd, Store, StoreError, Unit, WorkKey};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
@@ -361,8 +361,8 @@ pub(crate) struct Tick {
     /// Weaker keys of entities that came or went.
     pub(crate) hints: BTreeMap<(Key, EntityId), bool>,
     pub(crate) changes: HashSet<Key>,
-    /// Open deliveries that came or went, by entity and link.
-    pub(crate) open: Vec<(EntityId, u32, Share, i64)>,
+    /// Open deliveries that came or went, by entity.
+    pub(crate) open: Vec<(EntityId, Share, i64)>,
     /// Versions that guarding reads of this tick found, by connection and entity: preconditions of strict writes.
     pub(crate) versions: HashMap<WorkKey, Version>,
     /// How questions that people answered ended.
@@ -804,8 +804,8 @@ impl Engine {
         for (place, outcome, n) in committed.ended {
             self.books.count(place, Sum::Ended(outcome), n);
         }
-        for (id, link, share, n) in tick.open {
-            self.books.open(link, share, n);
+        for (id, share, n) in tick.open {
+            self.books.open(share, n);
             self.recount.follow(id, n);
         }
         if committed.doubled > 0 {
@@ -839,9 +839,9 @@ pub(crate) struct Done {
     told: Vec<Told>,
 }
 
-/// Numbers of the links, by their names; connections have numbers by theirs, which hold no space.
+/// Numbers of the links, by their names.
 fn link_numbers(store: &mut dyn Store, links: &[Link]) -> Result<Vec<u32>, StoreError> {
-    let names: Vec<String> = links.iter().skip(1).map(|link| format!("link {}", link.name)).collect();
+    let names: Vec<String> = links.iter().skip(1).map(|link| format!("{LINK}{}", link.name)).collect();
     let numbers = store.numbers(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(std::iter::once(0).chain(numbers).collect())
 }

@@ -89,9 +89,8 @@ impl Engine {
         let Some(loaded) = self.cache.get_mut(id) else { return Ok(()) };
         let open = loaded.entity.open_shares();
         if open != loaded.open {
-            let link = self.link_numbers[loaded.link];
-            self.tick.open.extend(loaded.open.iter().map(|(share, n)| (id, link, *share, -n)));
-            self.tick.open.extend(open.iter().map(|(share, n)| (id, link, *share, *n)));
+            self.tick.open.extend(loaded.open.iter().map(|(share, n)| (id, *share, -n)));
+            self.tick.open.extend(open.iter().map(|(share, n)| (id, *share, *n)));
         }
         self.tick.unit.trail.extend(loaded.tale.row(id, &mut loaded.entity, now));
         let doc = cache::encode(id, &loaded.entity)?;
@@ -179,9 +178,8 @@ impl Engine {
     /// Puts what an entity had open when it was read into the books: at a start nothing else tells them.
     fn count_open(&mut self, id: EntityId) {
         let Some(loaded) = self.cache.get_mut(id) else { return };
-        let link = self.link_numbers[loaded.link];
         for (share, n) in &loaded.open {
-            self.books.open(link, *share, *n);
+            self.books.open(*share, *n);
         }
     }
 

@@ -94,8 +94,9 @@ pub fn start(
     let readers = Arc::new(store::Readers::new(config.store.place.clone()));
     let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
     let setups = setup::Setups::default();
-    let plans = admin::plans(&config.links, |name| targets.get(name).map(|target| target.conditional()));
+    let plans = admin::plans(&config, |name| targets.get(name).map(|target| target.conditional()));
     let circuit = metrics.circuit.clone();
+    let looks = admin::Looks::new(targets.clone(), config.limits.send_deadline);
     let driver = driver::Driver {
         config,
         targets,
@@ -105,7 +106,7 @@ pub fn start(
         shutdown: shutdown.clone(),
     };
     let handle = driver::start(driver, source)?;
-    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit })
+    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks })
 }
 
 /// A running relay.
@@ -119,4 +120,5 @@ pub struct Relay {
     setups: setup::Setups,
     plans: Arc<[admin::Plan]>,
     circuit: Family<metrics::Connection, Gauge>,
+    looks: admin::Looks,
 }

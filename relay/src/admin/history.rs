@@ -13,7 +13,7 @@ use super::params::Params;
 use super::records::Names;
 use super::{Admin, Problem};
 use crate::books::{Account, Place};
-use crate::store::{AuditRow, EntityId, Key, OutcomeRow, change_key};
+use crate::store::{AuditRow, EntityId, Key, LINK, OutcomeRow, change_key};
 
 /// Rows in one answer.
 const PAGE_MOST: u32 = 1_000;
@@ -25,6 +25,9 @@ pub(crate) struct Accounting {
     all: Line,
     links: BTreeMap<String, BTreeMap<String, Line>>,
     connections: BTreeMap<String, Line>,
+    /// Links that the configuration has no more: what became due by one ends by it, under its old name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    former_links: BTreeMap<String, BTreeMap<String, Line>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,12 +58,23 @@ impl From<&Account> for Line {
     }
 }
 
-pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
+pub(crate) async fn accounting(State(admin): State<Admin>) -> Result<Json<Accounting>, Problem> {
     let books = admin.relay.handle.books();
-    let names = Names(admin.names());
+    let mut names = Names(admin.names());
+    let lines = || books.accounts.keys().filter(|place| place.target != 0);
+    let mut former: BTreeMap<u32, String> = BTreeMap::new();
+    if lines().any(|place| !books.links.contains_key(&place.link) || !names.0.contains_key(&place.target)) {
+        for (number, name) in admin.read(|reader| reader.names()).await? {
+            match name.strip_prefix(LINK) {
+                Some(link) => drop(former.insert(number, link.to_owned())),
+                None => drop(names.0.entry(number).or_insert(name)),
+            }
+        }
+    }
     let mut all = Account::default();
     let mut connections: BTreeMap<String, Account> = BTreeMap::new();
     let mut links: BTreeMap<String, BTreeMap<String, Line>> = BTreeMap::new();
+    let mut former_links: BTreeMap<String, BTreeMap<String, Line>> = BTreeMap::new();
     for (Place { link, target }, account) in &books.accounts {
         all.add(account);
         // A change that no link concerns has neither; it is in the first line alone.
@@ -68,11 +82,17 @@ pub(crate) async fn accounting(State(admin): State<Admin>) -> Json<Accounting> {
             continue;
         }
         connections.entry(names.of(*target)).or_default().add(account);
-        let link = books.links.get(link).cloned().unwrap_or_else(|| format!("#{link}"));
-        links.entry(link).or_default().insert(names.of(*target), account.into());
+        let line = (names.of(*target), account.into());
+        match books.links.get(link) {
+            Some(name) => links.entry(name.clone()).or_default().extend([line]),
+            None => {
+                let name = former.get(link).cloned().unwrap_or_else(|| format!("#{link}"));
+                former_links.entry(name).or_default().extend([line]);
+            }
+        }
     }
     let connections = connections.iter().map(|(name, account)| (name.clone(), account.into())).collect();
-    Json(Accounting { all: (&all).into(), links, connections })
+    Ok(Json(Accounting { all: (&all).into(), links, connections, former_links }))
 }
 
 /// Which outcomes: those of one change, named by the attributes of its event, or the latest.

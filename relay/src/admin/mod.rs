@@ -2,6 +2,7 @@
 //! what changes something goes to the engine as a command. Errors are problem documents (RFC 9457).
 
 mod answers;
+mod aside;
 mod changes;
 mod conflicts;
 mod history;
@@ -36,6 +37,7 @@ use serde::Serialize;
 use crate::Relay;
 use crate::store::{Reader, StoreError};
 
+pub(crate) use aside::Looks;
 pub(crate) use open::{Plan, plans};
 
 /// Opens one more reader of the stream.

@@ -11,8 +11,9 @@ use headgate_schemas::{ObjectType, Timestamp};
 use serde::Serialize;
 
 use super::Admin;
-use crate::config::{Guard, LinkConfig};
+use crate::config::{Guard, LinkConfig, RelayConfig};
 use crate::entity::{Entity, Field, Life, Member, MemberState, WriteState};
+use crate::mapping::{self, Link};
 use crate::metrics;
 use crate::store::WorkRow;
 use crate::work::PARKED;
@@ -25,10 +26,22 @@ pub(crate) struct Plan {
     object: ObjectType,
     /// How an edit that nobody reported yet is guarded against, by connection.
     guards: HashMap<String, Guard>,
+    /// The mapping; it numbers the connections by itself.
+    pub(super) mapping: Link,
+    numbers: HashMap<String, u32>,
+}
+
+impl Plan {
+    /// The number of a connection in [`Plan::mapping`].
+    pub(super) fn number(&self, connection: &str) -> Option<u32> {
+        self.numbers.get(connection).copied()
+    }
 }
 
 /// The links, with the guard that each connection has: one that checks no precondition acts as `read`.
-pub(crate) fn plans(links: &[LinkConfig], conditional: impl Fn(&str) -> Option<bool>) -> Arc<[Plan]> {
+pub(crate) fn plans(config: &RelayConfig, conditional: impl Fn(&str) -> Option<bool>) -> Arc<[Plan]> {
+    let numbers: HashMap<String, u32> = config.connections.iter().map(|c| c.name.clone()).zip(1..).collect();
+    let number = |name: &str| numbers.get(name).copied().unwrap_or(0);
     let guard = |link: &LinkConfig, name: &String| {
         let acts = match (link.guard, conditional(name)?) {
             (Guard::Strict, false) => Guard::Read,
@@ -41,8 +54,10 @@ pub(crate) fn plans(links: &[LinkConfig], conditional: impl Fn(&str) -> Option<b
         tenant: link.tenant.clone(),
         object: link.object.clone(),
         guards: link.members.iter().filter_map(|name| guard(link, name)).collect(),
+        mapping: mapping::compile(link, &config.connections, &number, &|_| true),
+        numbers: numbers.clone(),
     };
-    links.iter().map(plan).collect()
+    config.links.iter().map(plan).collect()
 }
 
 /// What is open at one member.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use headgate_schemas::{System, Timestamp, Value, time};
 use serde::{Deserialize, Serialize};
 
+use super::aside::{Aside, Asked};
 use super::conflicts::{Conflict, other_of};
 use super::history::OutcomeView;
 use super::letters::{self, Letter};
@@ -58,7 +59,7 @@ pub(crate) struct Record {
     /// What it holds that only one person or company has.
     claims: Vec<&'static str>,
     connections: Vec<ConnectionView>,
-    /// Records set aside: nothing is written to them.
+    /// Records set aside, as they stand now: nothing is written to them.
     detached: Vec<Aside>,
     fields: Vec<FieldView>,
     work: Vec<WorkView>,
@@ -81,12 +82,6 @@ struct ConnectionView {
     guard: Option<&'static str>,
     /// `works`, or what keeps it from working.
     state: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Aside {
-    connection: String,
-    id: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -218,6 +213,7 @@ pub(crate) async fn show(
     let of_system = admin.relay.systems.iter().filter(|(_, s)| **s == system);
     let connections: Vec<u32> = of_system.filter_map(|(name, _)| numbers.get(name).copied()).collect();
     let what = format!("{system}/{object}/{id}");
+    let asked = Asked { connections: connections.clone(), id: id.clone() };
     let found = admin
         .read(move |reader| {
             for connection in connections {
@@ -233,7 +229,8 @@ pub(crate) async fn show(
         return Err(Problem::new(StatusCode::NOT_FOUND, "record_unknown", detail));
     };
     let entity = decode(told.id, &told.doc)?;
-    Ok(Json(admin.record(&entity, told, &wanted, most)))
+    let detached = admin.asides(&entity, &asked).await;
+    Ok(Json(Record { detached, ..admin.record(&entity, told, &wanted, most) }))
 }
 
 impl Part {
@@ -263,8 +260,6 @@ impl Admin {
             let (guard, state) = (self.guard(plan, &connection), self.circuit(&connection));
             ConnectionView { connection, guard, state }
         });
-        let aside =
-            |d: &crate::entity::Detached| Aside { connection: names.of(d.connection), id: d.native.to_string() };
         let held = |key: &crate::entity::matching::MatchKey| entity.claims.contains(&key.key).then_some(key.kind);
         let mut record = Record {
             now,
@@ -274,7 +269,7 @@ impl Admin {
             created_at: Timestamp::from_micros(entity.created),
             claims: entity.match_keys().iter().filter_map(held).collect(),
             connections: connections.collect(),
-            detached: entity.detached.iter().map(aside).collect(),
+            detached: Vec::new(),
             fields: entity.fields.iter().map(|field| names.field(entity, field)).collect(),
             work,
             questions: Vec::new(),

@@ -44,7 +44,7 @@ fn entity(natives: &[(u32, &str)], phone: &str, at: i64) -> Entity {
 }
 
 fn pending(n: u8, source: u32, rev: i32) -> Pending {
-    let came = Came { received: 0, accepted: 0 };
+    let came = Came { received: 0, accepted: 0, link: 1 };
     Pending { change: ChangeId::from_bytes([n; 16]), source, came, parts: vec![(0, rev)] }
 }
 
@@ -82,7 +82,7 @@ fn a_second_record_of_one_crm_is_set_aside_and_asked_about() {
     let (mut ann, mut bob) = (entity(&[(1, "a1"), (2, "a2")], "1", 10), entity(&[(2, "b2")], "2", 5));
     bob.members[0].asked.push(Asked {
         change: ChangeId::from_bytes([7; 16]),
-        came: Came { received: 0, accepted: 0 },
+        came: Came { received: 0, accepted: 0, link: 1 },
         targets: [1].into(),
     });
     let absorbed = absorb(&mut ann, &mut bob, Keep::Survivor);

@@ -155,19 +155,22 @@ pub struct Create {
 pub struct Asked {
     /// The change.
     pub change: ChangeId,
-    /// When it came.
+    /// How it came.
     pub came: Came,
     /// The connections that it is due at: those the link had when it came.
     pub targets: Box<[u32]>,
 }
 
-/// When a change came, by our clock.
+/// How a change came: when, by our clock, and by which link it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Came {
     /// First byte at the gateway.
     pub received: i64,
     /// Taken from the stream.
     pub accepted: i64,
+    /// The number of the link in the accounting. A link may get another name while the change waits: what became due by
+    /// one ends by that one.
+    pub link: u32,
 }
 
 /// One field of an entity, or one group of fields that are decided together.
@@ -282,7 +285,7 @@ pub enum Author {
 pub struct Event {
     /// The change it came from.
     pub change: ChangeId,
-    /// When the change came.
+    /// How the change came.
     pub came: Came,
     /// The connections that the change is due at.
     pub targets: Box<[u32]>,

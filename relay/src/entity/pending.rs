@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::fold::{Context, Learned};
 use super::question::REPLACED;
 use super::{Asked, Came, Entity, Life, Member, MemberState};
-use crate::books::Share;
+use crate::books::{Place, Share};
 use crate::conflict::By;
 use crate::mapping::Link;
 
@@ -82,7 +82,7 @@ pub struct Pending {
     pub change: ChangeId,
     /// The connection it came from.
     pub source: u32,
-    /// When it came.
+    /// How it came.
     pub came: Came,
     /// The fields it put in force, with their revisions.
     pub parts: Vec<(u8, i32)>,
@@ -97,7 +97,7 @@ pub struct Closed {
     pub target: u32,
     /// How.
     pub outcome: Outcome,
-    /// When it came.
+    /// How it came.
     pub came: Came,
 }
 
@@ -213,10 +213,13 @@ impl Entity {
 
     /// Open deliveries: changes that have no outcome yet, counted per target.
     pub fn open_deliveries(&self) -> usize {
-        self.members.iter().map(|m| m.pending.len() + undecided(m).map(<[u32]>::len).sum::<usize>()).sum()
+        self.members
+            .iter()
+            .map(|m| m.pending.len() + undecided(m).map(|(_, targets)| targets.len()).sum::<usize>())
+            .sum()
     }
 
-    /// [`Entity::open_deliveries`] by target and by what they wait for.
+    /// [`Entity::open_deliveries`] by where they are due and by what they wait for.
     pub fn open_shares(&self) -> Vec<(Share, i64)> {
         let mut shares: Vec<(Share, i64)> = Vec::new();
         let mut add = |share: Share| match shares.iter_mut().find(|(s, _)| *s == share) {
@@ -226,10 +229,13 @@ impl Entity {
         for member in &self.members {
             let at = member.connection;
             for pending in &member.pending {
-                add(Share { target: at, at, held: self.is_held(member, pending) });
+                let place = Place { link: pending.came.link, target: at };
+                add(Share { place, at, held: self.is_held(member, pending) });
             }
-            for target in undecided(member).flatten() {
-                add(Share { target: *target, at, held: false });
+            for (link, targets) in undecided(member) {
+                targets
+                    .iter()
+                    .for_each(|target| add(Share { place: Place { link, target: *target }, at, held: false }));
             }
         }
         shares
@@ -245,9 +251,11 @@ impl Entity {
     }
 }
 
-/// Where the changes of a member are due that a read decides, or that stand behind an intent.
-fn undecided(member: &Member) -> impl Iterator<Item = &[u32]> {
-    member.asked.iter().map(|a| &*a.targets).chain(member.waiting.iter().map(|e| &*e.targets))
+/// Where the changes of a member are due that a read decides, or that stand behind an intent: by which link, and at
+/// which targets.
+fn undecided(member: &Member) -> impl Iterator<Item = (u32, &[u32])> {
+    let asked = member.asked.iter().map(|a| (a.came.link, &*a.targets));
+    asked.chain(member.waiting.iter().map(|e| (e.came.link, &*e.targets)))
 }
 
 /// Of the outcomes of its parts a change has the one a person most needs to see.

@@ -28,7 +28,11 @@ fn context(link: &Link, now: i64) -> Context<'_> {
 fn heard() -> Entity {
     let mut entity = Entity::heard(Uuid::nil(), "t", ObjectType::CONTACT, 1, "7001", 0);
     let change = ChangeId::from_bytes([1; 16]);
-    entity.members[0].asked.push(Asked { change, came: Came { received: 0, accepted: 0 }, targets: [2].into() });
+    entity.members[0].asked.push(Asked {
+        change,
+        came: Came { received: 0, accepted: 0, link: 1 },
+        targets: [2].into(),
+    });
     entity
 }
 

@@ -32,6 +32,9 @@ use crate::trail::Happened;
 /// Number of an entity in the store.
 pub type EntityId = i64;
 
+/// What stands before the name of a link among the names that have numbers; names of connections hold no space.
+pub(crate) const LINK: &str = "link ";
+
 /// Why the store failed. Where [`StoreError::is_overtaken`] the tick is void and is done again on what the store holds by
 /// now; after any other the engine is thrown away and opened again: the store is the truth.
 #[derive(Debug, thiserror::Error)]

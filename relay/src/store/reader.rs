@@ -139,6 +139,15 @@ impl Reader {
         either!(self, documents(after, limit))
     }
 
+    /// Names of connections, and of links with `link ` before them, by their numbers: those of earlier configurations,
+    /// too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn names(&self) -> Result<Vec<(u32, String)>, StoreError> {
+        either!(self, names())
+    }
+
     /// How often a change came again. `None` when it is not known (any more).
     ///
     /// # Errors

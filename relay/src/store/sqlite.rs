@@ -20,7 +20,7 @@ use crate::books::{Place, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 const SCHEMA: &str = "
 CREATE TABLE entity(id INTEGER PRIMARY KEY, ver INTEGER NOT NULL, doc BLOB NOT NULL);
@@ -562,6 +562,15 @@ impl Reader {
     /// When SQLite fails.
     pub(super) fn documents(&self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
         documents(&self.db, after, limit)
+    }
+
+    /// Names by their numbers.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub(super) fn names(&self) -> Result<Vec<(u32, String)>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT id,text FROM name")?;
+        Ok(statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
     }
 
     /// How often a change came again. `None` when it is not known (any more).

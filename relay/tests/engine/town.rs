@@ -403,6 +403,10 @@ impl Town {
 
     /// Due, closed, open.
     pub(crate) fn accounting(&mut self) -> (i64, i64, i64) {
+        let now = Timestamp::from_micros(self.now);
+        for (place, account) in self.engine().accounts(now) {
+            assert_eq!(account.difference(), 0, "{place:?}: {account:?}");
+        }
         let totals = self.engine().totals();
         (totals.due, totals.closed, totals.open)
     }

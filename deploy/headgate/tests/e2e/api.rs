@@ -2,6 +2,7 @@
 //! to those who ask for what is not there.
 
 use headgate_bench::sim::fault::{Fault, Scope};
+use headgate_bench::sim::hubspot::HubspotEdit;
 use serde_json::{Value, json};
 
 use crate::commands::shown;
@@ -57,6 +58,86 @@ async fn the_accounting_adds_up_in_every_line_and_its_difference_is_a_metric() {
     {
         assert!(has(&text, line), "{line} is missing in {text}");
     }
+}
+
+/// The configuration in the stage's folder with something else in place of something.
+fn reword(stage: &Stage, old: &str, new: &str) {
+    let file = stage.folder.path().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(old), "{old} does not stand in {text}");
+    std::fs::write(file, text.replace(old, new)).unwrap();
+}
+
+/// The accounting once a program that was just started tells it: so many deliveries were due.
+async fn accounting_of(stage: &Stage, due: i64) -> Value {
+    until("the books are open", async || read(stage, "/v1/accounting").await["due"] == due).await;
+    read(stage, "/v1/accounting").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_renamed_or_removed_keeps_its_line() {
+    let stage = Stage::open(&[]).await;
+    let ids = stage.contacts(2).await;
+    stage.salesforce.faults().next(1_000, Scope::Any, Fault::ResetBefore);
+    stage.deliver(&[stage.update(ids[0], 5)]).await;
+    let waits = async || read(&stage, "/v1/accounting").await["open"] == 1;
+    until("the change waits", waits).await;
+
+    reword(&stage, "name = \"contacts\"", "name = \"people\"");
+    stage.kill_and_restart();
+    let all = accounting_of(&stage, 3).await;
+    assert_eq!((&all["links"], &all["difference"]), (&json!({}), &json!(0)));
+    let line = &all["former_links"]["contacts"]["salesforce-main"];
+    assert_eq!((&line["due"], &line["open"], &line["difference"]), (&json!(3), &json!(1), &json!(0)), "{all}");
+
+    stage.salesforce.faults().clear();
+    stage.settled().await;
+    stage.deliver(&[stage.update(ids[1], 5)]).await;
+    stage.settled().await;
+    let all = read(&stage, "/v1/accounting").await;
+    let outcomes = |line: &Value| line["salesforce-main"]["outcomes"].clone();
+    assert_eq!(outcomes(&all["former_links"]["contacts"]), json!({"delivered": 3}), "{all}");
+    assert_eq!(outcomes(&all["links"]["people"]), json!({"delivered": 1}), "{all}");
+
+    stage.salesforce.faults().next(1_000, Scope::Any, Fault::ResetBefore);
+    stage.deliver(&[stage.update(ids[0], 4)]).await;
+    until("the change waits", async || read(&stage, "/v1/accounting").await["open"] == 1).await;
+    reword(&stage, "object = \"contact\"", "object = \"company\"");
+    reword(&stage, "name = \"people\"", "name = \"companies\"");
+    stage.kill_and_restart();
+    let all = accounting_of(&stage, 5).await;
+    assert_eq!(outcomes(&all["former_links"]["people"]), json!({"delivered": 1, "skipped": 1}), "{all}");
+    assert_eq!((&all["open"], &all["difference"]), (&json!(0), &json!(0)));
+}
+
+/// Two people are merged in one CRM: their records in the other stand side by side, and one of them is set aside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_was_set_aside_is_shown_as_it_stands() {
+    let stage = Stage::open(&[]).await;
+    let ids = stage.contacts(2).await;
+    let before = stage.salesforce.ids("Contact");
+    let merge = HubspotEdit::Merge { object: "contacts".to_owned(), primary: ids[0], merged: ids[1] };
+    stage.sender.deliver(&stage.hubspot.edit(merge).unwrap().events).await;
+    let asked = async || read(&stage, "/v1/conflicts").await["conflicts"].as_array().is_some_and(|all| !all.is_empty());
+    until("somebody is asked about the surplus record", asked).await;
+
+    let record = read(&stage, &format!("/v1/records/hubspot/contact/{}", ids[0])).await;
+    let aside = &record["detached"][0];
+    let id = aside["id"].as_str().unwrap().to_owned();
+    assert!(before.contains(&id), "{record}");
+    let city = stage.salesforce.record("Contact", &id).unwrap()["MailingCity"].clone();
+    assert_eq!((&aside["stands"], &aside["asked"], &aside["fields"]["city"]), (&json!("live"), &json!(false), &city));
+
+    let record = read(&stage, &format!("/v1/records/salesforce/contact/{id}")).await;
+    assert_eq!(record["detached"][0]["asked"], json!(true), "{record}");
+    let text = shown(&stage, &["record", "show", "salesforce", "contact", &id]);
+    assert!(text.contains(&format!("set aside: salesforce-main {id} (the record asked for)\nlive, changed")), "{text}");
+
+    stage.salesforce.faults().next(1_000, Scope::Any, Fault::ResetBefore);
+    let record = read(&stage, &format!("/v1/records/salesforce/contact/{id}")).await;
+    let aside = &record["detached"][0];
+    assert_eq!((&aside["stands"], aside.get("fields")), (&json!("not_read"), None), "{aside}");
+    assert!(aside["because"].as_str().is_some_and(|because| because.starts_with("the CRM answered ")), "{aside}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,6 +80,10 @@ impl Reading {
         self.all(sql, &[&after, &i64::from(limit)], |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
+    pub(in crate::store) fn names(&self) -> Result<Vec<(u32, String)>, StoreError> {
+        self.all("SELECT id,text FROM name", &[], |row| Ok((unsigned(row.try_get(0)?), row.try_get(1)?)))
+    }
+
     pub(in crate::store) fn repeats(&self, change: &Key) -> Result<Option<u32>, StoreError> {
         let sql = "SELECT again FROM change WHERE id=$1";
         self.one(sql, &[&change.as_slice()], |row| Ok(unsigned(row.try_get(0)?)))

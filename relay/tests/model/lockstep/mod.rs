@@ -163,7 +163,7 @@ impl Lockstep {
         id[8..].copy_from_slice(&change.id.body.to_be_bytes());
         Event {
             change: ChangeId::from_bytes(id),
-            came: Came { received: 0, accepted: 0 },
+            came: Came { received: 0, accepted: 0, link: 1 },
             targets: [].into(),
             seen: if change.kind == Kind::State { Seen::State } else { Seen::Edit },
             cells: cells.collect(),

@@ -23,6 +23,7 @@ pub(super) fn write(out: &mut impl Write, colour: bool, record: &Value) -> io::R
     let mut page = Page { out, colour, now };
     page.head(record)?;
     page.members(record)?;
+    page.asides(record)?;
     page.fields(record)?;
     page.work(record)?;
     page.questions(record)?;
@@ -115,6 +116,23 @@ impl<W: Write> Page<'_, W> {
             rows.push(vec![name.into(), id.into(), state("set aside".to_owned()), "-".into(), "-".into()]);
         }
         self.table(&rows)
+    }
+
+    /// Records set aside, as they stand in their CRM now.
+    fn asides(&mut self, record: &Value) -> io::Result<()> {
+        for aside in list(record, "detached") {
+            let (name, id) = (text(&aside["connection"]), text(&aside["id"]));
+            let asked = if aside["asked"] == true { " (the record asked for)" } else { "" };
+            self.title(&format!("set aside: {name} {id}{asked}"))?;
+            let because = aside.get("because").map_or_else(String::new, |because| format!(": {}", text(because)));
+            let changed = aside.get("changed_at").map_or_else(String::new, |at| format!(", changed {}", self.ago(at)));
+            writeln!(self.out, "{}{because}{changed}", text(&aside["stands"]).replace('_', " "))?;
+            let fields = aside["fields"].as_object().into_iter().flatten();
+            let rows: Vec<Vec<Cell>> =
+                fields.map(|(field, value)| vec![field.clone().into(), text(value).into()]).collect();
+            self.table(&rows)?;
+        }
+        Ok(())
     }
 
     /// Each field in one line: the value in force, and what each connection shows.

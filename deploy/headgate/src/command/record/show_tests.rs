@@ -17,7 +17,10 @@ fn record() -> Value {
             {"connection": "hub", "id": "501", "state": "live"},
             {"connection": "org", "id": null, "state": "to be made"},
         ],
-        "detached": [{"connection": "hub", "id": "502"}],
+        "detached": [{
+            "connection": "hub", "id": "502", "asked": true, "stands": "live", "changed_at": "2026-11-21T09:00:12Z",
+            "fields": {"city": "Rome"},
+        }],
         "fields": [{
             "name": "city", "value": "Oslo", "held": true, "set_at": "2026-11-21T10:00:00Z", "set_by": "hub",
             "members": [
@@ -80,6 +83,10 @@ CONNECTION  ID   STATE       GUARD   CONNECTION IS
 hub         501  live        read    works
 org         -    to be made  strict  fails, calls are held back
 hub         502  set aside   -       -
+
+set aside: hub 502 (the record asked for)
+live, changed 1 h ago
+city  Rome
 
 fields
 NAME  VALUE  HUB   ORG                                 SET       BY
