@@ -7,13 +7,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::{Delivered, Position, Source, StreamError};
+use headgate_schemas::stream::{Delivered, Position, Source, StreamError, Topic};
 use headgate_schemas::time;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -39,8 +38,12 @@ const MEASURE_EVERY: Duration = Duration::from_millis(500);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts to read a stream that cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
+/// First wait before the state is opened again after a failure; it doubles.
+const REOPEN_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before the state is opened again after a failure.
 const REOPEN_MOST: Duration = Duration::from_secs(5);
+/// Between two looks of a relay that stands by; a look itself waits for a while at the lock of the one that works.
+const STAND_BY: Duration = Duration::from_millis(250);
 
 /// Where a state that is opened goes on reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +94,21 @@ pub struct Handle {
     state: Arc<State>,
 }
 
+/// How a relay is with its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// The state cannot be used; the log says why.
+    #[default]
+    Away,
+    /// Another relay works on the state; this one takes over when that one ends.
+    StandingBy,
+    /// The engine is open, and its last tick was committed.
+    Working,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    working: AtomicBool,
+    standing: Mutex<Standing>,
     connections: Mutex<HashMap<String, u32>>,
     books: Mutex<Report>,
     positions: Mutex<Vec<Position>>,
@@ -113,12 +128,12 @@ impl Handle {
         self.inbox.try_send(Message::Command(command)).map_err(|_| Busy)
     }
 
-    /// The engine is open and its last tick was committed.
-    pub fn is_working(&self) -> bool {
-        self.state.working.load(Ordering::Relaxed)
+    /// How it is with its state.
+    pub fn standing(&self) -> Standing {
+        *self.state.standing.lock()
     }
 
-    /// Name and number of every connection.
+    /// Name and number of every connection; none before the state was open for the first time.
     pub fn connections(&self) -> HashMap<String, u32> {
         self.state.connections.lock().clone()
     }
@@ -144,29 +159,21 @@ pub(crate) struct Driver {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Opens the state and starts the engine thread and its tasks.
+/// Opens the state and starts the engine thread and its tasks. Where another relay works on the state, this one stands by
+/// until it can take over.
 ///
 /// # Errors
 /// When the state cannot be opened, or the stream no longer holds the positions it stands at.
 pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handle, StartError> {
     let topic = source.topic();
-    let mut engine = open_apart(&driver, &topic, From::Kept)?;
-    match assign(source.as_mut(), &engine.positions()) {
-        Ok(()) => {}
-        Err(error) if is_replaced(&error) => {
-            // One state is open at a time.
-            drop(engine);
-            engine = open_apart(&driver, &topic, From::Start)?;
-            assign(source.as_mut(), &engine.positions())?;
-        }
-        Err(error) => return Err(error.into()),
-    }
+    let engine = open_first(&driver, &topic, source.as_mut())?;
     let (inbox, messages) = sync_channel(INBOX);
     let state = Arc::new(State::default());
-    *state.connections.lock() = engine.connections().clone();
     let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
-    let (assigner, assigned) = watch::channel(Assignment { generation: 0, positions: engine.positions() });
-    let credit = Arc::new(Semaphore::new(1));
+    let positions = engine.as_ref().map(Engine::positions).unwrap_or_default();
+    let (assigner, assigned) = watch::channel(Assignment { generation: 0, positions });
+    // A relay that stands by reads nothing.
+    let credit = Arc::new(Semaphore::new(usize::from(engine.is_some())));
     let shutdown = driver.shutdown.clone();
     shutdown.spawn(
         "relay-reader",
@@ -202,8 +209,32 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     Ok(handle)
 }
 
+/// Opens the state, and reads the stream from where it stands. `None` where another relay works on the state.
+fn open_first(driver: &Driver, topic: &Topic, source: &mut dyn Source) -> Result<Option<Engine>, StartError> {
+    let Some(mut engine) = unless_held(open_apart(driver, topic, From::Kept))? else { return Ok(None) };
+    match assign(source, &engine.positions()) {
+        Ok(()) => {}
+        Err(error) if is_replaced(&error) => {
+            // One state is open at a time.
+            drop(engine);
+            let Some(anew) = unless_held(open_apart(driver, topic, From::Start))? else { return Ok(None) };
+            engine = anew;
+            assign(source, &engine.positions())?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(engine))
+}
+
+fn unless_held(opened: Result<Engine, StartError>) -> Result<Option<Engine>, StartError> {
+    match opened {
+        Err(StartError::Store(StoreError::Held { .. })) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// Opens the state on a thread of its own: a store may wait for its server, which no thread of the runtime may.
-fn open_apart(driver: &Driver, topic: &headgate_schemas::stream::Topic, from: From) -> Result<Engine, StartError> {
+fn open_apart(driver: &Driver, topic: &Topic, from: From) -> Result<Engine, StartError> {
     let opened = std::thread::scope(|scope| scope.spawn(|| driver.open(topic, from)).join());
     Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
 }
@@ -249,7 +280,7 @@ const fn is_replaced(error: &StreamError) -> bool {
 }
 
 impl Driver {
-    fn open(&self, topic: &headgate_schemas::stream::Topic, from: From) -> Result<Engine, StoreError> {
+    fn open(&self, topic: &Topic, from: From) -> Result<Engine, StoreError> {
         let mut store = self.config.store.place.open()?;
         if from == From::Start {
             tracing::error!(
@@ -289,7 +320,7 @@ impl Driver {
 /// The engine thread.
 struct Thread {
     driver: Driver,
-    topic: headgate_schemas::stream::Topic,
+    topic: Topic,
     inbox: SyncSender<Message>,
     messages: Receiver<Message>,
     state: Arc<State>,
@@ -301,10 +332,10 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, engine: Engine) {
-        let mut engine = Some(engine);
-        while let Some(open) = engine.take() {
-            let from = match self.serve(open) {
+    fn run(mut self, engine: Option<Engine>) {
+        let mut open = engine.or_else(|| self.reopen(From::Kept));
+        while let Some(engine) = open.take() {
+            let from = match self.serve(engine) {
                 Ok(Ended::Drained) => return,
                 Ok(Ended::Replaced) => From::Start,
                 Err(error) => {
@@ -312,41 +343,67 @@ impl Thread {
                     From::Kept
                 }
             };
-            self.state.working.store(false, Ordering::Relaxed);
-            engine = self.reopen(from);
+            self.stands(Standing::Away);
+            open = self.reopen(from);
         }
     }
 
-    /// Opens the state again, waiting longer each time. `None` when the stop came first.
-    fn reopen(&mut self, from: From) -> Option<Engine> {
-        let mut wait = Duration::from_millis(100);
+    /// Opens the state again: after a failure waiting longer each time, while another relay has it looking steadily.
+    /// `None` when the stop came first.
+    fn reopen(&mut self, mut from: From) -> Option<Engine> {
+        let mut wait = REOPEN_FIRST;
         loop {
             if self.driver.shutdown.is_stopped() {
                 return None;
             }
-            match self.driver.open(&self.topic, from) {
+            let pause = match self.driver.open(&self.topic, from) {
                 Ok(engine) => {
-                    self.generation += 1;
-                    let assignment = Assignment { generation: self.generation, positions: engine.positions() };
-                    self.assign.send_replace(assignment);
-                    if self.credit.available_permits() == 0 {
-                        self.credit.add_permits(1);
-                    }
+                    self.read_for(&engine);
                     return Some(engine);
                 }
-                Err(error) => tracing::error!(%error, "the state cannot be opened; trying again"),
-            }
+                Err(StoreError::Held { .. }) => {
+                    // Whoever has the state finds out for itself what became of the topic.
+                    from = From::Kept;
+                    if self.stands(Standing::StandingBy) != Standing::StandingBy {
+                        tracing::info!("another relay works on this state; standing by until it ends");
+                    }
+                    STAND_BY
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be opened; trying again");
+                    self.stands(Standing::Away);
+                    let pause = wait;
+                    wait = (wait * 2).min(REOPEN_MOST);
+                    pause
+                }
+            };
             // Messages of the failed generation are of no use, and a command must not wait for ever.
-            while let Ok(message) = self.messages.recv_timeout(wait) {
+            while let Ok(message) = self.messages.recv_timeout(pause) {
                 drop(message);
             }
-            wait = (wait * 2).min(REOPEN_MOST);
         }
+    }
+
+    /// From now on the stream is read for this engine.
+    fn read_for(&mut self, engine: &Engine) {
+        self.generation += 1;
+        self.assign.send_replace(Assignment { generation: self.generation, positions: engine.positions() });
+        if self.credit.available_permits() == 0 {
+            self.credit.add_permits(1);
+        }
+    }
+
+    /// Tells others how it is with the state; returns what they were told before.
+    fn stands(&self, standing: Standing) -> Standing {
+        std::mem::replace(&mut *self.state.standing.lock(), standing)
     }
 
     fn serve(&mut self, mut engine: Engine) -> Result<Ended, StoreError> {
         self.replaced = false;
-        self.state.working.store(true, Ordering::Relaxed);
+        *self.state.connections.lock() = engine.connections().clone();
+        if self.stands(Standing::Working) == Standing::StandingBy {
+            tracing::info!("took the state over from another relay");
+        }
         let mut last_tick = Instant::now();
         let (mut last_expiry, mut last_measure) = (Instant::now(), None::<Instant>);
         let mut owed = false;

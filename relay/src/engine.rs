@@ -699,14 +699,27 @@ impl Engine {
         let after = self.recount.counted_to();
         let batch = u32::try_from(self.limits.recount_batch).unwrap_or(u32::MAX);
         let documents = self.store.documents(after, batch)?;
+        let mut stranded = Vec::new();
         for (id, doc) in &documents {
-            let open = self.open_in(*id, doc);
+            let (open, has_work) = self.open_in(*id, doc);
             self.recount.add(*id, i64::try_from(open).unwrap_or(i64::MAX));
+            if open > 0 && !has_work {
+                stranded.push((*id, open));
+            }
+        }
+        if !stranded.is_empty() {
+            self.still_leased()?;
+            for (entity, open) in stranded {
+                tracing::error!(entity, open, "changes of this entity are open and nothing is to be done for them");
+            }
         }
         if !documents.is_empty() {
             return Ok(None);
         }
         let counted = self.recount.end(self.books.open_now());
+        if counted.difference() != 0 {
+            self.still_leased()?;
+        }
         self.metrics.recounted.set(counted.difference());
         if counted.difference() != 0 || self.totals().difference() != 0 {
             let Totals { due, closed, open, .. } = self.totals();
@@ -716,22 +729,19 @@ impl Engine {
         Ok(Some(counted))
     }
 
-    /// Open deliveries of a document. One that cannot be read counts as nothing, which the next comparison shows.
-    fn open_in(&self, id: EntityId, doc: &[u8]) -> usize {
+    /// Open deliveries of a document, and whether there is work for it. One that cannot be read counts as nothing, which
+    /// the next comparison shows.
+    fn open_in(&self, id: EntityId, doc: &[u8]) -> (usize, bool) {
         let entity = match crate::cache::decode(id, doc) {
             Ok(entity) => entity,
             Err(error) => {
                 tracing::error!(%error, "a document cannot be counted");
-                return 0;
+                return (0, true);
             }
         };
-        let open = entity.open_deliveries();
         let has_work = |m: &Member| self.work.get(WorkKey { target: m.connection, entity: id }).is_some();
         // Where others work, too, it may be theirs.
-        if open > 0 && !self.tenure.shared && !entity.members.iter().any(has_work) {
-            tracing::error!(entity = id, open, "changes of this entity are open and nothing is to be done for them");
-        }
-        open
+        (entity.open_deliveries(), self.tenure.shared || entity.members.iter().any(has_work))
     }
 
     /// Runs `act` on an entity with everything the rules look at, and marks it as touched. `None` when there is none.

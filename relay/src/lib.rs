@@ -58,7 +58,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use driver::{Busy, Handle, StartError};
+pub use driver::{Busy, Handle, Standing, StartError};
 pub use step::STEPS;
 
 use config::RelayConfig;

@@ -112,6 +112,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Nobody has ended the lease: what was just read was not written by another worker since.
+    pub(crate) fn still_leased(&mut self) -> Result<(), StoreError> {
+        if !self.tenure.is_leased() {
+            return Ok(());
+        }
+        self.store.renew(self.epoch, self.tenure.until - 1, self.tenure.until)
+    }
+
     /// Takes up the work of workers that are no more. What they had under way is of unknown outcome.
     fn take_over(&mut self, now: Timestamp) -> Result<usize, StoreError> {
         let rows = self.store.adopt(self.epoch, now.micros(), ADOPTED)?;

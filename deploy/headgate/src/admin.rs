@@ -13,8 +13,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use headgate_gateway::Gateway;
-use headgate_relay::Handle;
 use headgate_relay::config::AdminConfig;
+use headgate_relay::{Handle, Standing};
 use headgate_schemas::shutdown::Shutdown;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
@@ -45,6 +45,7 @@ struct Inner {
 struct Gauges {
     stream: stream::Gauges,
     lag: Gauge,
+    working: Gauge,
     memory: Gauge,
 }
 
@@ -52,10 +53,18 @@ impl Signs {
     /// Takes over the registry. A half that this process does not run shows nothing.
     pub(crate) fn new(mut registry: Registry, gateway: Option<Gateway>, relay: Option<Handle>, stream: Stream) -> Self {
         let stream_gauges = stream::Gauges::register(&mut registry, &stream);
-        let gauges = Gauges { stream: stream_gauges, lag: Gauge::default(), memory: Gauge::default() };
+        let gauges = Gauges {
+            stream: stream_gauges,
+            lag: Gauge::default(),
+            working: Gauge::default(),
+            memory: Gauge::default(),
+        };
         if relay.is_some() {
-            let help = "Changes in the stream that the relay has not taken; -1 while the stream cannot be asked";
+            let help = "Changes in the stream that the relay has not taken; -1 while the stream cannot be asked, and in a \
+                        relay that does not work";
             registry.register("relay_lag_events", help, gauges.lag.clone());
+            let help = "1 in the relay that works on the state, 0 in one that stands by or cannot use it";
+            registry.register("relay_working", help, gauges.working.clone());
         }
         registry.register("process_resident_memory_bytes", "Resident memory", gauges.memory.clone());
         let build = vec![
@@ -70,25 +79,30 @@ impl Signs {
         let Inner { relay, stream, gauges, .. } = &*self.0;
         gauges.stream.measure(stream);
         if let Some(relay) = relay {
+            let working = relay.standing() == Standing::Working;
+            gauges.working.set(i64::from(working));
             let (positions, asked) = (relay.positions(), stream.clone());
-            let lag = tokio::task::spawn_blocking(move || asked.lag(&positions)).await;
+            let lag = tokio::task::spawn_blocking(move || working.then(|| asked.lag(&positions)).flatten()).await;
             gauges.lag.set(lag.ok().flatten().map_or(-1, whole));
         }
         gauges.memory.set(resident_bytes().unwrap_or(0));
     }
 
-    /// Why this process is not ready; `None` when it is.
-    fn unready(&self) -> Option<&'static str> {
+    /// How this process is ready, or why it is not.
+    fn ready(&self) -> Result<&'static str, &'static str> {
         let Inner { gateway, relay, stream, .. } = &*self.0;
         if let Some(gateway) = gateway {
             return match () {
-                () if gateway.is_draining() => Some("draining\n"),
-                () if gateway.ready() && (stream.is_writable() || gateway.has_spool()) => None,
-                () => Some("the stream takes no changes; see the log\n"),
+                () if gateway.is_draining() => Err("draining\n"),
+                () if gateway.ready() && (stream.is_writable() || gateway.has_spool()) => Ok("ready\n"),
+                () => Err("the stream takes no changes; see the log\n"),
             };
         }
-        let works = relay.as_ref().is_some_and(Handle::is_working);
-        (!works).then_some("the relay's state cannot be used; see the log\n")
+        match relay.as_ref().map_or(Standing::Away, Handle::standing) {
+            Standing::Working => Ok("ready\n"),
+            Standing::StandingBy => Ok("standing by\n"),
+            Standing::Away => Err("the relay's state cannot be used; see the log\n"),
+        }
     }
 }
 
@@ -167,11 +181,12 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Ready means that the gateway accepts, whatever the targets do; for a relay by itself, that its state is open.
+/// Ready means that the gateway accepts, whatever the targets do; for a relay by itself, that it works or stands by: one
+/// that is replaced waits for the readiness of the one that is to succeed it.
 async fn ready(State(signs): State<Signs>) -> impl IntoResponse {
-    match signs.unready() {
-        None => (StatusCode::OK, "ready\n"),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    match signs.ready() {
+        Ok(how) => (StatusCode::OK, how),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
 

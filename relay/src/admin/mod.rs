@@ -26,16 +26,17 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use headgate_schemas::stream::{Source, StreamError};
 use serde::Serialize;
 
-use crate::Relay;
 use crate::store::{Reader, StoreError};
+use crate::{Handle, Relay, Standing};
 
 pub(crate) use aside::Looks;
 pub(crate) use open::{Plan, plans};
@@ -49,8 +50,10 @@ pub(crate) struct Admin {
     relay: Relay,
 }
 
-/// The routes under `/v1` that show and change the relay's state.
+/// The routes under `/v1` that show and change the relay's state. They are those of the relay that works on it: another
+/// one could neither count what is open nor do what it is asked.
 pub fn router(relay: Relay) -> Router {
+    let handle = relay.handle.clone();
     Router::new()
         .route("/v1/records", get(records::list))
         .route("/v1/records/{system}/{object}/{id}", get(record::show))
@@ -66,7 +69,16 @@ pub fn router(relay: Relay) -> Router {
         .route("/v1/deadletters/{id}/retry", post(letters::retry))
         .route("/v1/deadletters/{id}/skip", post(letters::skip))
         .route("/v1/setup", get(setup::list))
+        .route_layer(middleware::from_fn_with_state(handle, not_while_standing_by))
         .with_state(Admin { relay })
+}
+
+async fn not_while_standing_by(State(handle): State<Handle>, request: Request, next: Next) -> Response {
+    if handle.standing() == Standing::StandingBy {
+        let why = "this relay stands by: another one works on the state, ask there";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "standing_by", why).into_response();
+    }
+    next.run(request).await
 }
 
 impl Admin {

@@ -19,28 +19,32 @@ use crate::{flow, kill};
 const ENGINE: &str = "HEADGATE__STREAM__ENGINE";
 
 /// A broker and its data.
-struct Kafka {
+pub(crate) struct Kafka {
     broker: Broker,
     _folder: TempDir,
 }
 
 impl Kafka {
     /// Starts one, if it is asked for.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let script = broker::script()?;
         let folder = tempfile::tempdir().unwrap();
         Some(Self { broker: Broker::start(&script, folder.path()).unwrap(), _folder: folder })
     }
 
     /// What a server on it has in its environment.
+    pub(crate) fn vars(&self) -> [(&'static str, String); 4] {
+        [
+            (ENGINE, "kafka".to_owned()),
+            ("HEADGATE__STREAM__BROKERS", self.broker.address()),
+            ("HEADGATE__STREAM__REPLICATION", "1".to_owned()),
+            ("HEADGATE__STREAM__MIN_IN_SYNC", "1".to_owned()),
+        ]
+    }
+
     async fn stage(&self, split: bool) -> Stage {
-        let brokers = self.broker.address();
-        let mut vars = vec![
-            (ENGINE, "kafka"),
-            ("HEADGATE__STREAM__BROKERS", &brokers),
-            ("HEADGATE__STREAM__REPLICATION", "1"),
-            ("HEADGATE__STREAM__MIN_IN_SYNC", "1"),
-        ];
+        let vars = self.vars();
+        let mut vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if split {
             vars.push((SPLIT, "1"));
         }

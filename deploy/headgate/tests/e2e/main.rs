@@ -23,6 +23,7 @@ mod policies;
 mod postgres;
 mod proxy;
 mod readers;
+mod relays;
 mod sealed;
 mod sender;
 mod server;

@@ -133,7 +133,7 @@ async fn troubles(troubled: Troubled) -> Report {
 
 /// The open dead letters.
 fn letters(world: &World) -> Vec<Value> {
-    let output = ask(world.folder.path(), &world.admin, &["deadletter", "list", "--json"]);
+    let output = ask(world.folder.path(), &world.admin(), &["deadletter", "list", "--json"]);
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     answer["deadletters"].as_array().cloned().unwrap_or_default()
 }
@@ -150,7 +150,7 @@ async fn refusals(troubled: Troubled) -> Report {
     until("the others are written", async || troubled.writes(&world).len() == before + people.len() - 3).await;
     faults.clear();
     for letter in letters(&world) {
-        let output = ask(world.folder.path(), &world.admin, &["deadletter", "retry", &letter["id"].to_string()]);
+        let output = ask(world.folder.path(), &world.admin(), &["deadletter", "retry", &letter["id"].to_string()]);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
     world.end(Duration::from_secs(1), &[]).await

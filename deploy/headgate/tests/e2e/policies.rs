@@ -63,7 +63,7 @@ async fn answer_all(world: &World) -> Vec<Value> {
         let candidates = conflict["candidates"].as_array().unwrap();
         assert!(!candidates.is_empty(), "{conflict}");
         let member = candidates[n % candidates.len()]["member"].as_str().unwrap();
-        let url = format!("{}/v1/conflicts/{}/resolve", world.admin, conflict["id"]);
+        let url = format!("{}/v1/conflicts/{}/resolve", world.admin(), conflict["id"]);
         let answer: Value = world.sender.send(&url, &json!({"member": member})).await;
         assert_eq!(answer["state"], "resolved", "{answer} for {conflict}");
         let ids: Vec<&Value> = conflict["records"].as_array().unwrap().iter().map(|record| &record[1]).collect();

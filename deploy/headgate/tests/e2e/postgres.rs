@@ -19,7 +19,7 @@ use crate::sender::until;
 use crate::world::{Habits, World, is_clean_but_for_the_untold, work};
 
 /// A server of its own for one test.
-struct Database {
+pub(crate) struct Database {
     script: PathBuf,
     folder: TempDir,
     running: Option<Child>,
@@ -28,7 +28,7 @@ struct Database {
 
 impl Database {
     /// Starts one. `None` where no script was named.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let script = PathBuf::from(std::env::var_os("HEADGATE_POSTGRES_SERVER")?);
         let folder = tempfile::tempdir().unwrap();
         // The server may run as another user than this test.
@@ -59,7 +59,7 @@ impl Database {
     }
 
     /// What the program is told of it.
-    fn vars(&self) -> [(&'static str, String); 3] {
+    pub(crate) fn vars(&self) -> [(&'static str, String); 3] {
         let password = std::fs::read_to_string(self.folder.path().join("server/password")).unwrap();
         [
             ("HEADGATE__STORE__URL", self.url.clone()),

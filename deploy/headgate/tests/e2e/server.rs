@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,30 @@ pub(crate) const SECRETS: [(&str, &str); 3] = [
     ("HUBSPOT_APP_SECRET", "secret-of-the-hubspot-app"),
 ];
 
-/// A variable of the tests: gateway and relay in a process each, which only Kafka allows.
+/// A variable of the tests: so many gateways and so many relays, in a process each, which only Kafka allows.
 pub(crate) const SPLIT: &str = "HEADGATE_E2E_SPLIT";
 
-/// A running program: one process, or one for each half.
+const GATEWAY: &str = "HEADGATE__GATEWAY__LISTEN";
+const ADMIN: &str = "HEADGATE__ADMIN__LISTEN";
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// A running program: one process, or some for each half.
 pub(crate) struct Server {
     processes: Vec<Process>,
-    /// `http://` and address of the gateway.
+    /// `http://` and address of the gateway, of the first one where there are several.
     pub(crate) gateway: String,
-    /// `http://` and address of the relay's admin API.
+    /// `http://` and address of the relay's admin API, of the first one where there are several.
     pub(crate) admin: String,
     /// From the start of the processes to their lines.
     pub(crate) ready_in: Duration,
 }
 
-struct Process {
+/// One process.
+pub(crate) struct Process {
+    command: &'static str,
+    folder: PathBuf,
+    /// Its environment, with the ports it got.
+    vars: Vec<(String, String)>,
     child: Child,
     stdout: BufReader<ChildStdout>,
     /// What its line says.
@@ -51,18 +60,30 @@ impl Server {
     pub(crate) fn launch(folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
         write_file(folder);
         let started = Instant::now();
-        let processes = if vars.iter().any(|(name, _)| name == SPLIT) {
-            let own_admin = [vars, &[("HEADGATE__ADMIN__LISTEN".to_owned(), "127.0.0.1:0".to_owned())]].concat();
-            vec![Process::start("gateway", folder, &own_admin)?, Process::start("relay", folder, vars)?]
-        } else {
-            vec![Process::start("serve", folder, vars)?]
+        let each = vars.iter().find(|(name, _)| name == SPLIT).map(|(_, each)| each.parse().unwrap());
+        let processes = match each {
+            Some(each) => split(folder, vars, each)?,
+            None => vec![Process::start("serve", folder, vars)?],
         };
-        let said = |process: &Process, what: &str| {
-            process.line.split(' ').find_map(|part| part.strip_prefix(what)).unwrap().to_owned()
-        };
-        let gateway = said(processes.first().unwrap(), "gateway=");
-        let admin = said(processes.last().unwrap(), "admin=");
+        let gateway = processes.first().unwrap().said("gateway=").unwrap();
+        let admin = processes.iter().find(|p| p.command != "gateway").unwrap().said("admin=").unwrap();
         Ok(Self { processes, gateway, admin, ready_in: started.elapsed() })
+    }
+
+    /// Addresses of all gateways.
+    pub(crate) fn gateways(&self) -> Vec<String> {
+        self.processes.iter().filter_map(|process| process.said("gateway=")).collect()
+    }
+
+    /// Addresses of the admin APIs of all relays.
+    pub(crate) fn relays(&self) -> Vec<String> {
+        let relays = self.processes.iter().filter(|process| process.command != "gateway");
+        relays.filter_map(|process| process.said("admin=")).collect()
+    }
+
+    /// The nth process that runs a command.
+    pub(crate) fn process(&mut self, command: &str, n: usize) -> &mut Process {
+        self.processes.iter_mut().filter(|process| process.command == command).nth(n).unwrap()
     }
 
     /// Waits until it ends by itself. `None` when it does not.
@@ -85,23 +106,35 @@ impl Server {
         }
     }
 
-    /// Asks it to drain, a gateway before its relay; answers the first exit code that is not 0, and what was printed
-    /// after the first lines.
+    /// Asks it to drain, gateways before relays; answers the first exit code that is not 0, and what was printed after
+    /// the first lines.
     pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let (mut code, mut rest) = (Some(0), String::new());
         for process in &mut self.processes {
-            let kill = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().unwrap();
-            assert!(kill.success());
-            process.stdout.read_to_string(&mut rest).unwrap();
-            let ended = process.child.wait().unwrap().code();
+            let (ended, printed) = process.terminate();
+            rest.push_str(&printed);
             code = if code == Some(0) { ended } else { code };
         }
         (code, rest)
     }
 }
 
+/// Starts so many of each half. The first ones listen where they are told to.
+fn split(folder: &Path, vars: &[(String, String)], each: usize) -> Result<Vec<Process>, ExitStatus> {
+    let halves = [("gateway", ADMIN, GATEWAY), ("relay", GATEWAY, ADMIN)];
+    let mut processes = Vec::new();
+    for (command, other, own) in halves {
+        for n in 0..each {
+            let anywhere = if n == 0 { &[other][..] } else { &[other, own][..] };
+            let anywhere = anywhere.iter().map(|name| ((*name).to_owned(), ANY_PORT.to_owned()));
+            processes.push(Process::start(command, folder, &vars.iter().cloned().chain(anywhere).collect::<Vec<_>>())?);
+        }
+    }
+    Ok(processes)
+}
+
 impl Process {
-    fn start(command: &str, folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
+    fn start(command: &'static str, folder: &Path, vars: &[(String, String)]) -> Result<Self, ExitStatus> {
         let mut child = headgate(folder)
             .args([command, "--config", "headgate.toml"])
             .envs(vars.iter().map(|(name, value)| (name, value)))
@@ -116,7 +149,44 @@ impl Process {
             assert_eq!(line, "", "a line that is not the first");
             return Err(child.wait().unwrap());
         }
-        Ok(Self { child, stdout, line: line.trim_end().to_owned() })
+        let (folder, line) = (folder.to_owned(), line.trim_end().to_owned());
+        let mut process = Self { command, folder, vars: vars.to_vec(), child, stdout, line };
+        for (name, what) in [(GATEWAY, "gateway="), (ADMIN, "admin=")] {
+            let address = process.said(what).and_then(|url| Some(url.rsplit_once('/')?.1.to_owned()));
+            process.vars.extend(address.map(|address| (name.to_owned(), address)));
+        }
+        Ok(process)
+    }
+
+    /// What its line says of something.
+    fn said(&self, what: &str) -> Option<String> {
+        self.line.split(' ').find_map(|part| part.strip_prefix(what)).map(str::to_owned)
+    }
+
+    /// Starts it again where it was, after its end.
+    pub(crate) fn again(&mut self) {
+        let again = Self::start(self.command, &self.folder, &self.vars);
+        *self = again.unwrap_or_else(|ended| panic!("{} did not start again: {ended}", self.command));
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal: `STOP` and `CONT` hold it up and let it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "{signal} was not sent");
+    }
+
+    /// Asks it to drain; answers its exit code and what was printed after its first line.
+    pub(crate) fn terminate(&mut self) -> (Option<i32>, String) {
+        let mut printed = String::new();
+        self.signal("TERM");
+        self.stdout.read_to_string(&mut printed).unwrap();
+        (self.child.wait().unwrap().code(), printed)
     }
 }
 

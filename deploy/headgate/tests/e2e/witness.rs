@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -27,10 +27,11 @@ pub(crate) struct Witness(Arc<Inner>);
 
 struct Inner {
     addr: SocketAddr,
-    gateway: OnceLock<String>,
+    gateways: OnceLock<Vec<String>>,
     chronicle: Arc<Chronicle>,
     forward: Forward,
     posts: AtomicU64,
+    turns: AtomicUsize,
     /// Longest time a post is held back, in milliseconds.
     hold: AtomicU64,
     dice: Mutex<fastrand::Rng>,
@@ -43,10 +44,11 @@ impl Witness {
         let (listener, addr) = proxy::bind().await;
         let witness = Self(Arc::new(Inner {
             addr,
-            gateway: OnceLock::new(),
+            gateways: OnceLock::new(),
             chronicle: Arc::clone(chronicle),
             forward: Forward::new(),
             posts: AtomicU64::new(0),
+            turns: AtomicUsize::new(0),
             hold: AtomicU64::new(0),
             dice: Mutex::new(fastrand::Rng::with_seed(5)),
             shutdown: shutdown.clone(),
@@ -60,9 +62,9 @@ impl Witness {
         format!("http://{}", self.0.addr)
     }
 
-    /// Tells where the gateway is; until then no post is answered.
-    pub(crate) fn forward_to(&self, gateway: &str) {
-        self.0.gateway.get_or_init(|| gateway.to_owned());
+    /// Tells where the gateways are, which take the posts in turn; until then no post is answered.
+    pub(crate) fn forward_to(&self, gateways: Vec<String>) {
+        self.0.gateways.get_or_init(|| gateways);
     }
 
     /// From now on holds every post back for a time up to this, so that later ones overtake it.
@@ -73,7 +75,9 @@ impl Witness {
     /// Forwards a post and writes it down with its answer. `None` when there was none.
     async fn forward(&self, post: Request<Bytes>) -> Option<Answer> {
         let (system, events) = read(&post);
-        let answer = self.0.forward.send(self.0.gateway.get()?, post).await;
+        let gateways = self.0.gateways.get()?;
+        let turn = self.0.turns.fetch_add(1, Ordering::Relaxed) % gateways.len();
+        let answer = self.0.forward.send(&gateways[turn], post).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
         self.0.chronicle.line(&json!({
             "what": "post", "at": now(), "system": system, "status": status, "events": events,

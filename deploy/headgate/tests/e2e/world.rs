@@ -3,10 +3,10 @@
 //! Unlike the stage of the one-way scenarios, the models post their own webhooks, as the real services do, and send
 //! again what was not taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use headgate_bench::sim::hooks::{Hook, HookProvider, RetryPlan};
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::chronicle::{Chronicle, now};
 use crate::interloper::Interloper;
+use crate::kafka;
 use crate::sender::{DEADLINE, Sender, until};
 use crate::server::{FILE, SECRETS, Server};
 use crate::stage::{FIELDS, value};
@@ -45,7 +46,7 @@ pub(crate) struct World {
     pub(crate) salesforce: Salesforce,
     pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) folder: TempDir,
-    pub(crate) admin: String,
+    admin: RwLock<String>,
     pub(crate) sender: Sender,
     /// Before HubSpot and before Salesforce, in a world that is watched.
     pub(crate) between: Vec<Interloper>,
@@ -109,10 +110,11 @@ impl World {
                 .map(|(section, at)| own(&format!("HEADGATE__{section}__LISTEN"), at.trim_start_matches("http://")))
         };
         let first = [vars.clone(), listen("127.0.0.1:0", "127.0.0.1:0").to_vec()].concat();
+        kafka::make_topic(folder.path(), &first);
         let server = Server::start(folder.path(), &first);
         vars.extend(listen(&server.gateway, &server.admin));
-        witness.forward_to(&server.gateway);
-        let (sender, admin) = (Sender::new(&server.gateway), server.admin.clone());
+        witness.forward_to(server.gateways());
+        let (sender, admin) = (Sender::new(&server.gateway), RwLock::new(server.admin.clone()));
         let server = Mutex::new(Some(server));
         let (next, taken) = (AtomicU64::new(0), Mutex::default());
         Self {
@@ -155,6 +157,21 @@ impl World {
     /// Kills the program.
     pub(crate) fn kill(&self) {
         self.server.lock().unwrap().take().unwrap().kill();
+    }
+
+    /// Does something with the processes of the program.
+    pub(crate) fn server<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
+        act(self.server.lock().unwrap().as_mut().unwrap())
+    }
+
+    /// Address of the admin API that is asked.
+    pub(crate) fn admin(&self) -> String {
+        self.admin.read().unwrap().clone()
+    }
+
+    /// From now on asks another admin API, where there are several relays.
+    pub(crate) fn ask_at(&self, admin: &str) {
+        admin.clone_into(&mut self.admin.write().unwrap());
     }
 
     /// Runs something beside the test; it ends before the world does.
@@ -260,7 +277,7 @@ impl World {
     }
 
     async fn read(&self, path: &str) -> Option<String> {
-        self.sender.read(&format!("{}{path}", self.admin)).await
+        self.sender.read(&format!("{}{path}", self.admin())).await
     }
 
     /// Whether the relay has read everything and has nothing open that no person must answer.
@@ -268,6 +285,13 @@ impl World {
         let metrics = self.read("/metrics").await.unwrap_or_default();
         let books = self.accounting().await;
         metrics.lines().any(|line| line == "relay_lag_events 0") && books["open"] == books["held"]
+    }
+
+    /// Deliveries that became due so far.
+    pub(crate) async fn due(&self) -> i64 {
+        let text = self.read("/v1/accounting").await.unwrap_or_default();
+        let sums: Value = serde_json::from_str(&text).unwrap_or_default();
+        sums["due"].as_i64().unwrap_or(-1)
     }
 
     /// The sums as the judge reads them.
@@ -397,22 +421,27 @@ impl World {
         }
     }
 
-    /// Writes down every change of the stream, up to a last one that is made for this.
+    /// Writes down every change of the stream, up to the last ones, which are made for this: so many that none of the
+    /// partitions is without one, but for one run in a million.
     async fn read_stream(&self) {
-        let edit = HubspotEdit::Create { object: "companies".to_owned(), id: None, values: BTreeMap::new() };
-        let last = self.hubspot.edit(edit).unwrap();
-        self.hubspot.post(&last.events);
-        let last = last.id.to_string();
-        let mut complete = false;
-        let url = format!("{}/v1/changes?from=start", self.admin);
+        const LAST: usize = 400;
+        let create = || {
+            let edit = HubspotEdit::Create { object: "companies".to_owned(), id: None, values: BTreeMap::new() };
+            self.hubspot.edit(edit).unwrap()
+        };
+        let last: Vec<_> = (0..LAST).map(|_| create()).collect();
+        let mut missing: BTreeSet<String> = last.iter().map(|edited| edited.id.to_string()).collect();
+        let events: Vec<_> = last.into_iter().flat_map(|edited| edited.events).collect();
+        self.hubspot.post(&events);
+        let url = format!("{}/v1/changes?from=start", self.admin());
         let read = self.sender.lines(&url, |line| {
             let event: Value = serde_json::from_str(line).unwrap();
             self.chronicle.change(&event);
-            complete = event["data"]["object"]["id"] == *last;
-            !complete
+            missing.remove(event["data"]["object"]["id"].as_str().unwrap());
+            !missing.is_empty()
         });
         tokio::time::timeout(DEADLINE, read).await.unwrap();
-        assert!(complete);
+        assert!(missing.is_empty(), "the stream ended: {missing:?} were not read");
     }
 
     /// Everything the server logged.

@@ -1,0 +1,149 @@
+//! Two gateways and two relays on Kafka and one state in PostgreSQL, as a production has them: one relay works, the
+//! other stands by, and they are killed, held up past their lease, and swapped under people's edits.
+//!
+//! It runs where a broker and a database are asked for, see `kafka` and `postgres`. Who works is asked of the relays
+//! themselves; nothing rests on how long something takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::chronicle::now;
+use crate::kafka::Kafka;
+use crate::postgres::Database;
+use crate::sender::until;
+use crate::server::SPLIT;
+use crate::world::{Habits, World, is_clean_but_for_the_untold, work};
+
+/// How often everything happens, where no other number is asked for.
+const ROUNDS: &str = "1";
+/// Names the number of rounds.
+const MORE: &str = "HEADGATE_E2E_ROUNDS";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_is_worked_on_by_two_relays_in_turn_and_nothing_is_lost() {
+    let (Some(kafka), Some(database)) = (Kafka::start(), Database::start()) else { return };
+    let lease = [("HEADGATE__RELAY__LIMITS__LEASE", "3s"), ("HEADGATE__RELAY__LIMITS__SEND_DEADLINE", "1s")];
+    let (stream, state) = (kafka.vars(), database.vars());
+    let vars = stream.iter().chain(&state).map(|(name, value)| (*name, value.as_str()));
+    let vars: Vec<_> = vars.chain(lease).chain([(SPLIT, "2")]).collect();
+    let world = Arc::new(World::open(|file| file, &vars).await);
+    let people = world.people(30).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let habits = |seed| Habits { seed, pause: Duration::from_millis(30), salesforce: 0.4, creates: 0.05, crowd: 0.2 };
+    let working: Vec<_> = (0..3).map(|seed| work(&world, &people, habits(seed), &stop)).collect();
+
+    let rounds = std::env::var(MORE).unwrap_or_else(|_| ROUNDS.to_owned()).parse().unwrap();
+    let mut turns = Turns { world: Arc::clone(&world), works: 0 };
+    for round in 0..rounds {
+        turns.the_working_relay_is_killed().await;
+        turns.the_working_relay_is_held_up().await;
+        turns.a_gateway_is_killed_and_the_other_held_up(round % 2).await;
+        turns.the_relays_swap().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for person in working {
+        person.await.unwrap();
+    }
+    let report = world.end(Duration::from_secs(1), &[]).await;
+    assert_eq!(report.crashes.get("relay killed"), Some(&(rounds as u64)));
+    is_clean_but_for_the_untold(&report);
+}
+
+/// Two relays that take turns.
+struct Turns {
+    world: Arc<World>,
+    /// The one that works.
+    works: usize,
+}
+
+impl Turns {
+    async fn the_working_relay_is_killed(&mut self) {
+        let died = self.works;
+        self.under_load().await;
+        self.act(move |world| {
+            world.server(|server| server.process("relay", died).kill());
+            world.chronicle.crash("relay killed");
+        })
+        .await;
+        self.the_other_works().await;
+        self.act(move |world| world.server(|server| server.process("relay", died).again())).await;
+        self.stands_by(died).await;
+    }
+
+    /// Past its lease: it has calls under way, believes that it works when it goes on, and commits nothing.
+    async fn the_working_relay_is_held_up(&mut self) {
+        let held = self.works;
+        self.under_load().await;
+        let from = now();
+        self.act(move |world| world.server(|server| server.process("relay", held).signal("STOP"))).await;
+        self.the_other_works().await;
+        self.under_load().await;
+        self.act(move |world| world.server(|server| server.process("relay", held).signal("CONT"))).await;
+        self.stands_by(held).await;
+        self.world.chronicle.cut(from, now());
+    }
+
+    async fn a_gateway_is_killed_and_the_other_held_up(&mut self, dies: usize) {
+        self.under_load().await;
+        self.act(move |world| {
+            world.server(|server| {
+                server.process("gateway", 1 - dies).signal("STOP");
+                server.process("gateway", dies).kill();
+                server.process("gateway", dies).again();
+                server.process("gateway", 1 - dies).signal("CONT");
+            });
+            world.chronicle.crash("gateway");
+        })
+        .await;
+        self.under_load().await;
+    }
+
+    /// The working one ends in good order and comes back beside the other.
+    async fn the_relays_swap(&mut self) {
+        let leaves = self.works;
+        self.under_load().await;
+        let ended = self.act(move |world| world.server(|server| server.process("relay", leaves).terminate())).await;
+        assert_eq!(ended, (Some(0), String::new()));
+        self.the_other_works().await;
+        self.act(move |world| world.server(|server| server.process("relay", leaves).again())).await;
+        self.stands_by(leaves).await;
+    }
+
+    async fn the_other_works(&mut self) {
+        self.works = 1 - self.works;
+        let admin = self.admin(self.works);
+        until("the other relay takes the work over", async || {
+            self.says(&admin, "/metrics", "\nrelay_working 1\n").await
+        })
+        .await;
+        self.world.ask_at(&admin);
+    }
+
+    async fn stands_by(&self, relay: usize) {
+        let admin = self.admin(relay);
+        until("a relay stands by", async || self.says(&admin, "/readyz", "standing by").await).await;
+        assert!(self.says(&admin, "/v1/records", "standing_by").await);
+    }
+
+    /// Waits until the working relay has taken some more changes, so that the next blow meets others under way.
+    async fn under_load(&self) {
+        let before = self.world.due().await;
+        until("changes are taken", async || self.world.due().await > before + 10).await;
+    }
+
+    fn admin(&self, relay: usize) -> String {
+        self.world.server(|server| server.relays()[relay].clone())
+    }
+
+    async fn says(&self, admin: &str, path: &str, what: &str) -> bool {
+        let page = self.world.sender.read(&format!("{admin}{path}")).await;
+        page.is_some_and(|page| page.contains(what))
+    }
+
+    /// Does something that blocks.
+    async fn act<T: Send + 'static>(&self, act: impl FnOnce(&World) -> T + Send + 'static) -> T {
+        let world = Arc::clone(&self.world);
+        tokio::task::spawn_blocking(move || act(&world)).await.unwrap()
+    }
+}
