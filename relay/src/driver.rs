@@ -438,6 +438,8 @@ impl Thread {
                 last_expiry = Instant::now();
             }
             if engine.is_drained() {
+                // Without it the next one would wait until the end of the session is noticed.
+                engine.leave()?;
                 return Ok(Ended::Drained);
             }
             if self.replaced {
