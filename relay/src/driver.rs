@@ -75,6 +75,7 @@ enum Message {
     /// The topic was made anew; what stands before this in the inbox was read from the old one.
     Replaced {
         generation: u64,
+        topic: Topic,
     },
     Command(Command),
     Stop,
@@ -84,6 +85,8 @@ enum Message {
 #[derive(Clone, Debug)]
 struct Assignment {
     generation: u64,
+    /// Whose positions these are.
+    topic: Topic,
     positions: Vec<Position>,
 }
 
@@ -165,13 +168,13 @@ pub(crate) struct Driver {
 /// # Errors
 /// When the state cannot be opened, or the stream no longer holds the positions it stands at.
 pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handle, StartError> {
+    let engine = open_first(&driver, source.as_mut())?;
     let topic = source.topic();
-    let engine = open_first(&driver, &topic, source.as_mut())?;
     let (inbox, messages) = sync_channel(INBOX);
     let state = Arc::new(State::default());
     let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
     let positions = engine.as_ref().map(Engine::positions).unwrap_or_default();
-    let (assigner, assigned) = watch::channel(Assignment { generation: 0, positions });
+    let (assigner, assigned) = watch::channel(Assignment { generation: 0, topic: topic.clone(), positions });
     // A relay that stands by reads nothing.
     let credit = Arc::new(Semaphore::new(usize::from(engine.is_some())));
     let shutdown = driver.shutdown.clone();
@@ -209,20 +212,22 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     Ok(handle)
 }
 
-/// Opens the state, and reads the stream from where it stands. `None` where another relay works on the state.
-fn open_first(driver: &Driver, topic: &Topic, source: &mut dyn Source) -> Result<Option<Engine>, StartError> {
-    let Some(mut engine) = unless_held(open_apart(driver, topic, From::Kept))? else { return Ok(None) };
-    match assign(source, &engine.positions()) {
-        Ok(()) => {}
-        Err(error) if is_replaced(&error) => {
-            // One state is open at a time.
-            drop(engine);
-            let Some(anew) = unless_held(open_apart(driver, topic, From::Start))? else { return Ok(None) };
-            engine = anew;
-            assign(source, &engine.positions())?;
-        }
-        Err(error) => return Err(error.into()),
+/// Opens the state, and reads the stream from where it stands: from the start of a topic that took the place of the one
+/// that was read. `None` where another relay works on the state.
+fn open_first(driver: &Driver, source: &mut dyn Source) -> Result<Option<Engine>, StartError> {
+    match unless_held(open_apart(driver, &source.topic(), From::Kept)) {
+        Ok(None) => return Ok(None),
+        Ok(Some(engine)) => match assign(source, &engine.positions()) {
+            Ok(()) => return Ok(Some(engine)),
+            // One state is open at a time: this one is closed before the next.
+            Err(error) if is_replaced(&error) => {}
+            Err(error) => return Err(error.into()),
+        },
+        Err(StartError::Store(StoreError::OtherTopic { kept, .. })) if source.topic().is_in_the_place_of(&kept) => {}
+        Err(error) => return Err(error),
     }
+    let Some(engine) = unless_held(open_apart(driver, &source.topic(), From::Start))? else { return Ok(None) };
+    assign(source, &engine.positions())?;
     Ok(Some(engine))
 }
 
@@ -270,6 +275,16 @@ fn assign(source: &mut dyn Source, known: &[Position]) -> Result<(), StreamError
     source.assign(&positions)
 }
 
+/// The same in the topic that the positions are of, and in no other.
+fn assign_in(source: &mut dyn Source, topic: &Topic, known: &[Position]) -> Result<(), StreamError> {
+    let assigned = match assign(source, known) {
+        // It is told once, and these may be places in the new one.
+        Err(StreamError::Replaced) => assign(source, known),
+        assigned => assigned,
+    };
+    if source.topic() == *topic { assigned } else { Err(StreamError::Replaced) }
+}
+
 /// Whether the log is another one than that which was read. A log never becomes shorter at its end.
 const fn is_replaced(error: &StreamError) -> bool {
     match error {
@@ -288,7 +303,7 @@ impl Driver {
                 "the topic was deleted and made again: it is read from its start, and what stood unread in the old one \
                  is lost"
             );
-            store.forget_positions()?;
+            store.rebind(&topic.id, time::now().micros())?;
         }
         let now = time::now();
         let seed = u64::try_from(now.micros()).unwrap_or(0) ^ u64::from(std::process::id()).rotate_left(40);
@@ -340,7 +355,7 @@ impl Thread {
                 Ok(Ended::Replaced) => From::Start,
                 Err(error) => {
                     tracing::error!(%error, "the state failed; opening it again from what is durable");
-                    From::Kept
+                    if self.replaced { From::Start } else { From::Kept }
                 }
             };
             self.stands(Standing::Away);
@@ -369,6 +384,11 @@ impl Thread {
                     }
                     STAND_BY
                 }
+                Err(StoreError::OtherTopic { kept, .. }) if self.topic.is_in_the_place_of(&kept) => {
+                    // Which of the two is there now is found out by whoever reads.
+                    (self.topic.id, from) = (kept, From::Kept);
+                    Duration::ZERO
+                }
                 Err(error) => {
                     tracing::error!(%error, "the state cannot be opened; trying again");
                     self.stands(Standing::Away);
@@ -379,7 +399,9 @@ impl Thread {
             };
             // Messages of the failed generation are of no use, and a command must not wait for ever.
             while let Ok(message) = self.messages.recv_timeout(pause) {
-                drop(message);
+                if let Message::Replaced { topic, .. } = message {
+                    (self.topic, from) = (topic, From::Start);
+                }
             }
         }
     }
@@ -387,7 +409,8 @@ impl Thread {
     /// From now on the stream is read for this engine.
     fn read_for(&mut self, engine: &Engine) {
         self.generation += 1;
-        self.assign.send_replace(Assignment { generation: self.generation, positions: engine.positions() });
+        let (generation, topic) = (self.generation, self.topic.clone());
+        self.assign.send_replace(Assignment { generation, topic, positions: engine.positions() });
         if self.credit.available_permits() == 0 {
             self.credit.add_permits(1);
         }
@@ -475,8 +498,12 @@ impl Thread {
                 input.replies.push((call, reply))
             }
             Message::Records { generation, records } if generation == self.generation => input.records.extend(records),
-            Message::Replaced { generation } => self.replaced |= generation == self.generation,
-            Message::Reply { .. } | Message::Records { .. } => {}
+            // Another topic is another one whatever generation was told of it; a log that became shorter is the same.
+            Message::Replaced { generation, topic } if generation == self.generation || topic != self.topic => {
+                self.topic = topic;
+                self.replaced = true;
+            }
+            Message::Reply { .. } | Message::Records { .. } | Message::Replaced { .. } => {}
             Message::Command(command) => input.commands.push(command),
             Message::Stop => return true,
         }
@@ -569,11 +596,11 @@ async fn read_stream(
             read = source.next(batch), if standing.is_some() => read,
             () = std::future::ready(()), if standing.is_none() => Ok(Vec::new()),
         };
-        let Assignment { generation, positions } = assigned.borrow_and_update().clone();
+        let Assignment { generation, topic, positions } = assigned.borrow_and_update().clone();
         let read = if standing == Some(generation) {
             read
         } else {
-            let assigned = assign(source.as_mut(), &positions);
+            let assigned = assign_in(source.as_mut(), &topic, &positions);
             standing = assigned.is_ok().then_some(generation);
             assigned.map(|()| Vec::new())
         };
@@ -584,7 +611,10 @@ async fn read_stream(
                 give(&inbox, Message::Records { generation, records }).await;
             }
             // The engine tells where to go on.
-            Err(error) if is_replaced(&error) => give(&inbox, Message::Replaced { generation }).await,
+            Err(error) if is_replaced(&error) => {
+                let topic = source.topic();
+                give(&inbox, Message::Replaced { generation, topic }).await;
+            }
             Err(error) => {
                 tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
                 tokio::time::sleep(RETRY).await;

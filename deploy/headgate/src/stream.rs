@@ -108,7 +108,7 @@ impl Stream {
 #[cfg(feature = "kafka")]
 pub(crate) fn refused(error: &OpenError) -> Failure {
     let exit = match error {
-        OpenError::Unreachable { .. } => Exit::CannotReach,
+        OpenError::Unreachable { .. } | OpenError::Login { .. } | OpenError::Tls { .. } => Exit::CannotReach,
         OpenError::Settings(_) | OpenError::Missing { .. } | OpenError::Partitions { .. } => Exit::Configuration,
         OpenError::Hidden { .. } | OpenError::NotMade { .. } => Exit::Failed,
     };

@@ -634,11 +634,12 @@ pub trait Store: Send {
     /// When the database fails.
     fn next_question(&mut self) -> Result<i64, StoreError>;
 
-    /// Forgets where the stream was read to: its topic was made anew, and everything in it is to be read.
+    /// Binds the state to `topic`, which was made anew, and forgets where the one before it was read to: everything in
+    /// the new one is to be read. Called before [`Store::start`].
     ///
     /// # Errors
-    /// When the database fails.
-    fn forget_positions(&mut self) -> Result<(), StoreError>;
+    /// [`StoreError::Held`] when another worker has the state at `now`.
+    fn rebind(&mut self, topic: &str, now: i64) -> Result<(), StoreError>;
 
     /// Numbers for names of connections, the same for ever.
     ///

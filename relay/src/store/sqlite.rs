@@ -329,9 +329,11 @@ impl Store for Sqlite {
         })
     }
 
-    fn forget_positions(&mut self) -> Result<(), StoreError> {
-        self.db.execute("DELETE FROM position", [])?;
-        Ok(())
+    fn rebind(&mut self, topic: &str, _now: i64) -> Result<(), StoreError> {
+        self.transaction(|db| {
+            db.execute("DELETE FROM position", [])?;
+            self.set_meta("topic", topic)
+        })
     }
 
     fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {

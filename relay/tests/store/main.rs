@@ -299,6 +299,16 @@ fn positions_belong_to_one_topic(make: &dyn Make) {
     assert!(refused.to_string().contains("the log was replaced"), "{refused}");
 }
 
+fn a_state_is_bound_to_a_topic_made_anew_without_places_in_it(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    store.commit(&Unit { positions: vec![Position { partition: 0, offset: 10 }], ..Unit::default() }).unwrap();
+    drop(store);
+    make.open().store.rebind("topic made anew", NOW).unwrap();
+    assert!(matches!(make.open().start("topic"), Err(StoreError::OtherTopic { .. })));
+    assert_eq!(make.open().start("topic made anew").unwrap().positions, []);
+}
+
 fn a_claim_is_held_once(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
@@ -713,6 +723,7 @@ suite!(
     a_subscription_keeps_what_it_was_last_given,
     a_position_never_goes_back,
     positions_belong_to_one_topic,
+    a_state_is_bound_to_a_topic_made_anew_without_places_in_it,
     a_claim_is_held_once,
     numbers_of_names_stay,
     a_dead_letter_is_closed_once,

@@ -19,6 +19,7 @@ fn a_relay_that_stands_by_takes_over_when_the_lease_is_over_and_the_first_commit
     assert_eq!((start.shared, start.until), (false, LEASE));
     first.commit(&full_unit()).unwrap();
     assert!(matches!(second.start("topic"), Err(StoreError::Held { until: LEASE })));
+    assert!(matches!(second.store.rebind("topic made anew", NOW), Err(StoreError::Held { until: LEASE })));
     first.store.renew(first.epoch, NOW, LEASE + 50).unwrap();
     second.now = LEASE + 49;
     assert!(matches!(second.start("topic"), Err(StoreError::Held { until }) if until == LEASE + 50));

@@ -91,8 +91,8 @@ impl Store for Disk {
         self.0.lock().sqlite.next_question()
     }
 
-    fn forget_positions(&mut self) -> Result<(), StoreError> {
-        self.0.lock().sqlite.forget_positions()
+    fn rebind(&mut self, topic: &str, now: i64) -> Result<(), StoreError> {
+        self.0.lock().sqlite.rebind(topic, now)
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {

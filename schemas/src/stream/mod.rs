@@ -42,6 +42,18 @@ pub struct Topic {
     pub partitions: u32,
 }
 
+impl Topic {
+    /// What stands in an id before the part that each topic of the same name has for itself.
+    pub const MADE: char = '#';
+
+    /// Whether this topic took the place of the one whose id was kept: the same name in the same cluster, made at another
+    /// time. Ids do not tell which of them was made later.
+    pub fn is_in_the_place_of(&self, kept: &str) -> bool {
+        let place = |id: &str| id.split_once(Self::MADE).map(|(place, _)| place.to_owned());
+        self.id != kept && place(&self.id).is_some_and(|ours| place(kept) == Some(ours))
+    }
+}
+
 /// A record as a reader gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -157,4 +169,26 @@ pub fn from_start(bounds: &Bounds) -> Vec<Position> {
 /// Positions that read only what is appended from now on.
 pub fn from_now(bounds: &Bounds) -> Vec<Position> {
     bounds.iter().map(|(_, end)| *end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_in_the_place_of_one_of_its_name_in_its_cluster_and_of_no_other() {
+        let topic = Topic { id: "kafka:c1/changes#22".to_owned(), partitions: 4 };
+        let table = [
+            ("kafka:c1/changes#11", true),
+            ("kafka:c1/changes#22", false),
+            ("kafka:c2/changes#11", false),
+            ("kafka:c1/other#11", false),
+            ("kafka:c1/changes", false),
+        ];
+        for (kept, expected) in table {
+            assert_eq!(topic.is_in_the_place_of(kept), expected, "{kept}");
+        }
+        let embedded = Topic { id: "01890a5d".to_owned(), partitions: 4 };
+        assert!(!embedded.is_in_the_place_of("another"), "a log in a folder has no name of its own");
+    }
 }

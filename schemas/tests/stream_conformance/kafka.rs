@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use headgate_schemas::contract::Record;
 use headgate_schemas::stream::kafka::{Deviation, Kafka, KafkaConfig, KafkaSource, OpenError};
 use headgate_schemas::stream::{Sink, Source, StreamError, from_start};
 use tempfile::TempDir;
@@ -22,7 +23,7 @@ use crate::support::{assign_all, number, numbers, read, record, soon, sorted};
 fn started() -> Option<(Broker, TempDir)> {
     let script = broker::script()?;
     let folder = tempfile::tempdir().unwrap();
-    Some((Broker::start(&script, folder.path()).unwrap(), folder))
+    Some((Broker::start(&script, folder.path(), None).unwrap(), folder))
 }
 
 fn config(broker: &Broker, topic: &str) -> KafkaConfig {
@@ -31,6 +32,8 @@ fn config(broker: &Broker, topic: &str) -> KafkaConfig {
         partitions: PARTITIONS,
         replication: 1,
         min_in_sync: 1,
+        // The records of these tests are of a fixed day, which is past at some time.
+        retention: Duration::from_hours(100 * 365 * 24),
         max_record_bytes: RECORD_BYTES,
         ..KafkaConfig::new(broker.address())
     }
@@ -104,6 +107,7 @@ async fn a_real_broker_passes_the_suite() {
     topics_are_made_checked_and_named().await;
     javas_own_consumer_reads_it().await;
     a_topic_that_is_made_anew_is_told().await;
+    a_reader_that_retention_overtook_is_told_until_it_is_put_elsewhere().await;
     shared.lock().unwrap().take();
 }
 
@@ -127,8 +131,9 @@ async fn topics_are_made_checked_and_named() {
     let told: Vec<(&str, bool)> =
         deviations.iter().map(|Deviation { setting, grave, .. }| (*setting, *grave)).collect();
     assert_eq!(told, [("max.message.bytes", true), ("min.insync.replicas", false)]);
-    let id = open(config).await.topic().id;
-    assert!(id.starts_with("kafka:") && id.ends_with("/checked"), "{id}");
+    let id = open(config.clone()).await.topic().id;
+    assert!(id.starts_with("kafka:") && id.contains("/checked#"), "{id}");
+    assert_eq!(open(config).await.topic().id, id, "it stays");
 }
 
 /// Any Kafka client reads the topic: here the console consumer that comes with Kafka.
@@ -168,6 +173,7 @@ async fn a_topic_that_is_made_anew_is_told() {
     shared(|broker| broker.delete("anew").unwrap());
     assert!(Kafka::ensure(&config).await.unwrap(), "it is made again");
     let again = open(config).await;
+    assert!(again.topic().is_in_the_place_of(&kafka.topic().id), "a reader that was not there can tell it, too");
     soon(again.append((0..50).map(|n| record("k", 100 + n)).collect())).await.unwrap();
     let told = async {
         // Until it is noticed, records of the new one may come, and the cluster may not know the topic.
@@ -176,8 +182,47 @@ async fn a_topic_that_is_made_anew_is_told() {
         }
     };
     soon(told).await;
+    assert!(matches!(soon(source.next(100)).await, Err(StreamError::Replaced)), "until it is put elsewhere");
+    assert_eq!(source.topic(), again.topic());
     assign_all(&mut source);
     assert_eq!(numbers(&read(&mut source, 50, 100).await), (100..150).collect::<Vec<_>>());
+}
+
+/// librdkafka tells it once, and is then silent about that partition.
+async fn a_reader_that_retention_overtook_is_told_until_it_is_put_elsewhere() {
+    const RECORDS: usize = 60;
+    let engine = OnBroker::with(|config| {
+        config.topic = "overtaken".to_owned();
+        config.max_record_bytes = 200_000;
+        config.read_ahead_bytes = 64 << 10;
+    })
+    .await;
+    let mut source = engine.source();
+    for n in 0..RECORDS {
+        // What cannot be compressed is too much to be fetched ahead.
+        let mut body = vec![0; 150_000];
+        fastrand::Rng::with_seed(n as u64).fill(&mut body);
+        soon(engine.kafka.append(vec![Record { body: body.into(), ..record("k", n) }])).await.unwrap();
+    }
+    assign_all(&mut source);
+    let partition = read(&mut source, 1, 1).await[0].partition;
+    shared(|broker| broker.trim("overtaken", partition, RECORDS as u64).unwrap());
+    let mut kept = 1;
+    for _ in 0..2 {
+        let told = loop {
+            match soon(source.next(1)).await {
+                Ok(page) => kept += page.len(),
+                Err(error) => break error,
+            }
+        };
+        let StreamError::OutOfRange { partition: of, offset, start, end } = told else { panic!("{told}") };
+        assert_eq!((of, start, end), (partition, RECORDS as u64, RECORDS as u64));
+        assert_eq!(offset, kept as u64, "where it stands");
+    }
+    assert!(kept < RECORDS, "it read too far ahead to be overtaken");
+    assign_all(&mut source);
+    soon(engine.kafka.append(vec![record("k", RECORDS)])).await.unwrap();
+    assert_eq!(numbers(&read(&mut source, 1, 1).await), [RECORDS]);
 }
 
 /// Broken and mended again and again: what was acknowledged is there, in the order of its key, and the same sink and

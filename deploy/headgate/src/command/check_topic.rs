@@ -38,7 +38,9 @@ fn line(about: &str, topic: &str, deviation: &Deviation) -> Line {
 
 fn unusable(about: String, error: &OpenError) -> (Vec<Line>, Exit) {
     let fix = match error {
-        OpenError::Unreachable { .. } => "check the addresses, the network and the login",
+        OpenError::Unreachable { .. } => "check brokers, the network, and whether the brokers want TLS: [stream.tls]",
+        OpenError::Login { .. } => "check mechanism, user and password, or where tokens come from, in [stream.sasl]",
+        OpenError::Tls { .. } => "name the authority of the brokers' certificate in ca_file of [stream.tls]",
         OpenError::Settings(_) => "check [stream]",
         OpenError::Missing { .. } | OpenError::NotMade { .. } => "ask whoever runs the cluster to make it",
         OpenError::Hidden { .. } => "allow this user to describe the topic",

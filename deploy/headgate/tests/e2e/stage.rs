@@ -115,6 +115,18 @@ impl Stage {
         *self.server.lock().unwrap() = Some(Server::start(self.folder.path(), &self.vars));
     }
 
+    /// Of two processes, kills the relay's, or lets it drain.
+    pub(crate) fn end_relay(&self, suddenly: bool) {
+        let mut server = self.server.lock().unwrap();
+        let relay = server.as_mut().unwrap().process("relay", 0);
+        if suddenly { relay.kill() } else { assert_eq!(relay.terminate(), (Some(0), String::new())) }
+    }
+
+    /// Starts the relay again on its data.
+    pub(crate) fn start_relay(&self) {
+        self.server.lock().unwrap().as_mut().unwrap().process("relay", 0).again();
+    }
+
     /// Runs something beside the test; it ends before the stage does.
     pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.shutdown.spawn("test", task)

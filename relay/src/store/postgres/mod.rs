@@ -200,8 +200,16 @@ impl Store for Postgres {
         Ok(self.session.run(self.questions.next(&self.session.client, "question"))?)
     }
 
-    fn forget_positions(&mut self) -> Result<(), StoreError> {
-        self.execute("DELETE FROM position", &[]).map(drop)
+    fn rebind(&mut self, topic: &str, now: i64) -> Result<(), StoreError> {
+        if !self.shared {
+            self.session.run(workers::bereft(&self.session.client, now))?;
+        }
+        self.transaction(async |client| {
+            client.execute("DELETE FROM position", &[]).await.map_err(PostgresError::from)?;
+            let put = "INSERT INTO meta(key,value) VALUES('topic',$1) ON CONFLICT(key) DO UPDATE SET value=$1";
+            client.execute(put, &[&topic]).await.map_err(PostgresError::from)?;
+            Ok(())
+        })
     }
 
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {

@@ -1,6 +1,9 @@
 //! Reading where the reader's own store says. The broker's idea of where a group stands is never asked for, and a
 //! position that the log does not hold is an error, not a jump. A topic that was deleted and made again has offsets, too,
-//! so every few seconds the last records read are compared with what stands at their place.
+//! so every few seconds its id is compared with that of the topic that was read.
+//!
+//! The surprising thing: librdkafka tells once why it stopped reading a partition, and is silent ever after. So an error
+//! is remembered, and reading begins anew from the same places, until the log allows it or somebody assigns others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,14 +19,13 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
-use super::marks::Marks;
 use super::probe::{Probe, blocking, unavailable};
 use super::settings::{Context, KafkaConfig};
 use crate::contract::Record;
 use crate::stream::{Delivered, Next, Position, Source, StreamError, Topic};
 use crate::time::Timestamp;
 
-/// How often what was read is compared with the log, also while nothing comes.
+/// How often the topic is asked which one it is, also while nothing comes.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 
 /// A reader of a topic.
@@ -34,9 +36,12 @@ pub struct KafkaSource {
     topic: Topic,
     /// Where each assigned partition is read on.
     next: BTreeMap<u32, u64>,
-    marks: Marks,
-    /// When the marks were last compared with the log.
+    /// When the topic was last asked which one it is.
     compared: Instant,
+    /// What ended the reading, until it goes on.
+    failed: Option<KafkaError>,
+    /// The assigned places are of a topic that is no more.
+    replaced: bool,
 }
 
 impl ConsumerContext for Context {}
@@ -51,8 +56,8 @@ impl KafkaSource {
     pub(super) fn new(config: &Arc<KafkaConfig>, probe: &Arc<Probe>, topic: &Topic) -> Result<Self, StreamError> {
         let consumer = config.consumer().create_with_context(config.context()).map_err(unavailable)?;
         let (config, probe) = (Arc::clone(config), Arc::clone(probe));
-        let (topic, next, marks) = (topic.clone(), BTreeMap::new(), Marks::default());
-        Ok(Self { consumer, config, probe, topic, next, marks, compared: Instant::now() })
+        let (topic, next) = (topic.clone(), BTreeMap::new());
+        Ok(Self { consumer, config, probe, topic, next, compared: Instant::now(), failed: None, replaced: false })
     }
 
     /// Fails when the log does not hold one of the positions.
@@ -68,49 +73,73 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// What to make of an error while reading: `None` when librdkafka gets over it by itself.
-    fn fault(&mut self, error: &KafkaError) -> Option<StreamError> {
+    /// Whether an error ended the reading of something. librdkafka gets over the others by itself.
+    fn ends(error: &KafkaError) -> bool {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                if matches!(self.compare(), Err(StreamError::Replaced)) {
-                    return Some(StreamError::Replaced);
-                }
-                let next: Vec<_> = self.next.iter().map(|(p, o)| Position { partition: *p, offset: *o }).collect();
-                let lost = self.check(&next).err();
-                Some(lost.unwrap_or_else(|| StreamError::Unavailable(error.to_string())))
-            }
             Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition
+                RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::Fatal,
-            ) => Some(unavailable(error.clone())),
+            )
+            | None => true,
             Some(_) => {
                 tracing::warn!(%error, "reading from Kafka");
-                None
+                false
             }
-            None => Some(unavailable(error.clone())),
         }
     }
 
-    /// Fails when the log no longer holds what was read of it. A cluster that cannot be asked is asked later.
+    /// Reads on where it stopped, with a new client after an error that ends one for good. Tells what is wrong with
+    /// these places, or else why it stopped.
+    fn go_on(&mut self, error: KafkaError) -> StreamError {
+        let positions: Vec<_> = self.next.iter().map(|(p, o)| Position { partition: *p, offset: *o }).collect();
+        let begun = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.renew().and_then(|()| self.assign(&positions)),
+            _ => self.assign(&positions),
+        };
+        match begun {
+            Ok(()) => unavailable(error),
+            Err(told) => {
+                self.failed = Some(error);
+                told
+            }
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), StreamError> {
+        self.consumer = self.config.consumer().create_with_context(self.config.context()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Fails when the topic is another one than that which was read, and is then a reader of the new one. A cluster that
+    /// cannot be asked, or has no such topic now, is asked later.
     fn compare(&mut self) -> Result<(), StreamError> {
         self.compared = Instant::now();
-        match blocking(|| self.marks.hold(&self.probe, &self.config)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(StreamError::Replaced),
+        match blocking(|| self.probe.identity()) {
+            Ok(Some(found)) if found.id != self.topic.id => {
+                self.topic = found;
+                self.replaced = true;
+                Err(StreamError::Replaced)
+            }
+            Ok(_) => Ok(()),
             Err(error) => {
-                tracing::debug!(%error, "what was read cannot be compared with the log now");
+                tracing::debug!(%error, "the topic cannot be asked which one it is now");
                 Ok(())
             }
         }
     }
 
     fn take(&mut self, delivered: Delivered, page: &mut Vec<Delivered>) {
+        // What an assignment that was replaced had fetched ahead.
+        if self.next.get(&delivered.partition).is_none_or(|next| delivered.offset < *next) {
+            return;
+        }
         self.next.insert(delivered.partition, delivered.offset + 1);
-        self.marks.read(&delivered);
         page.push(delivered);
     }
 }
@@ -121,6 +150,7 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
+        self.compare()?;
         self.check(positions)?;
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
@@ -130,13 +160,18 @@ impl Source for KafkaSource {
         }
         self.consumer.assign(&list).map_err(unavailable)?;
         self.next = positions.iter().map(|p| (p.partition, p.offset)).collect();
-        self.marks = Marks::default();
-        self.compared = Instant::now();
+        (self.failed, self.replaced) = (None, false);
         Ok(())
     }
 
     fn next(&mut self, max: usize) -> Next<'_> {
         Box::pin(async move {
+            if self.replaced {
+                return Err(StreamError::Replaced);
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(self.go_on(error));
+            }
             let mut page = Vec::new();
             // Nothing is awaited once a record was taken, so that dropping this loses none.
             while page.is_empty() {
@@ -144,17 +179,22 @@ impl Source for KafkaSource {
                     self.compare()?;
                 }
                 let received = timeout(COMPARE_EVERY, self.consumer.recv()).await;
-                let Ok(received) = received.map(|received| received.map(|m| delivered(&m))) else { continue };
-                self.receive(received, &mut page)?;
+                match received.map(|received| received.map(|m| delivered(&m))) {
+                    Ok(Ok(record)) => self.take(record, &mut page),
+                    Ok(Err(error)) if Self::ends(&error) => return Err(self.go_on(error)),
+                    Ok(Err(_)) | Err(_) => {}
+                }
             }
             while page.len() < max {
-                let Some(received) = self.consumer.recv().now_or_never() else { break };
-                let received = received.map(|m| delivered(&m));
-                if received.is_err() {
-                    // It comes again, or it passes; what was read is not held back for it.
-                    break;
+                match self.consumer.recv().now_or_never().map(|received| received.map(|m| delivered(&m))) {
+                    Some(Ok(record)) => self.take(record, &mut page),
+                    // What was read is not held back for it.
+                    Some(Err(error)) if Self::ends(&error) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                    Some(Err(_)) | None => break,
                 }
-                self.receive(received, &mut page)?;
             }
             Ok(page)
         })
@@ -169,25 +209,7 @@ impl Source for KafkaSource {
     }
 }
 
-impl KafkaSource {
-    fn receive(
-        &mut self,
-        received: Result<Delivered, KafkaError>,
-        page: &mut Vec<Delivered>,
-    ) -> Result<(), StreamError> {
-        match received {
-            // What an assignment that was replaced had fetched ahead.
-            Ok(d) if self.next.get(&d.partition).is_none_or(|next| d.offset < *next) => Ok(()),
-            Ok(d) => {
-                self.take(d, page);
-                Ok(())
-            }
-            Err(error) => self.fault(&error).map_or(Ok(()), Err),
-        }
-    }
-}
-
-pub(super) fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
+fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let headers = message.headers().into_iter().flat_map(|h| h.iter());
     let headers = headers.map(|h| (Cow::Owned(h.key.to_owned()), text(h.value))).collect();

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headgate_topic_id::topic_id;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::OpenError;
 use super::settings::{Context, KafkaConfig, Sasl};
-use crate::stream::{Position, StreamError};
+use crate::stream::{Position, StreamError, Topic};
 use crate::time::Timestamp;
 
 /// How long a question to the cluster may take.
@@ -34,6 +36,7 @@ const LEADERS: [RDKafkaErrorCode; 5] = [
 /// A client that only asks.
 pub(super) struct Probe {
     consumer: BaseConsumer<Context>,
+    context: Context,
     config: Arc<KafkaConfig>,
 }
 
@@ -47,7 +50,19 @@ impl Probe {
                 drop(consumer.poll(Duration::from_millis(20)));
             }
         }
-        Ok(Self { consumer, config: Arc::clone(config) })
+        Ok(Self { consumer, context, config: Arc::clone(config) })
+    }
+
+    /// What to make of a question that failed.
+    pub(super) fn unreachable(&self, error: KafkaError) -> OpenError {
+        self.serve();
+        let (brokers, heard) = (self.config.brokers.clone(), self.context.heard());
+        let reason = heard.as_ref().map_or_else(|| error.to_string(), |heard| heard.reason.clone());
+        match heard.map(|heard| heard.code) {
+            Some(RDKafkaErrorCode::Authentication) => OpenError::Login { brokers, reason },
+            Some(RDKafkaErrorCode::SSL) => OpenError::Tls { brokers, reason },
+            Some(_) | None => OpenError::Unreachable { brokers, reason },
+        }
     }
 
     /// How many partitions the topic has; 0 when there is no such topic.
@@ -58,10 +73,15 @@ impl Probe {
         Ok(found.map_or(0, |t| u32::try_from(t.partitions().len()).unwrap_or(u32::MAX)))
     }
 
-    /// The cluster's own id.
-    pub(super) fn cluster(&self) -> String {
+    /// Which topic this is: the cluster, the name, and the id that it was given when it was made. `None` while there is
+    /// no such topic.
+    pub(super) fn identity(&self) -> Result<Option<Topic>, KafkaError> {
         self.serve();
-        self.consumer.client().fetch_cluster_id(ASK).unwrap_or_default()
+        let client = self.consumer.client();
+        let made = topic_id(client, &self.config.topic, ASK)?;
+        let cluster = client.fetch_cluster_id(ASK).unwrap_or_default();
+        let id = |made| format!("kafka:{cluster}/{}{}{made}", self.config.topic, Topic::MADE);
+        Ok(made.map(|made| Topic { id: id(made), partitions: self.config.partitions }))
     }
 
     /// Start and end of each partition.

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::contract;
@@ -174,12 +176,28 @@ impl KafkaConfig {
     }
 }
 
-/// What librdkafka asks of us, whatever the client is.
+/// What librdkafka asks of us and tells us, whatever the client is.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     bearer: Option<Arc<dyn Bearer>>,
     /// A token was given to librdkafka.
     token: Arc<AtomicBool>,
+    heard: Arc<Mutex<Option<Heard>>>,
+}
+
+/// What went wrong between a client and its brokers. A question that fails because of it says no more than that no
+/// broker answered.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) reason: String,
+}
+
+impl Heard {
+    /// Whether it names the cause: what comes after it is its consequence.
+    const fn names_the_cause(&self) -> bool {
+        matches!(self.code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+    }
 }
 
 impl KafkaConfig {
@@ -188,13 +206,18 @@ impl KafkaConfig {
             Some(Sasl::OauthBearer(bearer)) => Some(Arc::clone(bearer)),
             Some(Sasl::Plain { .. } | Sasl::Scram { .. }) | None => None,
         };
-        Context { bearer, token: Arc::default() }
+        Context { bearer, token: Arc::default(), heard: Arc::default() }
     }
 }
 
 impl Context {
     pub(super) fn has_token(&self) -> bool {
         self.token.load(Ordering::Relaxed)
+    }
+
+    /// The worst that was heard since it was last asked.
+    pub(super) fn heard(&self) -> Option<Heard> {
+        self.heard.lock().take()
     }
 
     pub(super) fn oauth_token(&self) -> Result<OAuthToken, Box<dyn Error>> {
@@ -211,6 +234,15 @@ impl Context {
 
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka");
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut heard = self.heard.lock();
+        if !heard.as_ref().is_some_and(Heard::names_the_cause) {
+            *heard = Some(Heard { code, reason: reason.to_owned() });
+        }
+    }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         self.oauth_token()

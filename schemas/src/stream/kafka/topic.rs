@@ -28,6 +28,10 @@ impl Kafka {
     /// # Errors
     /// [`OpenError`]; an existing topic with another number of partitions is one.
     pub async fn ensure(config: &KafkaConfig) -> Result<bool, OpenError> {
+        match has_partitions(config).await {
+            Err(OpenError::Missing { .. }) => {}
+            found => return found.map(|()| false),
+        }
         let admin = admin(config)?;
         let retention = config.retention.as_millis().to_string();
         let in_sync = config.min_in_sync.to_string();
@@ -42,13 +46,11 @@ impl Kafka {
         .set("max.message.bytes", &largest)
         .set("cleanup.policy", "delete");
         let not_made = |reason: String| OpenError::NotMade { topic: config.topic.clone(), reason };
-        let results = admin.create_topics([&wanted], &options()).await.map_err(|error| unreachable(config, error))?;
+        let results = admin.create_topics([&wanted], &options()).await.map_err(|error| not_made(error.to_string()))?;
         match results.into_iter().next() {
             Some(Ok(_)) => Ok(true),
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                has_partitions(config).await?;
-                Ok(false)
-            }
+            // Somebody else was faster.
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => has_partitions(config).await.map(|()| false),
             Some(Err((_, code))) => Err(not_made(code.to_string())),
             None => Err(not_made("the cluster gave no answer".to_owned())),
         }
@@ -61,11 +63,11 @@ impl Kafka {
     pub async fn inspect(config: &KafkaConfig) -> Result<Vec<Deviation>, OpenError> {
         has_partitions(config).await?;
         let asked = [ResourceSpecifier::Topic(&config.topic)];
-        let described =
-            admin(config)?.describe_configs(&asked, &options()).await.map_err(|error| unreachable(config, error))?;
-        match described.into_iter().next() {
+        let hidden = |reason: String| OpenError::Hidden { topic: config.topic.clone(), reason };
+        let described = admin(config)?.describe_configs(&asked, &options()).await;
+        match described.map_err(|error| hidden(error.to_string()))?.into_iter().next() {
             Some(Ok(found)) => Ok(compare(config, &found)),
-            Some(Err(code)) => Err(OpenError::Hidden { topic: config.topic.clone(), reason: code.to_string() }),
+            Some(Err(code)) => Err(hidden(code.to_string())),
             None => Err(OpenError::Missing { topic: config.topic.clone() }),
         }
     }
@@ -101,10 +103,11 @@ fn compare(config: &KafkaConfig, found: &ConfigResource) -> Vec<Deviation> {
 /// Fails unless the topic is there and has the partitions of the configuration.
 async fn has_partitions(config: &KafkaConfig) -> Result<(), OpenError> {
     let asked = Arc::new(config.clone());
-    let found = tokio::task::spawn_blocking(move || Probe::new(&asked)?.partitions()).await;
-    let gone = |_| Err(KafkaError::Canceled);
-    let found = found.unwrap_or_else(gone).map_err(|error| unreachable(config, error))?;
-    config.fits(found)
+    let found = tokio::task::spawn_blocking(move || {
+        let probe = Probe::new(&asked).map_err(OpenError::Settings)?;
+        probe.partitions().map_err(|error| probe.unreachable(error))
+    });
+    config.fits(found.await.unwrap_or_else(|_| Err(OpenError::Settings(KafkaError::Canceled)))?)
 }
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
@@ -113,8 +116,4 @@ fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK))
-}
-
-fn unreachable(config: &KafkaConfig, source: KafkaError) -> OpenError {
-    OpenError::Unreachable { brokers: config.brokers.clone(), source }
 }
