@@ -14,6 +14,8 @@ mod exit;
 #[cfg(feature = "failpoints")]
 mod failpoint;
 pub mod foreign;
+#[cfg(feature = "kafka")]
+mod kafka_login;
 mod logging;
 mod output;
 mod process;

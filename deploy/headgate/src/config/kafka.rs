@@ -5,26 +5,38 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_schemas::stream::kafka::{KafkaConfig, Sasl, Security};
 
+use hyper::Uri;
+use secrecy::SecretString;
+
 use super::reader::{Choice, Section, set};
 use super::secret;
+use crate::kafka_login::{TokenEndpoint, Tokens};
 
 /// How a login is made.
 #[derive(Clone, Copy)]
 enum Mechanism {
     Plain,
     Scram { sha512: bool },
+    OauthBearer,
 }
 
 const MECHANISMS: [(&str, Choice<Mechanism>); 4] = [
     ("plain", Choice::Built(Mechanism::Plain)),
     ("scram-sha-256", Choice::Built(Mechanism::Scram { sha512: false })),
     ("scram-sha-512", Choice::Built(Mechanism::Scram { sha512: true })),
-    ("oauthbearer", Choice::NotYet),
+    ("oauthbearer", Choice::Built(Mechanism::OauthBearer)),
 ];
+
+/// What a login by user and password has.
+const USER_KEYS: [&str; 4] = ["username", "password", "password_env", "password_file"];
+/// What a login by token has.
+const TOKEN_KEYS: [&str; 7] =
+    ["token_url", "client_id", "client_secret", "client_secret_env", "client_secret_file", "scope", "token_ca_file"];
 
 /// Reads the keys of the engine. `None` after a fault that leaves nothing to build.
 pub(super) fn kafka(s: &mut Section<'_>) -> Option<KafkaConfig> {
@@ -96,26 +108,68 @@ fn security(s: &mut Section<'_>, brokers: Option<&str>) -> Security {
     Security { tls: has_tls, ca_file, client: cert.zip(key), sasl: login }
 }
 
-fn readable(tls: &Section<'_>, key: &str, path: Option<&PathBuf>) {
+fn readable(section: &Section<'_>, key: &str, path: Option<&PathBuf>) {
     let Some(path) = path else { return };
     if let Err(error) = std::fs::File::open(path) {
         let problem = format!("the file {} cannot be read: {}", path.display(), error.kind());
-        tls.fault(key, problem, "name a readable file in PEM form");
+        section.fault(key, problem, "name a readable file in PEM form");
     }
 }
 
 fn login(s: &mut Section<'_>) -> Option<Sasl> {
     if !s.has("mechanism") {
-        s.fault("mechanism", "it is missing", "use \"plain\", \"scram-sha-256\" or \"scram-sha-512\"");
+        let fix = "use \"plain\", \"scram-sha-256\", \"scram-sha-512\" or \"oauthbearer\"";
+        s.fault("mechanism", "it is missing", fix);
+        // Which of them belong here depends on it.
+        s.ignore(&USER_KEYS);
+        s.ignore(&TOKEN_KEYS);
+        return None;
     }
-    let mechanism = s.choice("mechanism", &MECHANISMS);
+    let scram = |sha512| move |username, password| Sasl::Scram { sha512, username, password };
+    match s.choice("mechanism", &MECHANISMS) {
+        Some(Mechanism::Plain) => user(s).map(|(username, password)| Sasl::Plain { username, password }),
+        Some(Mechanism::Scram { sha512 }) => user(s).map(|(username, password)| scram(sha512)(username, password)),
+        Some(Mechanism::OauthBearer) => Some(Sasl::OauthBearer(Arc::new(Tokens::new(tokens(s)?)))),
+        None => {
+            s.ignore(&USER_KEYS);
+            s.ignore(&TOKEN_KEYS);
+            None
+        }
+    }
+}
+
+fn user(s: &mut Section<'_>) -> Option<(String, SecretString)> {
     let username = s.required("username", "name the user");
     let password = secret::required(s, secret::PASSWORD);
-    let (mechanism, username, password) = (mechanism?, username?, password?);
-    Some(match mechanism {
-        Mechanism::Plain => Sasl::Plain { username, password },
-        Mechanism::Scram { sha512 } => Sasl::Scram { sha512, username, password },
-    })
+    username.zip(password)
+}
+
+/// Where tokens come from.
+fn tokens(s: &mut Section<'_>) -> Option<TokenEndpoint> {
+    const FIX: &str =
+        "write the token endpoint of your identity provider, like \"https://id.example.com/oauth2/token\"";
+    let url = s.required("token_url", FIX).and_then(|text| token_url(s, &text, FIX));
+    let client_id = s.required("client_id", "name the client as the identity provider knows it");
+    let client_secret = secret::required(s, secret::CLIENT);
+    let (scope, ca_file) = (s.text("scope"), s.path("token_ca_file"));
+    readable(s, "token_ca_file", ca_file.as_ref());
+    Some(TokenEndpoint { url: url?, client_id: client_id?, client_secret: client_secret?, scope, ca_file })
+}
+
+/// The secret goes there, so nobody may listen on the way.
+fn token_url(s: &Section<'_>, text: &str, fix: &str) -> Option<Uri> {
+    let url: Option<Uri> = text.parse().ok().filter(|url: &Uri| url.host().is_some_and(|host| !host.contains('@')));
+    let safe = |url: &Uri| match url.scheme_str() {
+        Some("https") => true,
+        Some("http") => url.authority().is_some_and(|at| on_this_machine(at.as_str())),
+        _ => false,
+    };
+    if let Some(url) = url.filter(safe) {
+        return Some(url);
+    }
+    // Not repeated: it may hold a password.
+    s.fault("token_url", "it is not an https address", fix);
+    None
 }
 
 /// Whether every broker is named by a loopback address.

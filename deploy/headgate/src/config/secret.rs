@@ -27,6 +27,10 @@ pub(crate) const SECOND: Keys = Keys { literal: "second_secret", env: "second_se
 /// The password of basic authentication.
 pub(crate) const PASSWORD: Keys = Keys { literal: "password", env: "password_env", file: "password_file" };
 
+/// What a program shows when it fetches tokens for itself.
+#[cfg(feature = "kafka")]
+pub(crate) const CLIENT: Keys = Keys { literal: "client_secret", env: "client_secret_env", file: "client_secret_file" };
+
 impl Keys {
     /// Whether any of the keys is present. Makes them known.
     pub(crate) fn present(self, section: &mut Section<'_>) -> bool {

@@ -970,7 +970,7 @@ mod kafka {
             ),
             (
                 "sasl = { username = \"u\", password_env = \"HUBSPOT_TOKEN\" }",
-                "line 10: stream.sasl.mechanism | it is missing | use \"plain\", \"scram-sha-256\" or \"scram-sha-512\"",
+                "line 10: stream.sasl.mechanism | it is missing | use \"plain\", \"scram-sha-256\", \"scram-sha-512\" or \"oauthbearer\"",
             ),
             (
                 "sasl = { mechanism = \"plain\", username = \"u\", password = \"p\" }",
@@ -979,6 +979,18 @@ mod kafka {
             (
                 "sasl = { mechanism = \"plain\", username = \"u\", password_env = \"HUBSPOT_TOKEN\" }",
                 "line 10: stream.sasl.mechanism | PLAIN sends the password as it is, and the connection has no TLS | add [stream.tls]",
+            ),
+            (
+                "sasl = { mechanism = \"oauthbearer\", token_url = \"http://id.example.com/token\", client_id = \"c\", client_secret_env = \"HUBSPOT_TOKEN\" }",
+                "line 10: stream.sasl.token_url | it is not an https address | write the token endpoint of your identity provider, like \"https://id.example.com/oauth2/token\"",
+            ),
+            (
+                "sasl = { mechanism = \"oauthbearer\", token_url = \"https://id.example.com/token\", client_id = \"c\" }",
+                "line 10: stream.sasl.client_secret_env | it is missing | name an environment variable in client_secret_env, or a file in client_secret_file",
+            ),
+            (
+                "sasl = { mechanism = \"oauthbearer\", token_url = \"https://id.example.com/token\", client_id = \"c\", client_secret_env = \"HUBSPOT_TOKEN\", username = \"u\" }",
+                "line 10: stream.sasl.username | this key is not known | did you mean \"token_url\"?",
             ),
             (
                 "tls = { cert_file = \"none.pem\" }",
