@@ -10,7 +10,7 @@
 //! | [`check`] | lost, duplicated, reordered, late |
 //! | [`demo`] | load, target and checker put together |
 //! | [`attack`] | the gateway measured while it is attacked |
-//! | [`broker`] | a Kafka broker of one's own |
+//! | [`broker`], [`throughput`] | a Kafka broker of one's own, and the whole way through it |
 //! | [`latency`], [`report`] | histogram and table |
 
 pub mod attack;
@@ -21,3 +21,4 @@ pub mod latency;
 pub mod load;
 pub mod report;
 pub mod sim;
+pub mod throughput;

@@ -121,6 +121,7 @@ async fn run(way: Way, changes: u64) -> Verdict {
         url,
         secret: "s".into(),
         retry: RetryPlan { first: Duration::from_millis(10), ..RetryPlan::default() },
+        answers: Default::default(),
     };
     let options = MeasureOptions {
         load: LoadOptions { changes, rate: 400.0, seed: 11, ..LoadOptions::default() },

@@ -43,6 +43,7 @@ pub use self::outcome::{Figures, Outcome, Promise};
 pub use self::report::{markdown, table};
 pub use self::subject::Program;
 use self::subject::Subject;
+pub(crate) use self::subject::cpu_of;
 use self::tally::{Kept, Tally, Told};
 use self::traffic::Senders;
 

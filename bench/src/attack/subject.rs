@@ -76,11 +76,7 @@ impl Subject {
 
     /// The time it spent on a core so far, for itself and in the system.
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in brackets may hold anything, so the fields are counted from its end: the state is the first.
-        let (_, fields) = stat.rsplit_once(") ").context("/proc/*/stat has another form")?;
-        let ticks: Vec<u32> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-        Ok(TICK * ticks.iter().sum())
+        cpu_of(self.child.id())
     }
 
     /// Ends it: whether it ended as one should. Blocks. Answers the folder of its stream.
@@ -88,6 +84,15 @@ impl Subject {
         drop(self.child.stdin.take());
         Ok((self.child.wait()?.success(), self.folder.join("stream")))
     }
+}
+
+/// The time a process spent on a core so far, for itself and in the system.
+pub(crate) fn cpu_of(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in brackets may hold anything, so the fields are counted from its end: the state is the first.
+    let (_, fields) = stat.rsplit_once(") ").context("/proc/*/stat has another form")?;
+    let ticks: Vec<u32> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(TICK * ticks.iter().sum())
 }
 
 impl Drop for Subject {

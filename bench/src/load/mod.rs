@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::check::{Checker, PAIRINGS};
+use crate::latency::Latency;
 use crate::sim::hooks::{Poster, RetryPlan};
 use crate::sim::hubspot::{EditRefused, Hubspot, HubspotEdit, WebhookEvent};
 pub use plan::LoadOptions;
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub secret: String,
     /// When a refused post is tried again.
     pub retry: RetryPlan,
+    /// How long each post took until it was taken.
+    pub answers: Arc<Mutex<Latency>>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -203,7 +206,8 @@ impl Sender {
         if again {
             self.repeats.fetch_add(posted.len() as u64, Ordering::Relaxed);
         }
-        let Endpoint { url, secret, retry } = &self.endpoint;
+        let Endpoint { url, secret, retry, answers } = &self.endpoint;
+        let begun = Instant::now();
         for attempt in 0..=retry.retries {
             if attempt > 0 {
                 posted.iter_mut().for_each(|(_, event)| event.attempt_number = attempt);
@@ -214,6 +218,7 @@ impl Sender {
             }
             let events: Vec<WebhookEvent> = posted.iter().map(|(_, e)| e.clone()).collect();
             if self.poster.post_events(url, secret, &events).await {
+                answers.lock().record(begun.elapsed());
                 let mut checker = self.checker.lock();
                 posted.iter().for_each(|(seq, _)| checker.accepted(*seq));
                 return;

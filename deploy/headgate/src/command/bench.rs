@@ -1,5 +1,5 @@
-//! `headgate bench`: measurements that judge. So far `bench gateway`, which attacks gateways in processes of their own,
-//! and the hidden command that is such a process.
+//! `headgate bench`: measurements that judge. Here stands `bench gateway`, which attacks gateways in processes of their
+//! own, and the hidden command that is such a process.
 //!
 //! The surprising thing: a gateway alone on the embedded stream is no way to run this program, since nobody would read
 //! its stream. It exists here only, so that what is measured is the gateway and not the relay beside it.
@@ -27,6 +27,8 @@ use crate::stream::Stream;
 pub(super) async fn run(command: BenchCommand, env: &Env) -> Result<Exit, Failure> {
     match command {
         BenchCommand::Gateway(args) => gateway(&args).await,
+        #[cfg(feature = "kafka")]
+        BenchCommand::Kafka(args) => super::bench_kafka::run(&args).await,
         BenchCommand::Target(args) => target(&args, env).await,
     }
 }

@@ -98,6 +98,7 @@ async fn show(args: &DemoArgs, folder: &Path, shutdown: &Shutdown) -> Result<(pr
         url: format!("http://{gateway}/in/hubspot/{KEY}"),
         secret: SECRET.to_owned(),
         retry: RetryPlan::default(),
+        answers: Default::default(),
     };
     let (progress, watched) = watch::channel(Progress::default());
     let total = load.changes;

@@ -2,6 +2,8 @@
 //! environment as values and ends in an exit code or a failure that explains itself.
 
 mod bench;
+#[cfg(feature = "kafka")]
+mod bench_kafka;
 mod check;
 #[cfg(feature = "kafka")]
 mod check_topic;

@@ -11,6 +11,17 @@ use crate::stage::{FIELDS, Stage};
 
 /// Makes changes and posts them one array after the other, each until it is taken, until it is told to stop.
 pub(crate) fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<usize> {
+    // Users pause; the load stays well below what a debug build carries.
+    post_with_pauses(stage, seed, stop, Duration::from_millis(10))
+}
+
+/// The same with `pause` after each array.
+pub(crate) fn post_with_pauses(
+    stage: &Arc<Stage>,
+    seed: u64,
+    stop: &Arc<AtomicBool>,
+    pause: Duration,
+) -> JoinHandle<usize> {
     let (posting, stop) = (Arc::clone(stage), Arc::clone(stop));
     stage.spawn(async move {
         let stage = posting;
@@ -34,8 +45,7 @@ pub(crate) fn post_on(stage: &Arc<Stage>, seed: u64, stop: &Arc<AtomicBool>) -> 
             }
             stage.deliver(&array).await;
             sent += array.len();
-            // Users pause; the load stays well below what a debug build carries.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(pause).await;
         }
         sent
     })

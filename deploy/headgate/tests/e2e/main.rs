@@ -16,6 +16,8 @@ mod flow;
 mod guards;
 mod interloper;
 mod kafka;
+mod kafka_long;
+mod kafka_secured;
 mod kill;
 mod outages;
 #[cfg(feature = "failpoints")]

@@ -33,6 +33,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Sender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     gateway: Arc<RwLock<String>>,
+    /// How long one array may be posted again and again.
+    pub(crate) patience: Duration,
 }
 
 impl Sender {
@@ -58,7 +60,7 @@ impl Sender {
     fn over(gateway: &str, tls: ClientConfig) -> Self {
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { client, gateway: Arc::new(RwLock::new(gateway.to_owned())) }
+        Self { client, gateway: Arc::new(RwLock::new(gateway.to_owned())), patience: DEADLINE }
     }
 
     /// Posts any body to any path of the gateway.
@@ -100,7 +102,7 @@ impl Sender {
         let mut events = events.to_vec();
         let start = Instant::now();
         while !matches!(self.post(&events).await, Some(200..=299)) {
-            assert!(start.elapsed() < DEADLINE, "events were not taken in {DEADLINE:?}");
+            assert!(start.elapsed() < self.patience, "events were not taken in {:?}", self.patience);
             events.iter_mut().for_each(|event| event.attempt_number += 1);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
