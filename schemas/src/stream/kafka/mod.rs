@@ -1,5 +1,5 @@
 //! The engine for several machines: Apache Kafka, through librdkafka. This folder is the only place that names it, but
-//! for one question that its Rust crate does not wrap, which `headgate-topic-id` asks.
+//! for `headgate-librdkafka`, which does what its Rust crate does not wrap.
 //!
 //! | file | holds |
 //! |---|---|

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use headgate_librdkafka::give_token;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::probe::{ASK, Probe};
-use super::settings::{Context, KafkaConfig};
+use super::settings::{Context, KafkaConfig, Sasl};
 use super::{Kafka, OpenError};
 
 /// A setting of the topic that is not what the configuration asks for.
@@ -111,7 +112,16 @@ async fn has_partitions(config: &KafkaConfig) -> Result<(), OpenError> {
 }
 
 fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
-    config.client().create_with_context(config.context()).map_err(OpenError::Settings)
+    let context = config.context();
+    let admin: AdminClient<Context> =
+        config.client().create_with_context(context.clone()).map_err(OpenError::Settings)?;
+    if matches!(config.security.sasl, Some(Sasl::OauthBearer(_))) {
+        let login = |reason: String| OpenError::Login { brokers: config.brokers.clone(), reason };
+        // Nobody serves this client, so it could not ask for one. It is at hand: the question before needed it, too.
+        let token = context.oauth_token().map_err(|error| login(error.to_string()))?;
+        give_token(admin.inner(), token).map_err(|error| login(error.to_string()))?;
+    }
+    Ok(admin)
 }
 
 fn options() -> AdminOptions {

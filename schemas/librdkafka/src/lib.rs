@@ -1,9 +1,9 @@
-//! The id that a cluster gives a topic when it is made. Two topics of one name that were made one after the other differ
-//! in nothing else: names, partitions and offsets are the same.
+//! What librdkafka can do, this project needs, and the `rdkafka` crate does not wrap: to tell the id that a cluster gave a
+//! topic when it was made, and to give a token to a client that nobody serves.
 //!
-//! It must not know what the topic is for. The surprising thing is that this is a crate: librdkafka tells the id only
-//! through its admin interface, which the `rdkafka` crate does not wrap, and no other code of this workspace may be
-//! `unsafe`. Each call below is on an object that this function made and that lives until the function returns.
+//! It must not know what topic or token are for. The surprising thing is that this is a crate: no other code of this
+//! workspace may be `unsafe`. Each call below is on an object that the function made, or was given, and that lives until
+//! it returns.
 
 use std::ffi::{CString, c_int};
 use std::ptr::{self, NonNull};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::bindings as c;
-use rdkafka::client::Client;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// An object of librdkafka and what destroys it.
@@ -35,6 +35,32 @@ impl<T> Drop for Owned<T> {
         // SAFETY: the object was made by the function that `destroy` belongs to, and is dropped once.
         unsafe { (self.destroy)(self.get()) }
     }
+}
+
+/// Gives a client the token it logs in with. For clients whose events are not served, as those of the admin interface:
+/// others ask for one by themselves.
+///
+/// # Errors
+/// When the token is not one, or the client logs in in another way.
+pub fn give_token<C: ClientContext>(client: &Client<C>, token: OAuthToken) -> Result<(), KafkaError> {
+    let refused = || KafkaError::AdminOp(RDKafkaErrorCode::InvalidArgument);
+    let value = CString::new(token.token).map_err(|_| refused())?;
+    let principal = CString::new(token.principal_name).map_err(|_| refused())?;
+    // SAFETY: the client outlives this function; both texts end in a zero and are copied; there are no extensions, and no
+    // text of an error is asked for.
+    let given = unsafe {
+        c::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            0,
+        )
+    };
+    succeeded(given.into())
 }
 
 /// The id of `topic`, as 32 hexadecimal digits, all of them 0 where the brokers give topics no ids. `None` while there is
@@ -127,6 +153,22 @@ mod tests {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
     use super::*;
+
+    #[test]
+    fn a_token_is_for_clients_that_log_in_by_one() {
+        let token = |value: &str| OAuthToken {
+            token: value.to_owned(),
+            principal_name: "headgate".to_owned(),
+            lifetime_ms: 4_102_444_800_000,
+        };
+        let mut config = ClientConfig::new();
+        let open: BaseConsumer = config.create().unwrap();
+        assert!(give_token(open.client(), token("head.claims.")).is_err(), "it has no login");
+        config.set("security.protocol", "sasl_plaintext").set("sasl.mechanism", "OAUTHBEARER");
+        let login: BaseConsumer = config.create().unwrap();
+        assert!(give_token(login.client(), token("no\0token")).is_err());
+        give_token(login.client(), token("head.claims.")).unwrap();
+    }
 
     #[test]
     fn a_cluster_that_does_not_answer_is_an_error_in_time() {
