@@ -22,6 +22,8 @@ pub(super) const ASK: Duration = Duration::from_secs(10);
 const EVENTS: usize = 100;
 /// How long the first token may take.
 const TOKEN: Duration = Duration::from_secs(5);
+/// How long the cause of a failure may take to be told.
+const CAUSE: Duration = Duration::from_secs(2);
 /// Between two attempts of one question.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The leader of a partition is not who it was; the next answer about the topic tells who it is.
@@ -53,9 +55,12 @@ impl Probe {
         Ok(Self { consumer, context, config: Arc::clone(config) })
     }
 
-    /// What to make of a question that failed.
+    /// What to make of a question that failed. The cause is told by an event, which may come a moment later.
     pub(super) fn unreachable(&self, error: KafkaError) -> OpenError {
-        self.serve();
+        let failed = Instant::now();
+        while !self.context.knows_the_cause() && failed.elapsed() < CAUSE {
+            drop(self.consumer.poll(AGAIN));
+        }
         let (brokers, heard) = (self.config.brokers.clone(), self.context.heard());
         let reason = heard.as_ref().map_or_else(|| error.to_string(), |heard| heard.reason.clone());
         match heard.map(|heard| heard.code) {

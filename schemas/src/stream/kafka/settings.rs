@@ -215,6 +215,11 @@ impl Context {
         self.token.load(Ordering::Relaxed)
     }
 
+    /// Whether the cause of what goes wrong was heard.
+    pub(super) fn knows_the_cause(&self) -> bool {
+        self.heard.lock().as_ref().is_some_and(Heard::names_the_cause)
+    }
+
     /// The worst that was heard since it was last asked.
     pub(super) fn heard(&self) -> Option<Heard> {
         self.heard.lock().take()
@@ -238,9 +243,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "Kafka");
         let Some(code) = error.rdkafka_error_code() else { return };
-        let mut heard = self.heard.lock();
-        if !heard.as_ref().is_some_and(Heard::names_the_cause) {
-            *heard = Some(Heard { code, reason: reason.to_owned() });
+        if !self.knows_the_cause() {
+            *self.heard.lock() = Some(Heard { code, reason: reason.to_owned() });
         }
     }
 
