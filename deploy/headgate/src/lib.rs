@@ -7,6 +7,7 @@ mod admin;
 mod admin_client;
 mod admin_gateway;
 mod admin_listener;
+mod bounded;
 mod cli;
 mod command;
 mod config;

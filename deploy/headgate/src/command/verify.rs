@@ -10,6 +10,7 @@ use headgate_gateway::vectors::{self, Explanation, VectorReport};
 use headgate_schemas::time::now;
 use serde_json::{Map, Value, json};
 
+use crate::bounded;
 use crate::cli::VerifyArgs;
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
@@ -44,13 +45,9 @@ pub(super) fn run(args: &VerifyArgs, env: &Env) -> Result<Exit, Failure> {
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    let unreadable = |reason: String| Failure::failed(format!("{}: {reason}", file.display()));
-    let kind = |error: std::io::Error| unreadable(format!("it cannot be read: {}", error.kind()));
-    if std::fs::metadata(file).map_err(kind)?.len() > FILE_BYTES {
-        return Err(unreadable(format!("it is longer than {FILE_BYTES} bytes")));
-    }
-    std::fs::read_to_string(file).map_err(kind)
+fn read(path: &Path) -> Result<String, Failure> {
+    let unreadable = |problem| Failure::failed(format!("{}: it {problem}", path.display()));
+    bounded::read(path, FILE_BYTES).map_err(unreadable)
 }
 
 /// A captured request as one case of a file of vectors, with the secret put in.

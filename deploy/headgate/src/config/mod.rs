@@ -196,9 +196,5 @@ fn read(path: &Path) -> Result<String, Finding> {
             "name a readable configuration file",
         )
     };
-    let unreadable = |error: std::io::Error| fault(format!("it cannot be read: {}", error.kind()));
-    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES {
-        return Err(fault(format!("it is longer than {FILE_BYTES} bytes")));
-    }
-    std::fs::read_to_string(path).map_err(unreadable)
+    bounded::read(path, FILE_BYTES).map_err(|problem| fault(format!("it {problem}")))
 }

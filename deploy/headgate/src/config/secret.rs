@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::reader::Section;
+use crate::bounded;
 
 /// Largest secret file that is read; a longer one is a wrong path, not a secret.
 const FILE_BYTES: u64 = 64 << 10;
@@ -110,11 +111,7 @@ fn from_file(section: &mut Section<'_>, keys: Keys) -> Option<SecretString> {
 
 /// Reads a secret file, without the line end that editors add.
 fn read(path: &Path) -> Result<SecretString, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
-    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES {
-        return Err(format!("is longer than {FILE_BYTES} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = bounded::read(path, FILE_BYTES)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err("is empty".to_owned()),
         secret => Ok(SecretString::from(secret)),

@@ -646,6 +646,14 @@ fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration(
     assert_eq!(token.expose_secret(), "pat-file");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_secret_file_without_an_end_is_refused() {
+    let found = faults(&with("token_env = \"HUBSPOT_TOKEN\"", "token_file = \"/dev/zero\""), &[]);
+    let expected = "connection[hubspot-main].token_file | the file /dev/zero is longer than 65536 bytes | name a readable file that holds the secret alone";
+    assert!(found.len() == 1 && found[0].ends_with(expected), "{found:?}");
+}
+
 #[test]
 fn the_certificate_and_the_proxies_are_read() {
     const HEAD: &str = "public_url = \"http://127.0.0.1:8080\"";
