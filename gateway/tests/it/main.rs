@@ -6,7 +6,6 @@ mod accounts;
 mod checks;
 mod drain;
 mod fate;
-mod foreign;
 mod golden;
 mod harness;
 mod hostile;

@@ -8,7 +8,7 @@ use super::{run, seeds};
 /// Damages of each seed.
 const DAMAGES: u64 = 40;
 /// What is put in: ends of structures, odd numbers and texts, and bytes that are no text.
-const TOKENS: [&[u8]; 22] = [
+const TOKENS: [&[u8]; 29] = [
     b"{",
     b"}",
     b"[",
@@ -21,13 +21,20 @@ const TOKENS: [&[u8]; 22] = [
     b"-1",
     b"1e9",
     b"99999999999999999999",
+    b"99999999999999999999999999",
     b"\"\\ud800\"",
     b"\xff",
     b"\0",
     b"<",
     b"</",
+    b"/>",
+    b"&amp;",
     b"&#0;",
+    b"]]>",
     b"<!DOCTYPE a>",
+    b"/Date(9999999999999999)/",
+    b"\"0xFFFFFFFFFFFF\"",
+    b"2026-01-01T00:00:00Z",
     b"\n\n",
     b"\n> 207\n",
     b"\xf0\x9f\x98\x80",
