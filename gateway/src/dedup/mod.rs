@@ -16,22 +16,26 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use headgate_schemas::ChangeId;
-use moka::Expiry;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use self::kept::Kept;
+
+mod kept;
+
 /// Identifies one change of one tenant.
+///
+/// Bytes, because an integer of that size would be padded wherever it stands beside anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(u128);
+pub(crate) struct Key([u8; 16]);
 
 impl Key {
     /// The key of a change; the same change of two tenants is two.
     pub(crate) fn new(id: ChangeId, tenant: &str) -> Self {
         let tenant: [u8; 32] = Sha256::digest(tenant.as_bytes()).into();
-        Self(id.as_u128() ^ tenant.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
+        let tenant = tenant.first_chunk::<16>().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+        Self((id.as_u128() ^ tenant).to_be_bytes())
     }
 }
 
@@ -86,49 +90,42 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if *self.state.borrow() == State::Open {
-            self.dedup.open.lock().remove(&self.key);
+            self.dedup.known.lock().open.remove(&self.key);
             self.state.send_replace(State::Failed);
         }
     }
 }
 
-/// The memory of published changes: bounded in keys (the least recently used goes first) and in time.
+/// The memory of published changes: bounded in keys (the oldest go first) and in time.
 #[derive(Debug)]
 pub(crate) struct Dedup {
-    kept: Cache<Key, Duration, RandomState>,
-    /// Bounded by the admitted requests, whose events it holds.
-    open: Mutex<HashMap<Key, Fate, RandomState>>,
+    began: Instant,
+    known: Mutex<Known>,
 }
 
-/// Each entry lives as long as its provider may retry.
-struct PerProvider;
-
-impl Expiry<Key, Duration> for PerProvider {
-    fn expire_after_create(&self, _: &Key, ttl: &Duration, _: Instant) -> Option<Duration> {
-        Some(*ttl)
-    }
+/// Behind one lock, so that a repeat finds a change in one of the two at any moment.
+#[derive(Debug)]
+struct Known {
+    kept: Kept,
+    /// Bounded by the admitted requests, whose events it holds.
+    open: HashMap<Key, Fate, RandomState>,
 }
 
 impl Dedup {
     /// Remembers at most `keys` changes.
     pub(crate) fn new(keys: u64) -> Arc<Self> {
-        let kept = Cache::builder()
-            .max_capacity(keys)
-            .initial_capacity(usize::try_from(keys.min(1 << 20)).unwrap_or(1 << 20))
-            // The default policy may refuse a new key in favour of an old one; ours must take every new one.
-            .eviction_policy(EvictionPolicy::lru())
-            .expire_after(PerProvider)
-            .build_with_hasher(RandomState::new());
-        Arc::new(Self { kept, open: Mutex::default() })
+        let known = Known { kept: Kept::new(keys), open: HashMap::default() };
+        Arc::new(Self { began: Instant::now(), known: Mutex::new(known) })
     }
 
     /// Reserves `keys` in one go, so that two requests with the same changes cannot each get half of them.
     pub(crate) fn reserve(self: &Arc<Self>, keys: impl IntoIterator<Item = Key>, ttl: Duration) -> Vec<Reserved> {
-        let mut open = self.open.lock();
+        let now = self.now();
+        let Known { kept, open } = &mut *self.known.lock();
         keys.into_iter()
             .map(|key| match open.entry(key) {
                 Entry::Occupied(entry) => Reserved::Open(entry.get().clone()),
-                Entry::Vacant(_) if self.kept.get(&key).is_some() => Reserved::Kept,
+                Entry::Vacant(_) if kept.contains(key, now) => Reserved::Kept,
                 Entry::Vacant(entry) => {
                     let (state, fate) = watch::channel(State::Open);
                     entry.insert(Fate(fate));
@@ -140,15 +137,13 @@ impl Dedup {
 
     /// Enters published changes and tells everybody who waits for them.
     pub(crate) fn commit(&self, published: Vec<Reservation>) {
-        // Kept first, then no longer open: in between a repeat finds either.
+        let now = self.now();
+        let mut known = self.known.lock();
         for reservation in &published {
-            self.kept.insert(reservation.key, reservation.ttl);
+            known.kept.insert(reservation.key, after(now, reservation.ttl));
+            known.open.remove(&reservation.key);
         }
-        let mut open = self.open.lock();
-        for reservation in &published {
-            open.remove(&reservation.key);
-        }
-        drop(open);
+        drop(known);
         for reservation in published {
             reservation.state.send_replace(State::Published);
         }
@@ -156,15 +151,27 @@ impl Dedup {
 
     /// Enters a change that was published before the start.
     pub(crate) fn remember(&self, key: Key, ttl: Duration) {
-        if !self.kept.contains_key(&key) {
-            self.kept.insert(key, ttl);
+        let now = self.now();
+        let mut known = self.known.lock();
+        if !known.kept.contains(key, now) {
+            known.kept.insert(key, after(now, ttl));
         }
     }
 
-    /// Changes remembered, about.
-    pub(crate) fn len(&self) -> u64 {
-        self.kept.entry_count()
+    /// Changes remembered, including those that are old enough to be forgotten.
+    pub(crate) fn len(&self) -> usize {
+        self.known.lock().kept.len()
     }
+
+    /// Seconds since the start.
+    fn now(&self) -> u32 {
+        after(0, self.began.elapsed())
+    }
+}
+
+/// Whole seconds, for centuries enough.
+fn after(now: u32, time: Duration) -> u32 {
+    now.saturating_add(u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -173,8 +180,12 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(60);
 
+    fn at(key: u128) -> Key {
+        Key(key.to_be_bytes())
+    }
+
     fn one(dedup: &Arc<Dedup>, key: u128) -> Reserved {
-        dedup.reserve([Key(key)], TTL).remove(0)
+        dedup.reserve([at(key)], TTL).remove(0)
     }
 
     fn new(dedup: &Arc<Dedup>, key: u128) -> Reservation {
@@ -207,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn a_repeat_inside_one_request_is_open() {
         let dedup = Dedup::new(10);
-        let mut reserved = dedup.reserve([Key(1), Key(1)], TTL);
+        let mut reserved = dedup.reserve([at(1), at(1)], TTL);
         assert!(matches!(reserved.pop(), Some(Reserved::Open(_))));
         assert!(matches!(reserved.pop(), Some(Reserved::New(_))));
     }
@@ -219,17 +230,16 @@ mod tests {
             let reservation = new(&dedup, key);
             dedup.commit(vec![reservation]);
         }
-        dedup.kept.run_pending_tasks();
         assert!(dedup.len() <= 100);
         assert!(matches!(one(&dedup, 999), Reserved::Kept));
         assert!(matches!(one(&dedup, 0), Reserved::New(_)));
-        assert!(dedup.open.lock().is_empty());
+        assert!(dedup.known.lock().open.is_empty());
     }
 
     #[test]
     fn an_entry_is_forgotten_after_its_time() {
         let dedup = Dedup::new(100);
-        dedup.commit(match dedup.reserve([Key(7)], Duration::ZERO).remove(0) {
+        dedup.commit(match dedup.reserve([at(7)], Duration::ZERO).remove(0) {
             Reserved::New(reservation) => vec![reservation],
             other => panic!("{other:?}"),
         });
