@@ -48,10 +48,12 @@ use crate::tls::{ClientAuthority, Tls};
 use crate::unrouted::UnroutedEvents;
 
 pub mod config;
+mod connection;
 mod dedup;
 pub mod foreign;
 mod intake;
 mod limit;
+mod line;
 mod metrics;
 mod order;
 mod peer;
