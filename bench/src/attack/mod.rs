@@ -6,16 +6,19 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `subject`, `machine` | the process, and what it runs on |
+//! | `subject`, `machine`, `cores` | the process, and what it runs on |
 //! | `call`, `wire`, `traffic` | signed calls, connections, valid traffic |
 //! | `hostile` | the attackers |
 //! | `tally`, `stream` | what came of it |
 //! | `outcome`, `report` | figures and promises; tables |
 //!
 //! The surprising thing: generator and gateway share the machine. So the generator is bounded (connections are kept,
-//! attacks have rates), and latencies hold the generator's own waits as well: they are upper bounds.
+//! attacks have rates), and latencies hold the generator's own waits as well: they are upper bounds. Only the overload
+//! gives each of them cores of its own, because there the generator would take what is measured: what is left of the
+//! capacity.
 
 mod call;
+mod cores;
 mod hostile;
 mod machine;
 mod outcome;
@@ -37,6 +40,7 @@ use headgate_schemas::shutdown::Shutdown;
 use tokio::time::{Instant, sleep};
 
 use self::call::{ACCOUNTS, Calls, FORGED};
+use self::cores::Divided;
 use self::hostile::Target;
 pub use self::machine::Machine;
 pub use self::outcome::{Figures, Outcome, Promise};
@@ -45,7 +49,7 @@ pub use self::subject::Program;
 use self::subject::Subject;
 pub(crate) use self::subject::cpu_of;
 use self::tally::{Kept, Tally, Told};
-use self::traffic::Senders;
+use self::traffic::{Packing, Senders};
 
 /// Connections of valid traffic.
 const SENDERS: u32 = 64;
@@ -53,21 +57,22 @@ const SENDERS: u32 = 64;
 const FLOODERS: u32 = 64;
 /// Verified requests a second of one account while one of them floods.
 const ACCOUNT_RATE: u32 = 200;
-/// Quiet and noise take turns so often, since the two are compared with each other.
+/// Phases that are compared with each other take turns so often.
 const TURNS: u32 = 4;
-/// Places of the gateway that is overloaded; small, so that a generator on the same cores can want five times as many.
-const PLACES: u32 = 256;
-/// Connections with which its capacity is measured, and those of the overload.
-const CAPACITY_SENDERS: u32 = 128;
-const OVERLOAD_SENDERS: u32 = 5 * PLACES;
+/// Places of the gateway that is overloaded. What waits for its turn there is answered late, so they are few.
+const PLACES: u32 = 64;
+/// Connections with which its capacity is measured: enough to keep it busy, and none is refused.
+const CAPACITY_SENDERS: u32 = PLACES / 2;
+/// Connections of the overload: enough to send everything that is due while refusals are held back.
+const OVERLOAD_SENDERS: u32 = 8_192;
 /// How much more than the capacity is due.
 const OVERLOAD: f64 = 5.0;
 /// Before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Longest wait until an attack is under way.
 const BUILD_UP: Duration = Duration::from_secs(60);
-/// Open files that the idle attack takes on each side, with what everything else needs.
-const OPEN_FILES: u64 = hostile::IDLE + 1_000;
+/// Open files that everything else needs beside the connections of the idle attack, or of the overload.
+const OTHER_FILES: u64 = 1_000;
 
 /// What is done to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,24 +155,36 @@ pub struct Options {
 /// # Errors
 /// When the gateway does not start, or this machine cannot make the attack.
 pub async fn measure(attack: Attack, options: &Options) -> anyhow::Result<Outcome> {
-    if attack == Attack::Idle {
-        let files = machine::open_files().unwrap_or(u64::MAX);
-        ensure!(
-            files >= OPEN_FILES,
-            "ten thousand idle connections need {OPEN_FILES} open files and this process may have {files}; run `ulimit -n {OPEN_FILES}` first"
-        );
-    }
+    let connections = match attack {
+        Attack::Idle => hostile::IDLE,
+        Attack::Overload => OVERLOAD_SENDERS.into(),
+        _ => 0,
+    };
+    let (needed, files) = (connections + OTHER_FILES, machine::open_files().unwrap_or(u64::MAX));
+    ensure!(
+        files >= needed,
+        "this attack needs {needed} open files and this process may have {files}; run `ulimit -n {needed}` first"
+    );
     let limits = match attack {
         Attack::NoisyAccount => format!("endpoint_rate = {ACCOUNT_RATE}"),
         Attack::Overload => format!("requests = {PLACES}"),
         _ => String::new(),
     };
+    let divided = if attack == Attack::Overload { Divided::begin()? } else { None };
     let (program, folder) = (options.program.clone(), options.folder.join(attack.as_str()));
-    let start = move || Subject::start(&program, &folder, &call::configuration(&limits));
-    let subject = tokio::task::spawn_blocking(start).await??;
+    let (divided, subject) = tokio::task::spawn_blocking(move || {
+        let start = || Subject::start(&program, &folder, &call::configuration(&limits));
+        let subject = match &divided {
+            Some(divided) => divided.start(start),
+            None => start(),
+        };
+        subject.map(|subject| (divided, subject))
+    })
+    .await??;
     let tasks = Shutdown::new(Duration::from_secs(20));
     let run = Run { attack, options, subject, tasks, numbers: Arc::default() };
     let (subject, mut seen) = run.phases().await?;
+    drop(divided);
     seen.memory_peak = subject.memory_peak()?;
     let (clean, log) = tokio::task::spawn_blocking(move || subject.stop()).await??;
     seen.clean = clean;
@@ -209,7 +226,6 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Phase {
     tally: Tally,
-    time: Duration,
     cpu: Duration,
 }
 
@@ -225,7 +241,7 @@ impl Run<'_> {
     /// Warms up, measures, and sees whether the gateway still serves.
     async fn phases(self) -> anyhow::Result<(Subject, Seen)> {
         let mut seen = Seen::default();
-        let senders = self.senders(2..=ACCOUNTS, SENDERS);
+        let senders = self.senders(2..=ACCOUNTS, (SENDERS, Packing::MIXED));
         seen.beside.add(senders.by_schedule(f64::from(self.options.rate), WARM_UP).await);
         match self.attack {
             Attack::NoisyAccount => self.noise(&senders, &mut seen).await?,
@@ -239,15 +255,15 @@ impl Run<'_> {
         Ok((self.subject, seen))
     }
 
-    fn senders(&self, accounts: std::ops::RangeInclusive<u64>, most: u32) -> Arc<Senders> {
-        Senders::new(self.subject.address, accounts, most, &self.numbers, &self.tasks)
+    fn senders(&self, accounts: std::ops::RangeInclusive<u64>, how: (u32, Packing)) -> Arc<Senders> {
+        Senders::new(self.subject.address, accounts, how, &self.numbers, &self.tasks)
     }
 
     /// Counts one phase, with what it cost the gateway.
     async fn phase(&self, traffic: impl Future<Output = Tally>) -> anyhow::Result<Phase> {
-        let (cpu, began) = (self.subject.cpu()?, Instant::now());
+        let cpu = self.subject.cpu()?;
         let tally = traffic.await;
-        Ok(Phase { tally, time: began.elapsed(), cpu: self.subject.cpu()? - cpu })
+        Ok(Phase { tally, cpu: self.subject.cpu()? - cpu })
     }
 
     /// Quiet, then beside the attackers.
@@ -275,7 +291,7 @@ impl Run<'_> {
     /// The first account floods and rests by turns; the figures are of the others.
     async fn noise(&self, senders: &Arc<Senders>, seen: &mut Seen) -> anyhow::Result<()> {
         let (rate, time) = (f64::from(self.options.rate), self.options.time / TURNS);
-        let flooders = self.senders(1..=1, FLOODERS);
+        let flooders = self.senders(1..=1, (FLOODERS, Packing::MIXED));
         for _ in 0..TURNS {
             seen.quiet.add(self.phase(senders.by_schedule(rate, time)).await?);
             let both = async {
@@ -289,14 +305,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// As much as is answered, then five times that.
+    /// As much as is answered and five times that, by turns. Calls are full, so that one costs the gateway much more to
+    /// accept than to refuse and the generator little to send: everything that is due can be sent.
     async fn overload(&self, seen: &mut Seen) -> anyhow::Result<()> {
-        let time = self.options.time;
-        let most = self.senders(2..=ACCOUNTS, CAPACITY_SENDERS);
-        seen.quiet = self.phase(most.as_fast_as_answered(time)).await?;
-        let due = seen.quiet.tally.accepted_requests() as f64 / seen.quiet.time.as_secs_f64() * OVERLOAD;
-        let crowd = self.senders(2..=ACCOUNTS, OVERLOAD_SENDERS);
-        seen.attacked = self.phase(crowd.by_schedule(due, time)).await?;
+        let time = self.options.time / TURNS;
+        let most = self.senders(2..=ACCOUNTS, (CAPACITY_SENDERS, Packing::FULL));
+        let crowd = self.senders(2..=ACCOUNTS, (OVERLOAD_SENDERS, Packing::FULL));
+        for _ in 0..TURNS {
+            seen.quiet.add(self.phase(most.as_fast_as_answered(time)).await?);
+            let capacity = &seen.quiet.tally;
+            let due = capacity.accepted_requests() as f64 / capacity.accepting.as_secs_f64() * OVERLOAD;
+            seen.attacked.add(self.phase(crowd.by_schedule(due, time)).await?);
+        }
         Ok(())
     }
 }
@@ -304,7 +324,6 @@ impl Run<'_> {
 impl Phase {
     fn add(&mut self, other: Self) {
         self.tally.add(other.tally);
-        self.time += other.time;
         self.cpu += other.cpu;
     }
 }

@@ -17,6 +17,8 @@ const MEMORY_MIB: f64 = 200.0;
 const NOISE: f64 = 1.5;
 /// What must be left of the capacity under overload.
 const GOODPUT: f64 = 0.8;
+/// What must have been sent of an overload, or it was none.
+const SENT: f64 = 0.9;
 
 /// Valid traffic of one phase.
 #[derive(Clone, Debug, Serialize)]
@@ -25,7 +27,7 @@ pub struct Figures {
     pub due: u64,
     /// Requests that were accepted.
     pub accepted: u64,
-    /// Of them per second.
+    /// Of them per second, until the last one.
     pub accepted_per_s: f64,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
@@ -119,7 +121,7 @@ fn figures(phase: &Phase) -> Figures {
     Figures {
         due: tally.due(),
         accepted,
-        accepted_per_s: per(accepted as f64, phase.time.as_secs_f64()),
+        accepted_per_s: per(accepted as f64, tally.accepting.as_secs_f64()),
         statuses: tally.statuses.clone(),
         broken: tally.broken,
         held_back: tally.held_back,
@@ -146,8 +148,8 @@ fn own(attack: Attack, seen: &Seen, quiet: &Figures, attacked: &Figures) -> Vec<
                 ratio(attacked.accepted_per_s, quiet.accepted_per_s),
                 GOODPUT,
             ),
-            at_least("due by the capacity", ratio(attacked.due as f64, quiet.accepted as f64), OVERLOAD * GOODPUT),
-            some("requests that were refused", attacked.refused() - attacked.held_back),
+            at_least("sent by the capacity", ratio(attacked.sent() as f64, quiet.accepted as f64), OVERLOAD * SENT),
+            some("requests that were refused", attacked.sent() - attacked.accepted),
             none("answers that are neither 204 nor 503", others(attacked)),
             none("refusals that do not say when to come again", seen.attacked.tally.untold),
             none("requests without an answer", attacked.broken),
@@ -182,6 +184,11 @@ impl Figures {
     /// Requests that were due and not accepted.
     pub(super) const fn refused(&self) -> u64 {
         self.due - self.accepted
+    }
+
+    /// Requests that were due and left their sender.
+    const fn sent(&self) -> u64 {
+        self.due - self.held_back
     }
 }
 
@@ -227,9 +234,9 @@ mod tests {
         let mut tally = Tally::default();
         for n in 0..accepted {
             let answer = Answer { status: 204, retry_after: false, closes: false };
-            tally.answered(answer, Duration::from_millis(ms), n..n + 1);
+            tally.answered(answer, Duration::from_millis(ms), n..n + 1, Duration::from_secs(1));
         }
-        Phase { tally, time: Duration::from_secs(1), cpu: Duration::from_millis(10) }
+        Phase { tally, cpu: Duration::from_millis(10) }
     }
 
     /// Everything as promised.
@@ -242,6 +249,13 @@ mod tests {
             served: true,
             clean: true,
             ..Seen::default()
+        }
+    }
+
+    /// So many refusals, with or without a word about when to come again.
+    fn refuse(tally: &mut Tally, status: u16, retry_after: bool, times: u64) {
+        for n in 0..times {
+            tally.answered(Answer { status, retry_after, closes: false }, Duration::ZERO, n..n + 1, Duration::ZERO);
         }
     }
 
@@ -284,7 +298,7 @@ mod tests {
     fn a_flood_may_cost_the_others_half_as_much_again_and_must_be_refused_itself() {
         let flooded = || {
             let mut flood = phase(50, 1).tally;
-            flood.answered(Answer { status: 429, retry_after: true, closes: false }, Duration::ZERO, 1..2);
+            refuse(&mut flood, 429, true, 1);
             Seen { flood, attacked: phase(100, 15), ..good() }
         };
         assert!(broken(Attack::NoisyAccount, &flooded()).is_empty());
@@ -298,18 +312,18 @@ mod tests {
     fn an_overload_leaves_four_fifths_of_the_capacity_and_refuses_the_rest_in_form() {
         let overloaded = |accepted| {
             let mut attacked = phase(accepted, 40);
-            attacked.tally.answered(Answer { status: 503, retry_after: true, closes: false }, Duration::ZERO, 1..2);
-            attacked.tally.held_back = 500 - accepted - 1;
+            refuse(&mut attacked.tally, 503, true, 460 - accepted);
+            attacked.tally.held_back = 40;
             Seen { attacked, ..good() }
         };
         assert!(broken(Attack::Overload, &overloaded(80)).is_empty());
         assert_eq!(broken(Attack::Overload, &overloaded(79)), ["accepted per second by the capacity"]);
         let mut untold = overloaded(90);
-        untold.attacked.tally.answered(Answer { status: 429, retry_after: false, closes: false }, Duration::ZERO, 1..2);
+        refuse(&mut untold.attacked.tally, 429, false, 1);
         let expected = ["answers that are neither 204 nor 503", "refusals that do not say when to come again"];
         assert_eq!(broken(Attack::Overload, &untold), expected);
         let mut little = overloaded(90);
-        little.attacked.tally.held_back = 0;
-        assert_eq!(broken(Attack::Overload, &little), ["due by the capacity"]);
+        little.attacked.tally.statuses.insert(503, 350);
+        assert_eq!(broken(Attack::Overload, &little), ["sent by the capacity"]);
     }
 }

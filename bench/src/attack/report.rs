@@ -47,9 +47,16 @@ pub fn markdown(machine: &Machine, command: &str, options: &Options, outcomes: &
          schedule, every tenth with 20 events, {seconds} s in quiet and {seconds} s beside the attack; latencies are \
          those from when a request was due, CPU is everything the gateway did beside the attack per accepted event. \
          Attacks have rates (`bench/src/attack/hostile`), so that the generator leaves the gateway its share of the \
-         cores.\n\n",
+         cores.\n\n\
+         For the overload the gateway has the first core and the generator the others, in all phases. Every call has a \
+         hundred events. The capacity is what {} connections get that send again as soon as they are answered; five \
+         times that is sent by schedule over up to {}. Both take turns, {} each, and are counted until their last \
+         acceptance. `p99 quiet` is that of the capacity there.\n\n",
         super::call::ACCOUNTS,
-        options.rate
+        options.rate,
+        super::CAPACITY_SENDERS,
+        super::OVERLOAD_SENDERS,
+        super::TURNS
     );
     say(&mut out, format_args!("| {} | verdict |\n|{}\n", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len() + 1)));
     for outcome in outcomes {

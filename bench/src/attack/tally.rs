@@ -24,11 +24,13 @@ pub(super) struct Tally {
     pub(super) held_back: u64,
     /// Numbers of the events that were accepted.
     pub(super) accepted: Vec<Range<u64>>,
+    /// From the start to the last acceptance; over several phases the sum.
+    pub(super) accepting: Duration,
 }
 
 impl Tally {
-    /// Enters an answer to the call with the events of `numbers`.
-    pub(super) fn answered(&mut self, answer: Answer, latency: Duration, numbers: Range<u64>) {
+    /// Enters an answer to the call with the events of `numbers`, so long after the beginning.
+    pub(super) fn answered(&mut self, answer: Answer, latency: Duration, numbers: Range<u64>, after: Duration) {
         *self.statuses.entry(answer.status).or_default() += 1;
         if matches!(answer.status, 429 | 503) && !answer.retry_after {
             self.untold += 1;
@@ -36,6 +38,7 @@ impl Tally {
         if answer.status == 204 {
             self.latency.record(latency);
             self.accepted.push(numbers);
+            self.accepting = self.accepting.max(after);
         }
     }
 
@@ -63,6 +66,7 @@ impl Tally {
         self.untold += other.untold;
         self.broken += other.broken;
         self.held_back += other.held_back;
+        self.accepting += other.accepting;
         self.accepted.extend(other.accepted);
     }
 }
@@ -145,15 +149,16 @@ mod tests {
     fn each_answer_counts_once_and_only_an_accepted_one_has_a_latency() {
         let mut tally = Tally::default();
         let answer = |status, retry_after| Answer { status, retry_after, closes: false };
-        tally.answered(answer(204, false), Duration::from_millis(3), 1..4);
-        tally.answered(answer(503, true), Duration::from_secs(9), 4..5);
-        tally.answered(answer(429, false), Duration::from_secs(9), 5..6);
+        let second = Duration::from_secs(1);
+        tally.answered(answer(204, false), Duration::from_millis(3), 1..4, second);
+        tally.answered(answer(503, true), 9 * second, 4..5, 2 * second);
+        tally.answered(answer(429, false), 9 * second, 5..6, 2 * second);
         tally.held_back = 7;
         assert_eq!((tally.due(), tally.accepted_requests(), tally.accepted_events()), (10, 1, 3));
         assert_eq!((tally.untold, tally.latency.len()), (1, 1));
-        let mut sum = Tally { broken: 1, ..Tally::default() };
+        let mut sum = Tally { broken: 1, accepting: 2 * second, ..Tally::default() };
         sum.add(tally);
-        assert_eq!((sum.due(), sum.latency.len(), sum.statuses[&503]), (11, 1, 1));
+        assert_eq!((sum.due(), sum.latency.len(), sum.statuses[&503], sum.accepting), (11, 1, 1, 3 * second));
     }
 
     #[test]

@@ -22,14 +22,26 @@ use super::wire::Line;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Addresses that valid calls come from.
 const SENDERS: u64 = 8;
-/// One call in so many holds several events.
-const ARRAY_EVERY: u64 = 10;
-/// So many events.
-const ARRAY: u64 = 20;
 /// A connection that rested longer may be closed by the other side at any moment, and is not used again.
 const RESTED: Duration = Duration::from_secs(4);
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_millis(1);
+
+/// How many events the calls hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packing {
+    /// One call in so many holds several.
+    every: u64,
+    /// So many.
+    events: u64,
+}
+
+impl Packing {
+    /// As on most days.
+    pub(super) const MIXED: Self = Self { every: 10, events: 20 };
+    /// As after an import: each call as full as HubSpot makes them (HubSpot, "Webhooks API guide").
+    pub(super) const FULL: Self = Self { every: 1, events: 100 };
+}
 
 /// Senders with up to `most` connections to one gateway, for a range of accounts.
 #[derive(Debug)]
@@ -37,6 +49,7 @@ pub(super) struct Senders {
     address: SocketAddr,
     calls: Calls,
     accounts: std::ops::RangeInclusive<u64>,
+    packing: Packing,
     /// The next number of an event.
     numbers: Arc<AtomicU64>,
     /// Connections with nothing under way, and since when.
@@ -51,7 +64,7 @@ impl Senders {
     pub(super) fn new(
         address: SocketAddr,
         accounts: std::ops::RangeInclusive<u64>,
-        most: u32,
+        (most, packing): (u32, Packing),
         numbers: &Arc<AtomicU64>,
         tasks: &Shutdown,
     ) -> Arc<Self> {
@@ -59,6 +72,7 @@ impl Senders {
             address,
             calls: Calls::new(address),
             accounts,
+            packing,
             numbers: Arc::clone(numbers),
             idle: Mutex::default(),
             free: Arc::new(Semaphore::new(most as usize)),
@@ -86,7 +100,7 @@ impl Senders {
                 issued += 1;
                 let (this, tally) = (Arc::clone(self), Arc::clone(&tally));
                 self.tasks.spawn("bench-request", async move {
-                    this.send(due_at, &tally).await;
+                    this.send(start, due_at, &tally).await;
                     drop(free);
                 });
             }
@@ -98,13 +112,13 @@ impl Senders {
 
     /// Sends as fast as the answers come, over all connections, for `time`.
     pub(super) async fn as_fast_as_answered(self: &Arc<Self>, time: Duration) -> Tally {
-        let (end, tally) = (Instant::now() + time, Arc::new(Mutex::new(Tally::default())));
+        let (start, tally) = (Instant::now(), Arc::new(Mutex::new(Tally::default())));
         let loops: Vec<_> = (0..self.most)
             .map(|_| {
                 let (this, tally) = (Arc::clone(self), Arc::clone(&tally));
                 self.tasks.spawn("bench-sender", async move {
-                    while Instant::now() < end && !this.tasks.is_stopped() {
-                        this.send(Instant::now(), &tally).await;
+                    while start.elapsed() < time && !this.tasks.is_stopped() {
+                        this.send(start, Instant::now(), &tally).await;
                     }
                 })
             })
@@ -119,7 +133,7 @@ impl Senders {
     /// Whether a valid call is accepted now.
     pub(super) async fn is_served(self: &Arc<Self>, tally: &mut Tally) -> bool {
         let one = Mutex::new(Tally::default());
-        self.send(Instant::now(), &one).await;
+        self.send(Instant::now(), Instant::now(), &one).await;
         let one = one.into_inner();
         let served = one.accepted_requests() == 1;
         tally.accepted.extend(one.accepted);
@@ -127,10 +141,11 @@ impl Senders {
     }
 
     /// Sends one request over a free connection or a new one.
-    async fn send(&self, due: Instant, tally: &Mutex<Tally>) {
-        let count = self.numbers.fetch_add(ARRAY, Ordering::Relaxed);
-        let nth = count / ARRAY;
-        let numbers = count..count + if nth.is_multiple_of(ARRAY_EVERY) { ARRAY } else { 1 };
+    async fn send(&self, start: Instant, due: Instant, tally: &Mutex<Tally>) {
+        let Packing { every, events } = self.packing;
+        let count = self.numbers.fetch_add(events, Ordering::Relaxed);
+        let nth = count / events;
+        let numbers = count..count + if nth.is_multiple_of(every) { events } else { 1 };
         let accounts = self.accounts.end() - self.accounts.start() + 1;
         let call = self.calls.signed(self.accounts.start() + nth % accounts, numbers.clone());
         let kept = self.idle.lock().pop().filter(|(_, since)| since.elapsed() < RESTED);
@@ -144,7 +159,7 @@ impl Senders {
         });
         match answered.await {
             Ok(Ok((line, answer))) => {
-                tally.lock().answered(answer, due.elapsed(), numbers);
+                tally.lock().answered(answer, due.elapsed(), numbers, start.elapsed());
                 if !answer.closes {
                     self.idle.lock().push((line, Instant::now()));
                 }
