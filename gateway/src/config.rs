@@ -12,6 +12,7 @@ use headgate_schemas::{System, Timestamp};
 use secrecy::SecretString;
 
 pub use crate::peer::{InvalidNetwork, Network};
+pub use crate::provider::ProviderName;
 pub use crate::spool::SpoolConfig;
 
 /// Everything the gateway is told. Every limit of the process stands here.
@@ -153,53 +154,19 @@ impl Default for Limits {
     }
 }
 
-/// The name of a provider in the path and in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProviderName {
-    /// HubSpot webhooks.
-    Hubspot,
-    /// Salesforce outbound messages.
-    Salesforce,
-    /// Dataverse webhooks.
-    Dynamics,
-    /// Pipedrive webhooks.
-    Pipedrive,
-    /// Standard Webhooks from an in-house CRM.
-    Native,
-    /// `X-Hub-Signature-256` senders.
-    HubSignature256,
-    /// `t=…,v1=…` senders.
-    TV1,
-    /// CloudEvents over HTTP.
-    Cloudevents,
-}
-
-impl ProviderName {
-    /// All names in the order of the documentation.
-    pub const ALL: [Self; 8] = [
-        Self::Hubspot,
-        Self::Salesforce,
-        Self::Dynamics,
-        Self::Pipedrive,
-        Self::Native,
-        Self::HubSignature256,
-        Self::TV1,
-        Self::Cloudevents,
-    ];
-
-    /// The name in the path.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hubspot => "hubspot",
-            Self::Salesforce => "salesforce",
-            Self::Dynamics => "dynamics",
-            Self::Pipedrive => "pipedrive",
-            Self::Native => "native",
-            Self::HubSignature256 => "hub-signature-256",
-            Self::TV1 => "t-v1",
-            Self::Cloudevents => "cloudevents",
-        }
-    }
+/// What a provider's endpoints are configured to check calls with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// One shared secret, or two while it is changed.
+    Secrets,
+    /// Shared secrets, or the sender's public key.
+    SecretsOrPublicKey,
+    /// A user name and a password.
+    Basic,
+    /// Values that the call shows in a header or in its URL.
+    Shown,
+    /// A certificate of the connection, or nothing.
+    Certificate,
 }
 
 /// One door: `POST /in/{provider}/{key}`.

@@ -153,9 +153,12 @@ impl Connections {
                     stopping = true;
                     Pin::new(&mut serving).graceful_shutdown();
                 }
-                now = ticks.tick() => if watch.look(now) == Seen::Silent {
-                    return;
-                }
+                now = ticks.tick() => match watch.look(now) {
+                    Seen::Silent => return,
+                    // Told that it ends, and with nothing open: whether the client says so, too, changes nothing.
+                    Seen::Rests if stopping => return,
+                    Seen::Rests | Seen::Busy => {}
+                },
             }
         }
     }
@@ -264,6 +267,14 @@ mod tests {
 
     use super::*;
 
+    async fn echo(request: Request<Incoming>) -> Response<Full<Bytes>> {
+        Response::new(Full::new(request.into_body().collect().await.unwrap().to_bytes()))
+    }
+
+    fn connections(patience: Duration, shutdown: &Shutdown) -> Connections {
+        Connections::new(&Limits { header_timeout: patience, ..Limits::default() }, shutdown.clone())
+    }
+
     /// One connection whose answers are the bodies of its requests; on a clock that goes on when nothing else does.
     struct Client {
         stream: DuplexStream,
@@ -326,6 +337,20 @@ mod tests {
             advance(RESTED).await;
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_rests_is_given_back_with_what_was_read_of_it() {
+        let shutdown = Shutdown::new(Duration::from_secs(5));
+        let connections = connections(Duration::from_secs(10), &shutdown);
+        let (mut client, served) = duplex(4_096);
+        client.write_all((post("first") + "POST").as_bytes()).await.unwrap();
+        let (line, until) = connections.http1(Line::new(served), echo, Instant::now()).await.unwrap();
+        assert_eq!(line.ahead(), b"POST");
+        assert!(until > Instant::now() + Duration::from_secs(9));
+        assert!(client.read_buf(&mut Vec::new()).await.unwrap() > 0);
+        // And little else is left while it rests: what serves is beside it on the heap.
+        assert!(size_of_val(&connections.serve(client, echo)) < 1_024);
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,13 +121,13 @@ pub fn try_call(name: ProviderName, url: &str, headers: &[(&str, &[u8])], body: 
 }
 
 /// The account whose calls the endpoint takes, in the provider's own form.
-const fn account(name: ProviderName) -> &'static str {
-    match name {
-        ProviderName::Hubspot => "5550123",
-        ProviderName::Salesforce => "00D5g000000ABCDEA4",
-        ProviderName::Dynamics => "4ef5b371-e89e-e711-8122-000d3aa2331c",
-        ProviderName::Pipedrive => "4410",
-        ProviderName::Native | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => "crm",
+fn account(name: ProviderName) -> &'static str {
+    match name.system() {
+        System::Hubspot => "5550123",
+        System::Salesforce => "00D5g000000ABCDEA4",
+        System::Dynamics => "4ef5b371-e89e-e711-8122-000d3aa2331c",
+        System::Pipedrive => "4410",
+        System::Native => "crm",
     }
 }
 

@@ -349,5 +349,5 @@ fn decoys() -> HashMap<ProviderName, Endpoint, ahash::RandomState> {
         let config = EndpointConfig::new("", "", (name, System::Native), nobody, credential);
         Some((name, Endpoint::new(config, keys, 1)))
     };
-    ProviderName::ALL.into_iter().filter_map(decoy).collect()
+    ProviderName::ALL.iter().copied().filter_map(decoy).collect()
 }

@@ -50,6 +50,12 @@ impl<S> Line<S> {
         self.ahead = if self.ahead.is_empty() { unused } else { [unused, self.ahead.split_off(0)].concat().into() };
     }
 
+    /// What was read ahead.
+    #[cfg(test)]
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
     /// Notes how a write or a flush went.
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.unsent.store(result.is_pending(), Ordering::Relaxed);

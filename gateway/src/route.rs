@@ -33,7 +33,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     let Some((provider, key)) = path.strip_prefix("/in/").and_then(|rest| rest.split_once('/')) else {
         return Route::Unknown;
     };
-    let provider = ProviderName::ALL.into_iter().find(|p| p.as_str() == provider);
+    let provider = ProviderName::ALL.iter().copied().find(|p| p.as_str() == provider);
     match provider {
         Some(_) if key.is_empty() || key.contains('/') => Route::Unknown,
         Some(provider) if method == Method::POST => Route::Inbound { provider, key },

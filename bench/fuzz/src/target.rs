@@ -1,15 +1,17 @@
-//! One target of `headgate-foreign`, the one this binary is named after, under libFuzzer.
+//! The target of `headgate-foreign` that `FUZZ_TARGET` names, under libFuzzer.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use headgate_foreign::Target;
 
-static TARGET: LazyLock<&Target> =
-    LazyLock::new(|| Target::find(env!("CARGO_BIN_NAME")).expect("each binary is named after a target"));
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a folder of bench/foreign/seeds");
+    Target::find(&name).expect("FUZZ_TARGET names a folder of bench/foreign/seeds")
+});
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    if let Err(broken) = (TARGET.run)(input) {
+    if let Err(broken) = TARGET.run(input) {
         panic!("{broken}");
     }
 });

@@ -1,21 +1,21 @@
 //! What the gateway asks of a provider, and the table of the providers it knows.
 //!
 //! A provider is pure: bytes and a clock reading in, a verdict or changes out. It must not know sockets, the stream or
-//! deduplication. Adding one is a file or folder beside this, one line in [`find`], and a file of vectors. The surprising
-//! thing: what a provider takes as success, and as a wish to slow down, differs enough that a wrong answer loses events;
+//! deduplication. Adding one is a file or folder beside this, one line in [`registry`], and a file of vectors; the README
+//! has an example, which is `acme.rs`. The surprising thing: what a provider takes as success, and as a wish to slow down, differs enough that a wrong answer loses events;
 //! so each of them says both.
 
 use std::time::Duration;
 
 use headgate_schemas::change::{Batch, Channel, FieldChange, Object, Origin, Ours, Raw, SequenceKind, Source};
-use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, Timestamp};
+use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, System, Timestamp};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use indexmap::IndexMap;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Credential, EndpointConfig, Owner, ProviderName};
+use crate::config::{Credential, CredentialKind, EndpointConfig, Owner};
 use crate::limit::Rates;
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 use crate::tls::ClientAuthority;
@@ -26,8 +26,17 @@ pub(crate) mod hubspot;
 mod json;
 pub(crate) mod native;
 mod pipedrive;
+mod registry;
 pub(crate) mod salesforce;
 mod signed;
+
+#[cfg(test)]
+mod acme;
+#[cfg(test)]
+mod example;
+
+pub use self::registry::ProviderName;
+pub(crate) use self::registry::{find, scheme_of};
 
 /// Deepest nesting of a body. Real events nest three levels.
 const JSON_DEPTH: usize = 64;
@@ -36,14 +45,31 @@ const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 /// A verified sender of webhooks.
 pub(crate) trait Provider: Send + Sync {
+    /// The system its webhooks are about. What signs like everybody may be about any.
+    fn system(&self) -> System {
+        System::Native
+    }
+
+    /// What its endpoints are configured to check calls with.
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Secrets
+    }
+
+    /// What recorded calls name its ways to sign by.
+    fn schemes(&self) -> &'static [Scheme];
+
     /// Largest body, where the provider needs more than the configured default.
-    fn body_bytes(&self) -> Option<usize>;
+    fn body_bytes(&self) -> Option<usize> {
+        None
+    }
 
     /// How long its retries go on, and so how long a published change is remembered.
     fn remembered_for(&self) -> Duration;
 
     /// Turns the endpoint's credential into keys.
-    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError>;
+    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
+        text_keys(credential)
+    }
 
     /// What a signature of this call would cover. For explanations; [`Provider::verify`] uses the same.
     fn signed(&self, call: &Call<'_>) -> Signed;
@@ -85,17 +111,26 @@ pub(crate) trait Provider: Send + Sync {
     }
 }
 
-/// The implementation behind a name.
-pub(crate) fn find(name: ProviderName) -> &'static dyn Provider {
-    match name {
-        ProviderName::Hubspot => &hubspot::Hubspot,
-        ProviderName::Native => &native::Native,
-        ProviderName::Salesforce => &salesforce::Salesforce,
-        ProviderName::Dynamics => &dynamics::Dynamics,
-        ProviderName::Pipedrive => &pipedrive::Pipedrive,
-        ProviderName::HubSignature256 => &signed::HubSignature256,
-        ProviderName::TV1 => &signed::TV1,
-        ProviderName::Cloudevents => &cloudevents::Cloudevents,
+/// A way to sign, as files of recorded calls name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    /// Its name.
+    pub name: &'static str,
+    /// Calls carry a time, so that there is a window.
+    pub windowed: bool,
+    /// A recorded verdict is about the whole body, not about its sender alone.
+    pub reads: bool,
+}
+
+impl Scheme {
+    /// A signature over a time.
+    pub(crate) const fn windowed(name: &'static str) -> Self {
+        Self { name, windowed: true, reads: false }
+    }
+
+    /// A check that knows no time.
+    pub(crate) const fn timeless(name: &'static str) -> Self {
+        Self { name, windowed: false, reads: false }
     }
 }
 
@@ -222,7 +257,7 @@ pub(crate) struct Malformed(pub &'static str);
 pub(crate) const UNKNOWN_FORMAT: Malformed = Malformed("events are read in JSON only");
 
 /// Keys of up to two secrets that are used as text, whatever they look like.
-pub(crate) fn text_keys(credential: &Credential) -> Result<Keys, KeyError> {
+fn text_keys(credential: &Credential) -> Result<Keys, KeyError> {
     let Credential::Secrets(secrets) = credential else { return Err(KeyError::NeedsSecret) };
     match secrets.len() {
         0 => Err(KeyError::NeedsSecret),
@@ -397,7 +432,7 @@ mod tests {
             account: "5550123".to_owned(),
             app_id: None,
         };
-        let system = headgate_schemas::System::Hubspot;
+        let system = System::Hubspot;
         let config = EndpointConfig::new("e", "k", (name, system), Owners::One(owner), Credential::None);
         Endpoint::new(config, Keys::Shared(Vec::new()), 1)
     }
@@ -439,7 +474,7 @@ mod tests {
         ];
         for (app, source, id, expected) in cases {
             let body = HUBSPOT.replace("CRM_UI\"", &format!("{source}\",\"sourceId\":\"{id}\""));
-            let kind = (ProviderName::Hubspot, headgate_schemas::System::Hubspot);
+            let kind = (ProviderName::Hubspot, System::Hubspot);
             let config = EndpointConfig::new("e", "k", kind, Owners::One(owner(app)), Credential::None);
             let endpoint = Endpoint::new(config, Keys::Shared(Vec::new()), 1);
             let headers = HeaderMap::new();

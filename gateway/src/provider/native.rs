@@ -38,9 +38,9 @@ use serde_json::value::RawValue;
 
 use super::salesforce::cdc;
 use super::{
-    Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Signed, bounded, nests_within_limit, object,
+    Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed, bounded, nests_within_limit, object,
 };
-use crate::config::{Credential, EndpointConfig};
+use crate::config::{Credential, CredentialKind, EndpointConfig};
 use crate::signature::{self, KeyError, Keys, PublicKey, Refusal, SharedKey};
 
 const ID: &str = "webhook-id";
@@ -62,8 +62,12 @@ const MERGED: usize = 1_000;
 pub(crate) struct Native;
 
 impl Provider for Native {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::SecretsOrPublicKey
+    }
+
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::windowed("standard-webhooks")] }
     }
 
     fn remembered_for(&self) -> Duration {

@@ -9,13 +9,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_schemas::change::{FieldChange, Merge, SequenceKind};
-use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Value};
+use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, System, Timestamp, Value};
 use hyper::StatusCode;
 use secrecy::ExposeSecret as _;
 
 use super::json::{self, Lookup as _, Map, as_map};
-use super::{Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Signed, TIMES, Unrouted, object};
-use crate::config::Credential;
+use super::{Answer, Arrival, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed, TIMES, Unrouted, object};
+use crate::config::{Credential, CredentialKind};
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
 const AUTHORIZATION: &str = "authorization";
@@ -26,8 +26,16 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 pub(crate) struct Pipedrive;
 
 impl Provider for Pipedrive {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn system(&self) -> System {
+        System::Pipedrive
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Basic
+    }
+
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::timeless("http-basic")] }
     }
 
     fn remembered_for(&self) -> Duration {

@@ -11,9 +11,8 @@ use headgate_schemas::Timestamp;
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed, native, text_keys};
-use crate::config::Credential;
-use crate::signature::{self, KeyError, Keys, Refusal};
+use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed, native};
+use crate::signature::{self, Keys, Refusal};
 
 /// As long as the native form, since such senders retry for about as long.
 const REMEMBERED_FOR: Duration = Duration::from_secs(76 * 3_600);
@@ -28,16 +27,12 @@ const T_V1_SIGNATURE: &str = "stripe-signature";
 pub(crate) struct HubSignature256;
 
 impl Provider for HubSignature256 {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::timeless("x-hub-signature-256")] }
     }
 
     fn remembered_for(&self) -> Duration {
         REMEMBERED_FOR
-    }
-
-    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
-        text_keys(credential)
     }
 
     fn signed(&self, call: &Call<'_>) -> Signed {
@@ -70,16 +65,12 @@ impl Provider for HubSignature256 {
 pub(crate) struct TV1;
 
 impl Provider for TV1 {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::windowed("t-v1")] }
     }
 
     fn remembered_for(&self) -> Duration {
         REMEMBERED_FOR
-    }
-
-    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
-        text_keys(credential)
     }
 
     fn signed(&self, call: &Call<'_>) -> Signed {

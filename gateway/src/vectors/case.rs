@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::CaseError;
 use crate::config::{Credential, EndpointConfig, Owner, Owners, Place, ProviderName};
-use crate::provider::{self, Call, Endpoint, Provider};
+use crate::provider::{self, Call, Endpoint, Provider, Scheme};
 use crate::signature::WINDOW_MS;
 
 /// The scheme of cases that name a mode of CloudEvents.
@@ -23,35 +23,23 @@ const TOKEN: &str = "vectors";
 
 /// How a scheme of the files is checked.
 #[derive(Clone, Copy)]
-pub(super) struct Scheme<'s> {
-    /// As the files name it.
-    text: &'s str,
+pub(super) struct Checked {
     name: ProviderName,
+    scheme: Scheme,
     /// Its code.
     pub(super) provider: &'static dyn Provider,
-    /// Calls carry a time, so that there is a window.
-    windowed: bool,
-    /// The verdict is about the whole body, not about its sender alone.
-    pub(super) reads: bool,
 }
 
-impl<'s> Scheme<'s> {
+impl Checked {
     /// The scheme of that name, if it is implemented.
-    pub(super) fn find(name: &'s str) -> Option<Self> {
-        let (provider_name, windowed, reads) = match name {
-            "hubspot-v1" | "hubspot-v2" | "hubspot-v3" => (ProviderName::Hubspot, true, false),
-            "standard-webhooks" => (ProviderName::Native, true, false),
-            "salesforce-outbound-message" => (ProviderName::Salesforce, false, true),
-            "dataverse-http-header" | "dataverse-webhook-key" | "dataverse-query-string" => {
-                (ProviderName::Dynamics, false, false)
-            }
-            "http-basic" => (ProviderName::Pipedrive, false, false),
-            "x-hub-signature-256" => (ProviderName::HubSignature256, false, false),
-            "t-v1" => (ProviderName::TV1, true, false),
-            CLOUDEVENTS => (ProviderName::Cloudevents, false, false),
-            _ => return None,
-        };
-        Some(Self { text: name, name: provider_name, provider: provider::find(provider_name), windowed, reads })
+    pub(super) fn find(scheme: &str) -> Option<Self> {
+        let (name, scheme) = provider::scheme_of(scheme)?;
+        Some(Self { name, scheme, provider: provider::find(name) })
+    }
+
+    /// The verdict is about the whole body, not about its sender alone.
+    pub(super) const fn reads(self) -> bool {
+        self.scheme.reads
     }
 }
 
@@ -106,8 +94,8 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Reads a case of `scheme`; `option` is one that is switched on besides those the case sets.
-    pub(super) fn read(case: &Value, scheme: Scheme<'_>, option: Option<&str>) -> Result<Self, CaseError> {
+    /// Reads a case; `option` is one that is switched on besides those the case sets.
+    pub(super) fn read(case: &Value, checked: Checked, option: Option<&str>) -> Result<Self, CaseError> {
         let mut case = Format::deserialize(case).map_err(|_| CaseError::Format)?;
         match option {
             None => {}
@@ -115,18 +103,18 @@ impl Case {
             Some("raw_url_fallback") => case.options.raw_url_fallback = true,
             Some(_) => return Err(CaseError::Option),
         }
-        if case.tolerance_ms != window() && (scheme.windowed || case.tolerance_ms.is_some()) {
+        if case.tolerance_ms != window() && (checked.scheme.windowed || case.tolerance_ms.is_some()) {
             return Err(CaseError::Tolerance);
         }
         let mut headers = headers(&case.headers)?;
         let mut now = case.now_ms.map(Timestamp::from_millis);
-        if scheme.text == CLOUDEVENTS && case.secret.is_null() {
+        if checked.scheme.name == CLOUDEVENTS && case.secret.is_null() {
             headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer vectors"));
             now = now.or(Some(Timestamp::from_millis(0)));
         }
         Ok(Self {
             now,
-            endpoint: endpoint(&case, scheme)?,
+            endpoint: endpoint(&case, checked)?,
             headers,
             body: STANDARD.decode(&case.body_base64).map_err(|_| CaseError::Body)?,
             method: case.method,
@@ -174,11 +162,11 @@ fn parts(secret: &Value, scheme: &str) -> Result<(Credential, String), CaseError
     Ok((credential, String::new()))
 }
 
-fn endpoint(case: &Format, scheme: Scheme<'_>) -> Result<Endpoint, CaseError> {
-    let (credential, account) = credential(case, scheme.text)?;
-    let keys = scheme.provider.keys(&credential).map_err(|_| CaseError::Secret)?;
+fn endpoint(case: &Format, checked: Checked) -> Result<Endpoint, CaseError> {
+    let (credential, account) = credential(case, checked.scheme.name)?;
+    let keys = checked.provider.keys(&credential).map_err(|_| CaseError::Secret)?;
     let owners = Owners::One(Owner { account, ..Owner::default() });
-    let mut config = EndpointConfig::new("vectors", "", (scheme.name, System::Native), owners, credential);
+    let mut config = EndpointConfig::new("vectors", "", (checked.name, System::Native), owners, credential);
     config.allow_legacy = case.options.allow_legacy;
     config.raw_url_fallback = case.options.raw_url_fallback;
     Ok(Endpoint::new(config, keys, 1))

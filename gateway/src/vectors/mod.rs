@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::signature;
-use case::{Case, Scheme};
+use case::{Case, Checked};
 
 mod case;
 mod part;
@@ -223,15 +223,15 @@ fn judge(case: &Value, option: Option<&str>, now: Option<Timestamp>) -> Result<E
     // Cases of CloudEvents name a mode instead, and no credential.
     let by_mode = if case.get("mode").is_some() { case::CLOUDEVENTS } else { "" };
     let scheme_name = case.get("scheme").and_then(Value::as_str).unwrap_or(by_mode);
-    let scheme = Scheme::find(scheme_name).ok_or(CaseError::NotAvailable)?;
+    let checked = Checked::find(scheme_name).ok_or(CaseError::NotAvailable)?;
     let (parsed, events) = (case.get("parsed"), case.get("events").filter(|events| !events.is_null()));
-    let case = Case::read(case, scheme, option)?;
+    let case = Case::read(case, checked, option)?;
     let now = case.now.or(now).ok_or(CaseError::Format)?;
     let call = case.call();
-    let signed = scheme.provider.signed(&call);
-    let mut verdict = scheme.provider.verify(&call, &case.endpoint, now).map_err(|refusal| refusal.to_string());
-    if scheme.reads && verdict.is_ok() {
-        let reading = scheme.provider.changes(&call, &case.endpoint, now);
+    let signed = checked.provider.signed(&call);
+    let mut verdict = checked.provider.verify(&call, &case.endpoint, now).map_err(|refusal| refusal.to_string());
+    if checked.reads() && verdict.is_ok() {
+        let reading = checked.provider.changes(&call, &case.endpoint, now);
         verdict = reading.map_err(|malformed| malformed.to_string()).and(verdict);
     }
     if let (Some(expected), Ok(_)) = (parsed, &verdict) {

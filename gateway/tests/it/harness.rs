@@ -146,26 +146,14 @@ pub(crate) fn endpoint(name: &str, path: &str, provider: ProviderName, credentia
     EndpointConfig::new(
         name,
         key,
-        (provider, system_of(provider)),
+        (provider, provider.system()),
         Owners::One(owner("acme", &format!("{name}-main"), account_of(provider))),
         credential,
     )
 }
 
-const fn system_of(provider: ProviderName) -> System {
-    match provider {
-        ProviderName::Hubspot => System::Hubspot,
-        ProviderName::Salesforce => System::Salesforce,
-        ProviderName::Dynamics => System::Dynamics,
-        ProviderName::Pipedrive => System::Pipedrive,
-        ProviderName::Native | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
-            System::Native
-        }
-    }
-}
-
-const fn account_of(provider: ProviderName) -> &'static str {
-    match system_of(provider) {
+fn account_of(provider: ProviderName) -> &'static str {
+    match provider.system() {
         System::Hubspot => "5550123",
         System::Salesforce => ORGANIZATION,
         System::Dynamics => "4ef5b371-e89e-e711-8122-000d3aa2331c",

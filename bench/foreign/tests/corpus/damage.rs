@@ -1,7 +1,7 @@
 //! Seeds damaged in a way that a number decides, so that a failure can be run again. Coverage-guided fuzzing does the
 //! same for longer and with open eyes; this is what every build can afford.
 
-use headgate_foreign::TARGETS;
+use headgate_foreign::Target;
 
 use super::{run, seeds};
 
@@ -61,11 +61,11 @@ fn damaged(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[test]
 fn damaged_seeds_keep_the_promises() {
-    for target in &TARGETS {
-        for (number, (file, seed)) in seeds(target).iter().enumerate() {
+    for target in Target::all() {
+        for (number, (file, seed)) in seeds(&target).iter().enumerate() {
             for damage in 0..DAMAGES {
                 let random = &mut fastrand::Rng::with_seed(number as u64 * 1_000 + damage);
-                run(target, &format!("{file} damage {damage}"), &damaged(seed, random));
+                run(&target, &format!("{file} damage {damage}"), &damaged(seed, random));
             }
         }
     }

@@ -65,7 +65,7 @@ impl Model {
 fn check(target: &str, name: &str, asked: Asked, answers: &[Answer], good: usize) {
     let target = Target::find(target).unwrap();
     let seed = answer::write(asked, answers);
-    assert_eq!(run(target, name, &seed), good, "{name}: {}", String::from_utf8_lossy(&seed));
+    assert_eq!(run(&target, name, &seed), good, "{name}: {}", String::from_utf8_lossy(&seed));
     if updating() {
         let folder = in_crate("seeds").join(target.name);
         std::fs::create_dir_all(&folder).unwrap();

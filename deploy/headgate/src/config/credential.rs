@@ -3,14 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use headgate_gateway::config::{Credential, Place, ProviderName};
+use headgate_gateway::config::{Credential, CredentialKind, Place, ProviderName};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::gateway::PROVIDER_KEYS;
 use super::reader::{Choice, Section};
 use super::secret::{self, PASSWORD, SECOND, SECRET};
 
-/// Where Dataverse shows its value.
+/// Where the call shows its value.
 #[derive(Clone, Copy)]
 enum Kind {
     Header,
@@ -25,22 +25,20 @@ pub(super) fn credential(section: &mut Section<'_>, provider: Option<ProviderNam
         section.ignore(&PROVIDER_KEYS);
         return None;
     };
-    match provider {
-        ProviderName::Hubspot | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
-            secrets(section).map(Credential::Secrets)
-        }
-        ProviderName::Native => native(section),
-        ProviderName::Salesforce => {
+    match provider.credential() {
+        CredentialKind::Secrets => secrets(section).map(Credential::Secrets),
+        CredentialKind::SecretsOrPublicKey => secrets_or_public_key(section),
+        CredentialKind::Basic => basic(section),
+        CredentialKind::Shown => shown(section),
+        CredentialKind::Certificate => {
             section.path("client_ca_file");
             Some(Credential::None)
         }
-        ProviderName::Dynamics => dynamics(section),
-        ProviderName::Pipedrive => pipedrive(section),
     }
 }
 
-/// Dataverse: the value of one header or one parameter. A webhook key is the parameter `code`.
-fn dynamics(section: &mut Section<'_>) -> Option<Credential> {
+/// The value of one header or one parameter, as Dataverse shows it. A webhook key is the parameter `code`.
+fn shown(section: &mut Section<'_>) -> Option<Credential> {
     const HEADER_FIX: &str = "write the header of the registered service endpoint, like \"x-headgate-key\"";
     let choices = [
         ("header", Choice::Built(Kind::Header)),
@@ -72,8 +70,8 @@ fn dynamics(section: &mut Section<'_>) -> Option<Credential> {
     Some(Credential::Shown { place, names: vec![name], values })
 }
 
-/// Pipedrive: a user name and a password, given when the webhook is made.
-fn pipedrive(section: &mut Section<'_>) -> Option<Credential> {
+/// A user name and a password, given when the webhook is made.
+fn basic(section: &mut Section<'_>) -> Option<Credential> {
     let username = section.required("username", "write the http_auth_user of the webhook");
     let password = secret::required(section, PASSWORD);
     let (username, password) = (username?, password?);
@@ -96,7 +94,7 @@ fn secrets(section: &mut Section<'_>) -> Option<Vec<SecretString>> {
 }
 
 /// Standard Webhooks: a shared secret or a public key, never both.
-fn native(section: &mut Section<'_>) -> Option<Credential> {
+fn secrets_or_public_key(section: &mut Section<'_>) -> Option<Credential> {
     let with_secret = SECRET.present(section);
     match (section.has("public_key"), with_secret) {
         (true, true) => {

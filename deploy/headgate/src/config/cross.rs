@@ -9,7 +9,7 @@ use headgate_schemas::System;
 
 use super::account::{self, Account};
 use super::fault::At;
-use super::gateway::{EndpointDraft, GatewayDraft, can_be_about, system_of};
+use super::gateway::{EndpointDraft, GatewayDraft, can_be_about};
 use super::link::LinkDraft;
 use super::reader::Reader;
 use super::relay::ConnectionDraft;
@@ -158,7 +158,7 @@ fn endpoint(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointD
 
 /// An endpoint that serves every connection of its provider's system, told apart by account.
 fn by_account(reader: &Reader<'_>, connections: &Connections<'_>, draft: EndpointDraft) -> Option<EndpointConfig> {
-    let system = system_of(draft.provider?);
+    let system = draft.provider?.system();
     let mut owners = HashMap::new();
     for connection in connections.by_name.values().filter(|connection| connection.system == Some(system)) {
         let (Some(tenant), Some(name), Some(account)) = (&connection.tenant, &connection.name, &connection.account)
@@ -202,7 +202,7 @@ pub(crate) enum Fed {
 /// What `draft` brings changes of. `None` where its reading failed.
 pub(crate) fn feeds(draft: &EndpointDraft) -> Option<Fed> {
     match &draft.connection {
-        _ if draft.by_account => Some(Fed::System(system_of(draft.provider?))),
+        _ if draft.by_account => Some(Fed::System(draft.provider?.system())),
         Some(connection) => Some(Fed::Connection(connection.clone())),
         None => None,
     }

@@ -103,21 +103,8 @@ pub(super) const PROVIDER_KEYS: [&str; 18] = [
 
 /// Whether a provider's webhooks can be about `system`: what signs like everybody may be about anything.
 pub(crate) fn can_be_about(provider: ProviderName, system: System) -> bool {
-    let own = system_of(provider);
+    let own = provider.system();
     own == System::Native || own == system
-}
-
-/// The system a provider's webhooks are about.
-pub(crate) const fn system_of(provider: ProviderName) -> System {
-    match provider {
-        ProviderName::Hubspot => System::Hubspot,
-        ProviderName::Salesforce => System::Salesforce,
-        ProviderName::Dynamics => System::Dynamics,
-        ProviderName::Pipedrive => System::Pipedrive,
-        ProviderName::Native | ProviderName::HubSignature256 | ProviderName::TV1 | ProviderName::Cloudevents => {
-            System::Native
-        }
-    }
 }
 
 /// Reads `[gateway]`.
@@ -306,7 +293,7 @@ pub(crate) fn endpoint(mut section: Section<'_>, loopback: bool) -> EndpointDraf
 
 fn provider(section: &mut Section<'_>) -> Option<ProviderName> {
     section.required("provider", "name who posts there, like \"hubspot\"")?;
-    let choices = ProviderName::ALL.map(|name| (name.as_str(), Choice::Built(name)));
+    let choices: Vec<_> = ProviderName::ALL.iter().map(|name| (name.as_str(), Choice::Built(*name))).collect();
     section.choice("provider", &choices)
 }
 
@@ -344,7 +331,7 @@ fn by_account(section: &mut Section<'_>, provider: Option<ProviderName>) -> bool
             "keep one of the two keys",
         );
     }
-    if chosen && provider.is_some_and(|provider| system_of(provider) == System::Native) {
+    if chosen && provider.is_some_and(|provider| provider.system() == System::Native) {
         section.fault(
             "route",
             "calls of this provider name no account",

@@ -39,6 +39,8 @@ use headgate_gateway::config::GatewayConfig;
 use headgate_relay::config::{AdminConfig, ConnectionConfig, LinkConfig, RelayConfig};
 use headgate_relay::subscription::{SubscriptionConfig, SubscriptionsConfig};
 
+use crate::bounded;
+
 pub(crate) use address::base_url;
 pub(crate) use env::Env;
 use fault::{At, Finding, Origin};

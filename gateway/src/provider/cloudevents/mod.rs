@@ -14,11 +14,11 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::dynamics::parameter;
 use super::{
-    Answer, Arrival, Call, Consent, Endpoint, Malformed, Provider, Reading, Signed, TIMES, bounded, native, object,
-    text_keys,
+    Answer, Arrival, Call, Consent, Endpoint, Malformed, Provider, Reading, Scheme, Signed, TIMES, bounded, native,
+    object,
 };
-use crate::config::{Credential, Owner};
-use crate::signature::{self, KeyError, Keys, Refusal};
+use crate::config::Owner;
+use crate::signature::{self, Keys, Refusal};
 
 pub(crate) mod event;
 
@@ -37,16 +37,12 @@ const NAME_BYTES: usize = 256;
 pub(crate) struct Cloudevents;
 
 impl Provider for Cloudevents {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::timeless("cloudevents-bearer")] }
     }
 
     fn remembered_for(&self) -> Duration {
         REMEMBERED_FOR
-    }
-
-    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
-        text_keys(credential)
     }
 
     fn signed(&self, call: &Call<'_>) -> Signed {

@@ -8,13 +8,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use headgate_schemas::Timestamp;
+use headgate_schemas::{System, Timestamp};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret as _;
 
-use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed};
-use crate::config::{Credential, Place};
+use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed};
+use crate::config::{Credential, CredentialKind, Place};
 use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
 
 mod context;
@@ -27,8 +27,22 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 pub(crate) struct Dynamics;
 
 impl Provider for Dynamics {
-    fn body_bytes(&self) -> Option<usize> {
-        None
+    fn system(&self) -> System {
+        System::Dynamics
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Shown
+    }
+
+    fn schemes(&self) -> &'static [Scheme] {
+        const {
+            &[
+                Scheme::timeless("dataverse-http-header"),
+                Scheme::timeless("dataverse-webhook-key"),
+                Scheme::timeless("dataverse-query-string"),
+            ]
+        }
     }
 
     fn remembered_for(&self) -> Duration {

@@ -8,13 +8,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use headgate_schemas::Timestamp;
+use headgate_schemas::{System, Timestamp};
 use hyper::StatusCode;
 use serde::de::IgnoredAny;
 
-use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Signed, text_keys};
-use crate::config::Credential;
-use crate::signature::{self, KeyError, Keys, Refusal, SharedKey};
+use super::{Answer, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed};
+use crate::signature::{self, Keys, Refusal, SharedKey};
 
 mod event;
 mod kind;
@@ -33,6 +32,14 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(26 * 3_600);
 pub(crate) struct Hubspot;
 
 impl Provider for Hubspot {
+    fn system(&self) -> System {
+        System::Hubspot
+    }
+
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme::windowed("hubspot-v3"), Scheme::windowed("hubspot-v2"), Scheme::windowed("hubspot-v1")] }
+    }
+
     fn body_bytes(&self) -> Option<usize> {
         // 100 events of which each may carry a property of its largest size.
         Some(5 << 20)
@@ -40,10 +47,6 @@ impl Provider for Hubspot {
 
     fn remembered_for(&self) -> Duration {
         REMEMBERED_FOR
-    }
-
-    fn keys(&self, credential: &Credential) -> Result<Keys, KeyError> {
-        text_keys(credential)
     }
 
     fn signed(&self, call: &Call<'_>) -> Signed {

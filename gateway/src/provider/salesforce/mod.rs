@@ -9,12 +9,12 @@
 use std::time::Duration;
 
 use headgate_schemas::change::{FieldChange, Object, SequenceKind};
-use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, Timestamp, Value};
+use headgate_schemas::{Change, ChangeKind, ObjectType, Resolution, System, Timestamp, Value};
 use hyper::StatusCode;
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, Arrival, Body, Call, Endpoint, Malformed, Provider, Reading, Signed, Unrouted, object};
-use crate::config::{Credential, Owner, Owners};
+use super::{Answer, Arrival, Body, Call, Endpoint, Malformed, Provider, Reading, Scheme, Signed, Unrouted, object};
+use crate::config::{Credential, CredentialKind, Owner, Owners};
 use crate::signature::{KeyError, Keys, Refusal};
 
 pub(crate) mod cdc;
@@ -47,6 +47,18 @@ const NACK: &str = concat!(
 pub(crate) struct Salesforce;
 
 impl Provider for Salesforce {
+    fn system(&self) -> System {
+        System::Salesforce
+    }
+
+    fn credential(&self) -> CredentialKind {
+        CredentialKind::Certificate
+    }
+
+    fn schemes(&self) -> &'static [Scheme] {
+        const { &[Scheme { name: "salesforce-outbound-message", windowed: false, reads: true }] }
+    }
+
     fn body_bytes(&self) -> Option<usize> {
         // 100 records, each with long text among its fields.
         Some(5 << 20)
