@@ -15,15 +15,15 @@ use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Delivered, Position, Source, StreamError, Topic};
 use headgate_schemas::time;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::books::Report;
 use crate::config::RelayConfig;
-use crate::engine::{Call, CallId, Command, Engine, Input, Parts, Reply, ReplyResult, Request};
+use crate::engine::{Call, CallId, Command, Engine, Held, Input, Parts, Recalled, Reply, ReplyResult, Request};
 use crate::metrics::Metrics;
 use crate::setup::{self, Place, Setups};
 use crate::step;
-use crate::store::StoreError;
+use crate::store::{KeptRow, Shelf, StoreError};
 use crate::target::Target;
 use crate::vault::Vault;
 
@@ -115,6 +115,7 @@ struct State {
     connections: Mutex<HashMap<String, u32>>,
     books: Mutex<Report>,
     positions: Mutex<Vec<Position>>,
+    held: watch::Sender<Option<Held>>,
 }
 
 /// The engine cannot take commands now.
@@ -129,6 +130,34 @@ impl Handle {
     /// [`Busy`] when its inbox is full or it has stopped.
     pub fn command(&self, command: Command) -> Result<(), Busy> {
         self.inbox.try_send(Message::Command(command)).map_err(|_| Busy)
+    }
+
+    /// How this process holds the state; `None` while it does not. Changes with every worker and every renewal.
+    pub fn held(&self) -> watch::Receiver<Option<Held>> {
+        self.state.held.subscribe()
+    }
+
+    /// What was kept on a shelf. `None` when the state cannot be asked now.
+    pub(crate) async fn recall(&self, shelf: Shelf, name: Option<&str>) -> Option<Recalled> {
+        let (done, kept) = oneshot::channel();
+        self.command(Command::Recall { shelf, name: name.map(str::to_owned), done }).ok()?;
+        kept.await.ok()
+    }
+
+    /// Hands rows to the state, on the word of a worker. The answer tells when they are durable, and is an error when
+    /// they never will be: another worker has the state, or it failed.
+    ///
+    /// # Errors
+    /// [`Busy`].
+    pub(crate) fn keep(
+        &self,
+        epoch: u64,
+        rows: Vec<KeptRow>,
+        deed: Option<(String, &'static str)>,
+    ) -> Result<oneshot::Receiver<()>, Busy> {
+        let (done, durable) = oneshot::channel();
+        self.command(Command::Keep { epoch, rows, deed, done })?;
+        Ok(durable)
     }
 
     /// How it is with its state.
@@ -197,7 +226,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
         // The engine also sees the stop when it wakes by itself.
         drop(stopper.try_send(Message::Stop));
     });
-    let (finished, done) = tokio::sync::oneshot::channel::<()>();
+    let (finished, done) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Handle::current();
     let thread =
         Thread { driver, topic, inbox, messages, state, assign: assigner, credit, generation: 0, replaced: false };
@@ -359,6 +388,7 @@ impl Thread {
                 }
             };
             self.stands(Standing::Away);
+            self.state.held.send_replace(None);
             open = self.reopen(from);
         }
     }
@@ -430,6 +460,7 @@ impl Thread {
         let mut last_tick = Instant::now();
         let (mut last_expiry, mut last_measure) = (Instant::now(), None::<Instant>);
         let mut owed = false;
+        self.hold(&engine);
         loop {
             let (input, stop) = self.gather(&engine, last_tick);
             if stop || self.driver.shutdown.is_stopped() {
@@ -446,6 +477,7 @@ impl Thread {
             for call in calls {
                 self.make(call);
             }
+            self.hold(&engine);
             if last_measure.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
                 last_measure = Some(Instant::now());
                 engine.measure(now);
@@ -469,6 +501,12 @@ impl Thread {
                 return Ok(Ended::Replaced);
             }
         }
+    }
+
+    /// Tells others how the state is held.
+    fn hold(&self, engine: &Engine) {
+        let held = Some(engine.held());
+        self.state.held.send_if_modified(|told| std::mem::replace(told, held) != held);
     }
 
     /// Waits for messages and takes all there are. An idle engine ticks on the first one; a busy one lets them gather.

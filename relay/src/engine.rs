@@ -28,7 +28,9 @@ use crate::metrics::Metrics;
 use crate::recount::Recount;
 use crate::shared::{Tenure, lease_of};
 use crate::step;
-use crate::store::{Before, EntityId, Key, LINK, QuestionEnd, Store, StoreError, Unit, WorkKey};
+use crate::store::{
+    Before, EntityId, KeptRow, Key, LINK, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey,
+};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
@@ -71,20 +73,22 @@ pub enum Command {
         /// Names of its fields.
         fields: HashSet<String>,
     },
-    /// What a subscription kept with [`Command::KeepSubscription`].
-    RecallSubscription {
-        /// Its name.
-        subscription: String,
-        /// Told what it kept.
-        done: tokio::sync::oneshot::Sender<Option<Vec<u8>>>,
+    /// What was kept with [`Command::Keep`].
+    Recall {
+        /// On which shelf.
+        shelf: Shelf,
+        /// One name; all without it.
+        name: Option<String>,
+        /// Told what was kept.
+        done: tokio::sync::oneshot::Sender<Recalled>,
     },
-    /// Where a subscription stands, to be kept.
-    KeepSubscription {
-        /// Its name.
-        subscription: String,
+    /// Rows of parts beside the engine, to be kept.
+    Keep {
+        /// Whose knowledge they rest on: dropped unless this is the worker that recalled it.
+        epoch: u64,
         /// What is kept.
-        memo: Vec<u8>,
-        /// Who did what to it, if somebody did.
+        rows: Vec<KeptRow>,
+        /// Who did what to the first of them, if somebody did.
         deed: Option<(String, &'static str)>,
         /// Told when it is durable.
         done: tokio::sync::oneshot::Sender<()>,
@@ -98,6 +102,24 @@ pub enum Command {
         /// They may.
         open: bool,
     },
+}
+
+/// What was kept, and by whose word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// The worker that read it.
+    pub epoch: u64,
+    /// Names and what was kept under them.
+    pub rows: Vec<(String, Vec<u8>)>,
+}
+
+/// A worker's hold of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The worker.
+    pub epoch: u64,
+    /// When its lease is over unless it is renewed; after that nothing may be sent any more.
+    pub until: Timestamp,
 }
 
 /// What a person answers to a question.
@@ -387,9 +409,9 @@ pub(crate) enum Told {
     Letter(bool),
     /// What became of an answer.
     Resolved(Result<Resolved, ResolveError>),
-    /// What a subscription kept.
-    Recalled(Option<Vec<u8>>),
-    /// Where a subscription stands is kept.
+    /// What was kept.
+    Recalled(Recalled),
+    /// It is kept.
     Kept,
 }
 
@@ -592,6 +614,11 @@ impl Engine {
     pub fn entity(&mut self, id: EntityId) -> Result<Option<Entity>, StoreError> {
         self.load(id)?;
         Ok(self.cache.get_mut(id).map(|loaded| loaded.entity.clone()))
+    }
+
+    /// How this worker holds the state.
+    pub const fn held(&self) -> Held {
+        Held { epoch: self.epoch, until: self.tenure.until() }
     }
 
     /// Where to read the stream on; partitions that were never read are missing.
@@ -833,8 +860,8 @@ impl Command {
         let gone = match (self, told) {
             (Self::Letter { done, .. }, Told::Letter(found)) => done.send(found).is_err(),
             (Self::Resolve(Resolution { done, .. }), Told::Resolved(result)) => done.send(result).is_err(),
-            (Self::RecallSubscription { done, .. }, Told::Recalled(kept)) => done.send(kept).is_err(),
-            (Self::KeepSubscription { done, .. }, Told::Kept) => done.send(()).is_err(),
+            (Self::Recall { done, .. }, Told::Recalled(kept)) => done.send(kept).is_err(),
+            (Self::Keep { done, .. }, Told::Kept) => done.send(()).is_err(),
             _ => false,
         };
         if gone {

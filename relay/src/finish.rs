@@ -7,12 +7,12 @@ use headgate_schemas::failpoint::pass;
 
 use crate::audit::Deed;
 use crate::cache;
-use crate::engine::{Command, Engine, Holding, Told, link_of};
+use crate::engine::{Command, Engine, Holding, Told, link_of, Recalled};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, Life, MemberState, NO_REV, Outcome};
 use crate::step;
 use crate::store::{
-    ClosedLetter, EntityId, EntityWrite, KeyWrite, StoreError, SubscriptionRow, WorkKey, WorkRow, digest,
+    ClosedLetter, EntityId, EntityWrite, KeptRow, KeyWrite, StoreError, WorkKey, WorkRow, digest,
 };
 use crate::work::{PARKED, Pair};
 
@@ -202,18 +202,15 @@ impl Engine {
             }
             Command::Resolve(resolution) => return Ok(Told::Resolved(self.resolve(resolution, now)?)),
             Command::Described { connection, object, fields } => self.describe(connection, object, fields),
-            Command::RecallSubscription { subscription, .. } => {
-                return Ok(Told::Recalled(self.store.subscription(subscription)?));
+            Command::Recall { shelf, name, .. } => {
+                let rows = self.store.kept(*shelf, name.as_deref())?;
+                return Ok(Told::Recalled(Recalled { epoch: self.epoch, rows }));
             }
-            Command::KeepSubscription { subscription, memo, deed, .. } => {
-                if let Some((who, what)) = deed {
-                    let subject = format!("subscription/{subscription}");
-                    self.note_deed(Deed { who, what, subject }, None, Some(digest(memo)), now);
-                }
-                let row = SubscriptionRow { name: subscription.clone(), memo: memo.clone() };
-                self.tick.unit.subscriptions.push(row);
+            Command::Keep { epoch, rows, deed, .. } if *epoch == self.epoch => {
+                self.keep(rows, deed.as_ref(), now);
                 return Ok(Told::Kept);
             }
+            Command::Keep { .. } => {}
             Command::SetUp { connection, object, open: false } => self.await_set_up(connection, object),
             Command::SetUp { connection, object, open: true } => {
                 let Some(number) = self.numbers.get(connection).copied() else { return Ok(Told::Nothing) };
@@ -224,6 +221,14 @@ impl Engine {
             }
         }
         Ok(Told::Nothing)
+    }
+
+    fn keep(&mut self, rows: &[KeptRow], deed: Option<&(String, &'static str)>, now: Timestamp) {
+        if let (Some((who, what)), Some(KeptRow { shelf, name, value })) = (deed, rows.first()) {
+            let subject = format!("{}/{name}", shelf.as_str());
+            self.note_deed(Deed { who, what, subject }, None, value.as_deref().map(digest), now);
+        }
+        self.tick.unit.kept.extend_from_slice(rows);
     }
 
     fn retry_letter(

@@ -59,6 +59,14 @@ pub enum SetupError {
     /// The TLS library refused its own default settings.
     #[error("TLS cannot be set up with the default protocol versions; rebuild the program with TLS 1.2 or 1.3")]
     Tls(#[source] rustls::Error),
+    /// A file of certificate authorities that cannot be used.
+    #[error("the certificate authorities in {path} cannot be used: {why}; name a readable file with PEM certificates")]
+    Authorities {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// An address that is not `http://host` or `https://host`.
     #[error("base_url `{0}` is not an http or https address with a host; write it like https://api.example.com")]
     BaseUrl(String),

@@ -15,6 +15,7 @@
 mod accept;
 pub mod admin;
 mod audit;
+mod authorities;
 pub mod books;
 mod cache;
 pub mod clock;

@@ -46,6 +46,11 @@ impl Tenure {
         Self { shared, until, next_look: now }
     }
 
+    /// When the lease is over.
+    pub(crate) const fn until(&self) -> Timestamp {
+        Timestamp::from_micros(self.until)
+    }
+
     /// It ends unless it is renewed: others may have the state after this worker.
     const fn is_leased(&self) -> bool {
         self.until != i64::MAX

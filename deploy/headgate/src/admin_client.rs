@@ -133,6 +133,14 @@ impl AdminClient {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// Takes away what `path` names.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or says no.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, AdminError> {
+        self.call(Method::DELETE, path, None).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
         let answer = async {
             let response = self.send(method, path, body).await?;

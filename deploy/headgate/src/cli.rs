@@ -118,7 +118,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Look at endpoints that get changes, send them again, go on after a failure
     #[command(
-        before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy"
+        before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --object contact"
     )]
     Subscription(SubscriptionArgs),
     /// Print a completion script
@@ -627,6 +627,34 @@ pub(crate) enum SubscriptionCommand {
     /// Go on where it stands, with everything that waits due at once
     #[command(before_long_help = "Examples:\n  headgate subscription enable crm-copy")]
     Enable(OneSubscription),
+    /// Register an endpoint with the server; prints the secret that signs its calls, this once
+    #[command(
+        before_long_help = "Examples:\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --object contact\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --from start"
+    )]
+    Add(AddSubscription),
+    /// Take away one that was registered; those of the configuration are taken out there
+    #[command(before_long_help = "Examples:\n  headgate subscription remove crm-copy")]
+    Remove(OneSubscription),
+}
+
+/// Arguments of `subscription add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddSubscription {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where changes are posted
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// Where to begin: start, now, a position of the stream, or a time
+    #[arg(long, value_name = "POSITION", default_value = "now")]
+    pub(crate) from: String,
+    /// Which changes; the tenant must be named.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// The server.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// One subscription.

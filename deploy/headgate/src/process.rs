@@ -11,7 +11,6 @@ use headgate_relay::Relay;
 use headgate_relay::admin::OpenSource;
 use headgate_relay::config::RelayConfig;
 use headgate_relay::replay::Replays;
-use headgate_relay::store::StorePlace;
 use headgate_relay::subscription::{self, Subscriptions, SubscriptionsConfig};
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
@@ -115,7 +114,6 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     let relay = match role {
         Role::Serve | Role::Relay => {
             let replays = Replays::new(Arc::clone(&open), stream.sink(), &config.relay.links, shutdown);
-            unshared(&config.relay.store.place, &config.subscriptions)?;
             let relay = relay(config.relay, &stream, &mut registry, shutdown)?;
             let subscriptions = serve(config.subscriptions, &relay, &open, &mut registry, shutdown)?;
             Some((relay, subscriptions, replays))
@@ -150,18 +148,6 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
 fn relay(config: RelayConfig, stream: &Stream, registry: &mut Registry, shutdown: &Shutdown) -> Result<Relay, Failure> {
     headgate_relay::start(config, reader(stream)?, registry, shutdown)
         .map_err(|error| Failure::failed(format!("relay: {}", with_causes(&error))))
-}
-
-/// A relay that stands by for a state in PostgreSQL would serve every subscription beside the one that works.
-fn unshared(place: &StorePlace, subscriptions: &SubscriptionsConfig) -> Result<(), Failure> {
-    match place {
-        StorePlace::Postgres(_) if !subscriptions.list.is_empty() => Err(Failure::new(
-            Exit::Configuration,
-            "subscription: this version does not serve subscriptions beside a state in PostgreSQL; serve them from a \
-             relay with a SQLite state",
-        )),
-        StorePlace::Postgres(_) | StorePlace::Sqlite(_) => Ok(()),
-    }
 }
 
 fn serve(

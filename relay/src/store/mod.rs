@@ -6,12 +6,12 @@
 //! outlive a transaction; what a worker holds, it holds by a lease that ends by itself.
 
 mod asked;
+mod kept;
 mod lives;
 mod outcomes;
 pub mod postgres;
 mod reader;
 mod sqlite;
-mod subscriptions;
 mod trail;
 mod worker;
 
@@ -20,10 +20,10 @@ use headgate_schemas::stream::Position;
 use sha2::{Digest, Sha256};
 
 pub use asked::{ListedDecision, ListedQuestion, QuestionFilter};
+pub use kept::{KeptRow, Shelf};
 pub use postgres::{Postgres, PostgresError};
 pub use reader::{Reader, Readers, StorePlace};
 pub use sqlite::{ListedLetter, Sqlite};
-pub use subscriptions::SubscriptionRow;
 
 use crate::books::{Place, Sum};
 use crate::entity::Outcome;
@@ -482,8 +482,8 @@ pub struct Unit {
     pub decisions: Vec<DecisionRow>,
     /// What was done.
     pub audit: Vec<AuditRow>,
-    /// Where subscriptions stand.
-    pub subscriptions: Vec<SubscriptionRow>,
+    /// What parts beside the engine keep.
+    pub kept: Vec<KeptRow>,
 }
 
 /// A dead letter that a person closed.
@@ -524,7 +524,7 @@ impl Unit {
             && self.ended_questions.is_empty()
             && self.decisions.is_empty()
             && self.audit.is_empty()
-            && self.subscriptions.is_empty()
+            && self.kept.is_empty()
     }
 
     /// Adds to a counter.
@@ -695,11 +695,11 @@ pub trait Store: Send {
     /// When the database fails.
     fn question(&mut self, id: i64) -> Result<Option<(EntityId, Option<QuestionEnd>)>, StoreError>;
 
-    /// Where a subscription stands, as it was written.
+    /// What was kept on a shelf, by name: everything, or the row of that name.
     ///
     /// # Errors
     /// When the database fails.
-    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    fn kept(&mut self, shelf: Shelf, name: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
     /// Documents by number, from `after` on, at most `limit`.
     ///

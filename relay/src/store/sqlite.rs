@@ -13,8 +13,8 @@ use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
-    AuditRow, Before, Committed, Counter, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd, Start,
-    Store, StoreError, Unit, WorkKey, WorkRow, asked, lives, outcomes, split_fields, subscriptions, trail, worker,
+    AuditRow, Before, Committed, Counter, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd, Shelf,
+    Start, Store, StoreError, Unit, WorkKey, WorkRow, asked, kept, lives, outcomes, split_fields, trail, worker,
 };
 use crate::books::{Place, Sum};
 use crate::step;
@@ -108,14 +108,14 @@ impl Sqlite {
         match found {
             0 => {
                 let parts =
-                    [SCHEMA, asked::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA, worker::SCHEMA].concat();
+                    [SCHEMA, asked::SCHEMA, kept::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA, worker::SCHEMA];
+                let parts = parts.concat();
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }
             VERSION => {}
             _ if found < VERSION => return Err(StoreError::Older { found, known: VERSION }),
             _ => return Err(StoreError::Newer { found, known: VERSION }),
         }
-        db.execute_batch(subscriptions::SCHEMA)?;
         let mut store = Self { db, shared: false, next_entity: 1, next_question: 1, _lock: lock };
         store.number_on()?;
         Ok(store)
@@ -173,7 +173,7 @@ impl Sqlite {
         asked::write(&self.db, unit)?;
         lives::write(&self.db, unit)?;
         trail::write(&self.db, &unit.trail)?;
-        subscriptions::write(&self.db, unit)?;
+        kept::write(&self.db, unit)?;
         let committed = outcomes::write(&self.db, &unit.outcomes)?;
         self.write_sums(unit, &committed)?;
         self.write_letters(unit)?;
@@ -417,8 +417,8 @@ impl Store for Sqlite {
         asked::question(&self.db, id)
     }
 
-    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        subscriptions::memo(&self.db, name)
+    fn kept(&mut self, shelf: Shelf, name: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        kept::read(&self.db, shelf, name)
     }
 
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {

@@ -12,41 +12,38 @@
 //! | `sign` | signatures; pure |
 //! | `post` | one attempt over the guarded client of [`crate::outgoing`] |
 //! | `runner` | the task that joins them with the stream and the state |
+//! | `desk` | all that run: those of the file, and those that were registered over the API |
+//! | `registered` | what is registered, checked and sealed |
 
 mod backlog;
+mod desk;
 mod post;
+mod registered;
 mod runner;
 pub mod sign;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headgate_schemas::filter::Filter;
-use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Begin, BeginError};
 use hyper::Uri;
-use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::Relay;
-use crate::admin::OpenSource;
-use crate::http::SetupError;
-use crate::outgoing::{Connector, Lookup, Policy};
-use post::Poster;
+pub use desk::{Subscriptions, start};
+pub use registered::{Registered, Registration, RegisterError};
+
+use crate::outgoing::Policy;
 use sign::Key;
 
-/// Commands that wait for one subscription; a further one is refused.
-const COMMANDS: usize = 8;
-
 /// All subscriptions and what they share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SubscriptionsConfig {
     /// The endpoints that are served.
     pub list: Vec<SubscriptionConfig>,
@@ -54,7 +51,16 @@ pub struct SubscriptionsConfig {
     pub policy: Policy,
     /// How fast.
     pub pace: Pace,
+    /// Authorities that endpoints' certificates may come from, beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Tenants that there are: nobody else registers an endpoint.
+    pub tenants: Vec<String>,
+    /// Subscriptions, those of the file included; a further one is not registered.
+    pub most: usize,
 }
+
+/// Subscriptions that may be registered unless it is set.
+pub const MOST: usize = 100;
 
 /// Limits of one subscription. Full-policy in each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,53 +203,6 @@ pub enum OrderError {
     Busy,
 }
 
-/// Running subscriptions.
-#[derive(Clone, Debug, Default)]
-pub struct Subscriptions {
-    all: Arc<BTreeMap<String, Running>>,
-}
-
-#[derive(Debug)]
-struct Running {
-    orders: mpsc::Sender<Asked>,
-    view: Arc<Mutex<View>>,
-}
-
-impl Subscriptions {
-    /// All, by name.
-    pub fn list(&self) -> Vec<View> {
-        self.all.values().map(|running| running.view.lock().clone()).collect()
-    }
-
-    /// One.
-    pub fn show(&self, name: &str) -> Option<View> {
-        self.all.get(name).map(|running| running.view.lock().clone())
-    }
-
-    /// Reads on at `begin`: what is there is sent again, what waits is forgotten. Durable when this returns.
-    ///
-    /// # Errors
-    /// [`OrderError`].
-    pub async fn replay(&self, name: &str, begin: Begin, by: String) -> Result<(), OrderError> {
-        self.order(name, Order::Replay { begin, by }).await
-    }
-
-    /// Goes on where it stands, with everything that waits due at once. Durable when this returns.
-    ///
-    /// # Errors
-    /// [`OrderError`].
-    pub async fn enable(&self, name: &str, by: String) -> Result<(), OrderError> {
-        self.order(name, Order::Enable { by }).await
-    }
-
-    async fn order(&self, name: &str, order: Order) -> Result<(), OrderError> {
-        let running = self.all.get(name).ok_or_else(|| OrderError::Unknown(name.to_owned()))?;
-        let (done, told) = oneshot::channel();
-        running.orders.try_send(Asked { order, done }).map_err(|_| OrderError::Busy)?;
-        told.await.unwrap_or(Err(OrderError::Busy))
-    }
-}
-
 /// By subscription and what came of its calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Called {
@@ -276,50 +235,6 @@ impl Metrics {
         registry.register("subscription_overtaken", help, m.overtaken.clone());
         m
     }
-}
-
-/// Starts every subscription of `config`. They read the stream through `open` and keep where they stand in the state of
-/// `relay`, until `shutdown`. `lookup` finds the addresses of endpoints.
-///
-/// # Errors
-/// When TLS cannot be set up.
-pub fn start(
-    config: SubscriptionsConfig,
-    relay: &Relay,
-    open: &OpenSource,
-    lookup: Lookup,
-    registry: &mut Registry,
-    shutdown: &Shutdown,
-) -> Result<Subscriptions, SetupError> {
-    let SubscriptionsConfig { list, policy, pace } = config;
-    let poster = Poster::new(Connector::new(policy, lookup, pace.deadline))?;
-    let metrics = Metrics::register(registry);
-    let mut all = BTreeMap::new();
-    for mut subscription in list {
-        // Whatever the filter says: nobody gets what is another tenant's.
-        subscription.filter.tenants = vec![subscription.tenant.clone()];
-        let (orders, asked) = mpsc::channel(COMMANDS);
-        let view = View {
-            name: subscription.name.clone(),
-            tenant: subscription.tenant.clone(),
-            url: shown(&subscription.url),
-            ..View::default()
-        };
-        let view = Arc::new(Mutex::new(view));
-        all.insert(subscription.name.clone(), Running { orders, view: Arc::clone(&view) });
-        let parts = runner::Parts {
-            config: subscription,
-            pace: pace.clone(),
-            poster: poster.clone(),
-            relay: relay.handle.clone(),
-            open: Arc::clone(open),
-            metrics: metrics.clone(),
-            view,
-            shutdown: shutdown.clone(),
-        };
-        shutdown.spawn("subscription", runner::run(parts, asked));
-    }
-    Ok(Subscriptions { all: Arc::new(all) })
 }
 
 /// A URL without its query.

@@ -4,6 +4,7 @@
 //! connection again, and are never shown, because they may repeat what was sent.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +16,19 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::backlog::{Answer, Job};
 use super::sign::{self, Key};
+use crate::authorities;
 use crate::engine::micros;
 use crate::http;
 use crate::outgoing::{Connector, Refused};
 
 /// Bytes of an answer that are read; a longer one costs its connection.
 const ANSWER_BYTES: usize = 16 << 10;
+/// How long the body of an answer is read; a slower one costs its connection.
+const BODY: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// Idle connections kept for each host.
@@ -59,14 +64,24 @@ impl Outcome {
 }
 
 impl Poster {
-    /// Calls through `connector`.
+    /// Calls through `connector`, and believes the public authorities and those of a file.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub(super) fn new(connector: Connector) -> Result<Self, http::SetupError> {
-        let tls = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    /// When TLS cannot be set up, or the file is of no use.
+    pub(super) fn new(connector: Connector, ca_file: Option<&Path>) -> Result<Self, http::SetupError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = ca_file {
+            authorities::add_file(&mut roots, path)
+                .map_err(|why| http::SetupError::Authorities { path: path.display().to_string(), why })?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
             .map_err(http::SetupError::Tls)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tls = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(config)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -78,25 +93,20 @@ impl Poster {
         Ok(Self { client })
     }
 
-    /// Posts `job` once and waits for the answer, at most for `within`.
+    /// Posts `job` once and waits for the head of the answer, at most for `within`.
     pub(super) async fn post(&self, url: &Uri, keys: &[Key], job: &Job, now: Timestamp, within: Duration) -> Outcome {
         let Some(request) = request(url, keys, job, now) else {
             return Outcome::failed("the change has an id that no header may carry");
         };
-        match tokio::time::timeout(within, self.call(request)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::failed(format!("no answer within {} s", within.as_secs_f64())),
-        }
-    }
-
-    async fn call(&self, request: Request<Full<Bytes>>) -> Outcome {
-        let response = match self.client.request(request).await {
-            Ok(response) => response,
-            Err(error) => return Outcome::failed(cause(&error)),
+        let response = match tokio::time::timeout(within, self.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Outcome::failed(cause(&error)),
+            Err(_) => return Outcome::failed(format!("no answer within {} s", within.as_secs_f64())),
         };
         let (head, body) = response.into_parts();
-        // Read to its end the connection serves the next call; what the body says is nobody's business here.
-        drop(Limited::new(body, ANSWER_BYTES).collect().await);
+        // Read to its end the connection serves the next call; what the body says, or whether it ever ends, is nobody's
+        // business here: the answer has been given.
+        drop(tokio::time::timeout(BODY, Limited::new(body, ANSWER_BYTES).collect()).await);
         judge(head.status, &head.headers)
     }
 }

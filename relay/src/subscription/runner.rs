@@ -1,6 +1,9 @@
 //! The task of one subscription: stream in, calls out, and where it stands kept in the relay's state. Rules of order and
 //! retries are the backlog's; what an answer means is `post`'s.
 //!
+//! Only the worker that has the state sends: each call is made within its lease, and where the subscription stands is
+//! kept on its word. When the state goes to another worker, or comes back, everything here is thrown away and read again.
+//!
 //! The surprising thing is what a crash repeats: where the subscription stands is written at most twice a second, so the
 //! deliveries since then are made again, under the same `webhook-id`. An order of a person is answered only after what it
 //! changed is durable.
@@ -15,15 +18,17 @@ use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{BeginError, Cursor, Delivered, Source, StreamError};
 use headgate_schemas::{Timestamp, event, time};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Answer, Backlog, Disabled, Memo, Overtaken};
 use super::post::{Outcome, Poster};
 use super::{Asked, Called, Metrics, Named, Order, OrderError, Pace, Standing, SubscriptionConfig, View};
 use crate::admin::OpenSource;
 use crate::driver::Handle;
-use crate::engine::{Command, micros};
+use crate::engine::{Held, micros};
+use crate::store::{KeptRow, Shelf};
 
 /// Records fetched at once.
 const PAGE: usize = 200;
@@ -44,6 +49,8 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
     pub(super) view: Arc<Mutex<View>>,
     pub(super) shutdown: Shutdown,
+    /// The subscription was taken away.
+    pub(super) ended: CancellationToken,
 }
 
 /// A call under way: its lane and what came of it.
@@ -51,6 +58,9 @@ type Open = BoxFuture<'static, (String, Outcome)>;
 
 struct Runner {
     parts: Parts,
+    /// The worker on whose word all of this rests.
+    epoch: u64,
+    held: watch::Receiver<Option<Held>>,
     /// `None` while it has to be opened again.
     source: Option<Box<dyn Source>>,
     backlog: Backlog,
@@ -78,24 +88,47 @@ enum Event {
     Woken,
 }
 
-/// Serves the subscription until the shutdown.
+/// Serves the subscription until it is taken away or the program stops.
 pub(super) async fn run(parts: Parts, mut asked: mpsc::Receiver<Asked>) {
+    let ended = parts.ended.clone();
+    tokio::select! {
+        () = ended.cancelled() => {}
+        () = serve(parts, &mut asked) => {}
+    }
+}
+
+async fn serve(mut parts: Parts, asked: &mut mpsc::Receiver<Asked>) {
     let stop = parts.shutdown.clone();
-    let name = parts.config.name.clone();
-    let mut runner = tokio::select! {
-        () = stop.stopped() => return,
-        runner = Runner::open(parts) => runner,
-    };
-    tracing::info!(subscription = name, position = %runner.backlog.cursor(), "the subscription is served");
-    while runner.turn(&mut asked).await {}
+    loop {
+        let mut runner = tokio::select! {
+            () = stop.stopped() => return,
+            runner = Runner::open(parts) => runner,
+        };
+        let (name, position) = (runner.parts.config.name.as_str(), runner.backlog.cursor());
+        tracing::info!(subscription = name, %position, "the subscription is served");
+        while runner.is_held() || !runner.calls.is_empty() {
+            if !runner.turn(asked).await {
+                return;
+            }
+        }
+        let name = runner.parts.config.name.as_str();
+        tracing::info!(subscription = name, "this relay has the state no more; the subscription rests");
+        parts = runner.parts;
+        parts.view.lock().state = Standing::Starting;
+    }
 }
 
 impl Runner {
-    /// Opens it where it stands, trying again until that works.
+    /// Opens it where it stands, once this process has the state, trying again until that works.
     async fn open(parts: Parts) -> Self {
+        let mut held = parts.relay.held();
         loop {
+            if held.wait_for(Option::is_some).await.is_err() {
+                // The engine is gone for good, and with it the program's run.
+                return std::future::pending().await;
+            }
             match Self::try_open(&parts).await {
-                Ok((source, backlog, memo)) => {
+                Ok((epoch, source, backlog, memo)) => {
                     let seed = u64::try_from(time::now().micros()).unwrap_or(0);
                     return Self {
                         source: Some(source),
@@ -108,6 +141,8 @@ impl Runner {
                         saving: None,
                         rewind: None,
                         dice: fastrand::Rng::with_seed(seed),
+                        epoch,
+                        held,
                         parts,
                     };
                 }
@@ -120,9 +155,10 @@ impl Runner {
         }
     }
 
-    async fn try_open(parts: &Parts) -> Result<(Box<dyn Source>, Backlog, Memo), String> {
-        let kept = recall(&parts.relay, &parts.config.name).await.ok_or("the state cannot be read now")?;
-        let memo = kept.map(|bytes| Memo::decode(&bytes)).transpose();
+    async fn try_open(parts: &Parts) -> Result<(u64, Box<dyn Source>, Backlog, Memo), String> {
+        let recalled = parts.relay.recall(Shelf::Subscription, Some(&parts.config.name)).await;
+        let recalled = recalled.ok_or("the state cannot be read now")?;
+        let memo = recalled.rows.first().map(|(_, bytes)| Memo::decode(bytes)).transpose();
         let memo = memo.map_err(|_| "what it kept is of another version; use the newer program")?;
         let (open, begin) = (Arc::clone(&parts.open), parts.config.begin.clone());
         let opened = tokio::task::spawn_blocking(move || {
@@ -139,7 +175,12 @@ impl Runner {
         if let Some(lost) = lost {
             note_loss(parts, &mut memo, lost);
         }
-        Ok((source, backlog, memo))
+        Ok((recalled.epoch, source, backlog, memo))
+    }
+
+    /// The worker that this rests on has the state.
+    fn is_held(&self) -> bool {
+        self.held.borrow().is_some_and(|held| held.epoch == self.epoch)
     }
 
     /// One round. False when the program stops.
@@ -165,6 +206,9 @@ impl Runner {
         {
             self.rewind(asked).await;
         }
+        if !self.is_held() {
+            return true;
+        }
         if self.source.is_none() {
             self.reopen().await;
         }
@@ -179,7 +223,7 @@ impl Runner {
         let reads = self.sends() && self.backlog.room(&self.parts.pace) > 0;
         let page = self.backlog.room(&self.parts.pace).min(PAGE);
         let source = self.source.as_mut().filter(|_| reads);
-        let (calls, saving) = (&mut self.calls, &mut self.saving);
+        let (calls, saving, held) = (&mut self.calls, &mut self.saving, &mut self.held);
         tokio::select! {
             biased;
             () = self.parts.shutdown.stopped() => Event::Stopped,
@@ -194,6 +238,8 @@ impl Runner {
                 Some(source) => source.next(page).await,
                 None => std::future::pending().await,
             } } => Event::Read(read),
+            // Told anew with each renewal, too.
+            changed = held.changed() => if changed.is_ok() { Event::Woken } else { Event::Stopped },
             () = tokio::time::sleep(sleep) => Event::Woken,
         }
     }
@@ -207,15 +253,23 @@ impl Runner {
         wake.min(idle).max(Duration::from_millis(1))
     }
 
-    const fn sends(&self) -> bool {
-        self.memo.disabled.is_none() && self.rewind.is_none()
+    fn sends(&self) -> bool {
+        self.memo.disabled.is_none() && self.rewind.is_none() && self.is_held()
+    }
+
+    /// How long a call that begins now may run: its deadline, and never beyond the lease.
+    fn patience(&self, now: Timestamp) -> Option<Duration> {
+        let held = self.held.borrow().filter(|held| held.epoch == self.epoch)?;
+        let left = held.until.since(now);
+        (!left.is_zero()).then(|| left.min(self.parts.pace.deadline))
     }
 
     fn send(&mut self) {
         while self.sends() {
             let now = time::now();
+            let Some(deadline) = self.patience(now) else { return };
             let Some(job) = self.backlog.next(now.micros(), &self.parts.pace) else { return };
-            let (poster, deadline) = (self.parts.poster.clone(), self.parts.pace.deadline);
+            let poster = self.parts.poster.clone();
             let (url, keys) = (self.parts.config.url.clone(), self.parts.config.keys.clone());
             self.calls.push(Box::pin(async move {
                 let outcome = poster.post(&url, &keys, &job, now, deadline).await;
@@ -358,10 +412,9 @@ impl Runner {
                 return None;
             }
         };
-        let (done, durable) = oneshot::channel();
-        let subscription = self.parts.config.name.clone();
+        let row = KeptRow { shelf: Shelf::Subscription, name: self.parts.config.name.clone(), value: Some(memo) };
         self.saved = Instant::now();
-        self.parts.relay.command(Command::KeepSubscription { subscription, memo, deed, done }).ok()?;
+        let durable = self.parts.relay.keep(self.epoch, vec![row], deed).ok()?;
         self.dirty = false;
         Some(durable)
     }
@@ -450,13 +503,6 @@ fn note_loss(parts: &Parts, memo: &mut Memo, lost: Overtaken) {
     tracing::warn!(subscription = name, offsets, partitions, "the stream dropped changes before they were delivered");
     parts.metrics.overtaken.get_or_create(&Named { subscription: name.to_owned() }).inc();
     memo.overtaken = Some(lost);
-}
-
-/// What the state keeps of a subscription. `None` when it cannot be asked now.
-async fn recall(relay: &Handle, name: &str) -> Option<Option<Vec<u8>>> {
-    let (done, kept) = oneshot::channel();
-    relay.command(Command::RecallSubscription { subscription: name.to_owned(), done }).ok()?;
-    kept.await.ok()
 }
 
 fn answer(done: oneshot::Sender<Result<(), OrderError>>, answer: Result<(), OrderError>) {

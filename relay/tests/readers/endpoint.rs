@@ -193,7 +193,8 @@ impl Office {
         let relay = headgate_relay::start(config, Box::new(log.source()), &mut metrics, &shutdown).unwrap();
         let Setting { policy, pace, lookup, begin } = setting;
         let list = list.into_iter().map(|one| SubscriptionConfig { begin: begin.clone(), ..one }).collect();
-        let config = SubscriptionsConfig { list, policy, pace };
+        let tenants = vec!["acme".to_owned()];
+        let config = SubscriptionsConfig { list, policy, pace, ca_file: None, tenants, most: 3 };
         let all = subscription::start(config, &relay, &open(log), lookup, &mut metrics, &shutdown).unwrap();
         Self { api: TowerToHyperService::new(admin::subscriptions(all)), metrics, shutdown }
     }
@@ -206,16 +207,34 @@ impl Office {
         let response = self.api.call(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+        (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
+        self.ask(Request::delete(path).body(Body::empty()).unwrap()).await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let request = Request::post(path).header("content-type", "application/json");
         self.ask(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// Registers a subscription, as soon as the state is there.
+    pub(crate) async fn registered(&self, asked: Value) -> Value {
+        let registering = async {
+            loop {
+                match self.post("/v1/subscriptions", asked.clone()).await {
+                    (201, registered) => return registered,
+                    (503, _) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    (status, problem) => panic!("{status} {problem:#}"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, registering).await.unwrap()
     }
 
     pub(crate) async fn replay(&self, name: &str, from: &str) -> (u16, Value) {

@@ -1,18 +1,23 @@
 //! Subscriptions: order per record through failures, restarts and replays; a dead one beside a good one; bounds.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::stream;
+use headgate_relay::outgoing::Policy;
 use headgate_relay::subscription::Pace;
 use headgate_relay::subscription::sign::Key;
 use headgate_schemas::change::Channel;
 use headgate_schemas::stream::memory::{Memory, MemoryConfig};
 use prometheus_client::encoding::text::encode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::endpoint::{Endpoint, Office, SECRET, Setting, append, of, status, subscription};
 use crate::support::change;
@@ -272,5 +277,105 @@ async fn what_the_stream_dropped_meanwhile_is_told_and_the_rest_is_delivered() {
     let told = view["overtaken"].as_str().unwrap();
     let tail = "up to 38 changes in 1 partitions were dropped by the stream before they were delivered";
     assert!(told.ends_with(tail), "{told}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_registers_an_endpoint_which_outlives_a_restart_and_is_taken_away() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    append(&log, &change("a", 0)).await;
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    let url = endpoint.url();
+    let asked = json!({ "name": "copy", "tenant": "acme", "url": url, "filter": { "record": "a,b" } });
+    let registered = office.registered(asked.clone()).await;
+    let secret = registered["secret"].as_str().unwrap().to_owned();
+    assert!(secret.starts_with("whsec_"), "{registered}");
+    assert_eq!(registered["subscription"]["url"], url.split('?').next().unwrap(), "the query stays here");
+    for at in 1..7 {
+        append(&log, &change(RECORDS[at as usize % 3], at)).await;
+    }
+    let taken = endpoint.taken(4).await;
+    assert_eq!((of(&taken, "a"), of(&taken, "b")), (vec![3, 6], vec![1, 4]), "from now on, and of two records");
+    let calls = endpoint.until(|calls| calls.len() == 4).await;
+    for call in &calls {
+        let signed = format!("{}.{}.", call.header("webhook-id"), call.header("webhook-timestamp"));
+        let mac = STANDARD.decode(call.header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+        let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
+        let message = [signed.as_bytes(), &call.body].concat();
+        hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message, &mac).unwrap();
+    }
+    let (status, problem) = office.post("/v1/subscriptions", asked.clone()).await;
+    assert_eq!((status, &problem["code"]), (409, &"subscription_exists".into()));
+    office.shown("copy", |view| view["waiting"] == 0).await;
+    office.close().await;
+    let state = std::fs::read(folder.path().join("state.db")).unwrap();
+    for hidden in [secret.as_bytes(), b"s3cr3t"] {
+        assert!(!state.windows(hidden.len()).any(|part| part == hidden), "sealed at rest");
+    }
+
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    append(&log, &change("a", 9)).await;
+    assert_eq!(of(&endpoint.taken(5).await, "a"), [3, 6, 9], "it goes on where it stood");
+    assert_eq!(office.delete("/v1/subscriptions/copy").await.0, 204);
+    assert_eq!(office.delete("/v1/subscriptions/copy").await.1["code"], "subscription_unknown");
+    append(&log, &change("a", 10)).await;
+    // Another one of the same name begins afresh.
+    office.registered(asked).await;
+    append(&log, &change("a", 11)).await;
+    assert_eq!(of(&endpoint.taken(6).await, "a"), [3, 6, 9, 11]);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_that_mean_nothing_or_reach_inside_are_refused() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let setting = Setting { policy: Policy::default(), ..Setting::default() };
+    let office = Office::open(folder.path(), &log, vec![subscription("fixed", "https://a.example/")], setting);
+    let asked = |key: &str, value: &str| {
+        let mut asked = json!({ "name": "copy", "tenant": "acme", "url": "https://hooks.example.com/" });
+        asked[key] = value.into();
+        asked
+    };
+    let table = [
+        (asked("name", "a b"), 400, "bad_name"),
+        (asked("name", "fixed"), 409, "subscription_exists"),
+        (asked("tenant", "globex"), 400, "tenant_unknown"),
+        (asked("url", "no url"), 400, "bad_url"),
+        (asked("url", "http://hooks.example.com/"), 400, "bad_url"),
+        (asked("url", "https://127.0.0.1/"), 400, "bad_url"),
+        (asked("url", "https://[::ffff:169.254.169.254]/"), 400, "bad_url"),
+        (asked("url", "https://169.254.169.254/latest"), 400, "bad_url"),
+        (asked("secret", "whsec_short"), 400, "bad_secret"),
+        (asked("from", "yesterday"), 400, "bad_position"),
+        (asked("from", "17"), 410, "replay_position_expired"),
+        (asked("to", "17"), 400, "bad_body"),
+    ];
+    for (body, status, code) in table {
+        let (told, problem) = office.post("/v1/subscriptions", body.clone()).await;
+        assert_eq!((told, problem["code"].as_str()), (status, Some(code)), "{body}");
+    }
+    let (status, problem) = office.delete("/v1/subscriptions/fixed").await;
+    assert_eq!((status, &problem["code"]), (409, &"subscription_in_file".into()));
+    for name in ["one", "two"] {
+        office.registered(asked("name", name)).await;
+    }
+    let (status, problem) = office.post("/v1/subscriptions", asked("name", "three")).await;
+    assert_eq!((status, &problem["code"]), (409, &"subscriptions_full".into()));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_counts_when_its_head_is_there() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    append(&log, &change("a", 1)).await;
+    // 200, and a body that never ends.
+    let endpoint = Endpoint::open(|_, _| Response::new(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()))).await;
+    let pace = Pace { deadline: Duration::from_secs(5), ..Setting::default().pace };
+    let list = vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    let view = office.shown("crm", |view| view["delivered"] == 1 || view["state"] == "failing").await;
+    assert_eq!(view["state"], "well", "{view:#}");
+    assert_eq!(endpoint.seen().len(), 1);
     office.close().await;
 }

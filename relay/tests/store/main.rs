@@ -15,8 +15,8 @@ use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
-    Forgotten, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow,
-    Reader, Sqlite, Start, Store, StoreError, SubscriptionRow, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key,
+    Forgotten, KeptRow, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow,
+    Reader, Shelf, Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key,
     digest, member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
@@ -266,18 +266,27 @@ fn versions_rise_by_one(make: &dyn Make) {
     assert_eq!(store.document(1), Some((3, b"1c".to_vec())));
 }
 
-fn a_subscription_keeps_what_it_was_last_given(make: &dyn Make) {
+fn a_shelf_keeps_what_it_was_last_given(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
-    let keep = |name: &str, memo: &[u8]| SubscriptionRow { name: name.to_owned(), memo: memo.to_vec() };
-    store.commit(&Unit { subscriptions: vec![keep("a", b"1"), keep("b", b"1")], ..Unit::default() }).unwrap();
-    store.commit(&Unit { subscriptions: vec![keep("a", b"2")], ..Unit::default() }).unwrap();
-    store.commit(&Unit { subscriptions: vec![keep("b", b"2"), keep("b", b"3")], ..Unit::default() }).unwrap();
+    let row = |shelf, name: &str, value: Option<&[u8]>| KeptRow {
+        shelf,
+        name: name.to_owned(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    let put = |name: &str, value: &[u8]| row(Shelf::Subscription, name, Some(value));
+    let keep = |kept: Vec<KeptRow>| Unit { kept, ..Unit::default() };
+    store.commit(&keep(vec![put("a", b"1"), put("b", b"1"), row(Shelf::Replay, "a", Some(b"r"))])).unwrap();
+    store.commit(&keep(vec![put("a", b"2"), put("gone", b"1")])).unwrap();
+    store.commit(&keep(vec![put("b", b"2"), put("b", b"3"), row(Shelf::Subscription, "gone", None)])).unwrap();
     drop(store);
     let mut store = make.open();
-    assert_eq!(store.subscription("a").unwrap(), Some(b"2".to_vec()));
-    assert_eq!(store.subscription("b").unwrap(), Some(b"3".to_vec()));
-    assert_eq!(store.subscription("c").unwrap(), None);
+    let (a, b) = (("a".to_owned(), b"2".to_vec()), ("b".to_owned(), b"3".to_vec()));
+    assert_eq!(store.kept(Shelf::Subscription, None).unwrap(), [a, b.clone()]);
+    assert_eq!(store.kept(Shelf::Subscription, Some("b")).unwrap(), [b]);
+    assert_eq!(store.kept(Shelf::Subscription, Some("gone")).unwrap(), []);
+    assert_eq!(store.kept(Shelf::Replay, None).unwrap(), [("a".to_owned(), b"r".to_vec())]);
+    assert_eq!(store.kept(Shelf::Endpoint, None).unwrap(), []);
 }
 
 fn a_position_never_goes_back(make: &dyn Make) {
@@ -508,7 +517,7 @@ fn a_newer_file_is_refused() {
     drop(make.open());
     let path = make.path();
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
-    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 6 })));
+    assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, known: 7 })));
 }
 
 fn a_reader_sees_what_was_committed(make: &dyn Make) {
@@ -720,7 +729,7 @@ suite!(
     what_is_committed_is_there_after_a_restart,
     a_unit_is_all_or_nothing,
     versions_rise_by_one,
-    a_subscription_keeps_what_it_was_last_given,
+    a_shelf_keeps_what_it_was_last_given,
     a_position_never_goes_back,
     positions_belong_to_one_topic,
     a_state_is_bound_to_a_topic_made_anew_without_places_in_it,

@@ -1,7 +1,7 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
-use headgate_relay::store::{Before, Key, Postgres, StoreError, Unit, WorkKey, WorkRow};
+use headgate_relay::store::{Before, Key, Postgres, Shelf, Store as _, StoreError, Unit, WorkKey, WorkRow};
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
@@ -193,7 +193,7 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
     schema.execute("INSERT INTO schema_version(version) VALUES(1)");
     schema.execute(include_str!("migrations/0001.sql"));
     let mut store = open(&schema);
-    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 4);
+    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 5);
     let start = store.start("topic").unwrap();
     assert_eq!((start.epoch, store.next_entity().unwrap(), start.salt[15]), (8, 6, 15));
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);
@@ -212,6 +212,26 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
         Some(1),
         "a change of then counts its repeats from now on"
     );
+}
+
+/// The schema of version 4, where subscriptions stood in a table of their own.
+#[test]
+fn where_subscriptions_stood_in_version_4_is_kept() {
+    let Some(schema) = Schema::make() else { return };
+    schema.execute("CREATE TABLE schema_version(version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())");
+    for (version, step) in (1..).zip([
+        include_str!("../../src/store/postgres/migrations/0001_state.sql"),
+        include_str!("../../src/store/postgres/migrations/0002_trail.sql"),
+        include_str!("../../src/store/postgres/migrations/0003_workers.sql"),
+        include_str!("../../src/store/postgres/migrations/0004_subscription.sql"),
+    ]) {
+        schema.execute(step);
+        schema.execute(&format!("INSERT INTO schema_version(version) VALUES({version})"));
+    }
+    schema.execute("INSERT INTO subscription(name,memo) VALUES('crm','\\x0102'),('copy','\\x03')");
+    let mut store = open(&schema);
+    let kept = store.kept(Shelf::Subscription, None).unwrap();
+    assert_eq!(kept, [("copy".to_owned(), vec![3]), ("crm".to_owned(), vec![1, 2])]);
 }
 
 fn numbered(n: u8) -> Key {

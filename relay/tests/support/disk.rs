@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use headgate_relay::store::{
-    Before, Committed, EntityId, Key, Look, QuestionEnd, Sqlite, Start, Store, StoreError, Unit, WorkRow,
+    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Sqlite, Start, Store, StoreError, Unit, WorkRow,
 };
 use headgate_schemas::stream::Position;
 use parking_lot::Mutex;
@@ -131,8 +131,8 @@ impl Store for Disk {
         self.0.lock().sqlite.question(id)
     }
 
-    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.lock().sqlite.subscription(name)
+    fn kept(&mut self, shelf: Shelf, name: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.0.lock().sqlite.kept(shelf, name)
     }
 
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {

@@ -1,11 +1,13 @@
-//! `headgate subscription`: how a running server's subscriptions are; to send again and to go on are the server's work.
+//! `headgate subscription`: how a running server's subscriptions are; to send again, to go on, to register and to take
+//! away are the server's work.
 
 use std::io::{Write as _, stderr, stdout};
 
+use headgate_schemas::filter::FilterText;
 use serde_json::{Value, json};
 
 use crate::admin_client::{AdminClient, segment};
-use crate::cli::{SubscriptionArgs, SubscriptionCommand};
+use crate::cli::{AddSubscription, SubscriptionArgs, SubscriptionCommand};
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -28,7 +30,10 @@ const SHOW: [&str; 12] = [
 /// The columns of a list; the rest is shown with `show`.
 const LIST: [&str; 7] = ["name", "tenant", "state", "waiting", "delivered", "reason", "url"];
 
-/// Lists, shows, sends again or goes on.
+/// What matters of a new one.
+const REGISTERED: [&str; 5] = ["name", "secret", "tenant", "url", "state"];
+
+/// Lists, shows, sends again, goes on, registers or takes away.
 pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failure> {
     let path = |name: &str, verb: &str| format!("/v1/subscriptions/{}{verb}", segment(name));
     let (server, answer) = match args.command {
@@ -49,6 +54,15 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
             let answer = AdminClient::of(&one.server, env)?.post(&path(&one.name, "/enable")).await?;
             (one.server, answer)
         }
+        SubscriptionCommand::Add(add) => {
+            let body = registration(&add)?;
+            let answer = AdminClient::of(&add.server, env)?.post_json("/v1/subscriptions", &body).await?;
+            (add.server, answer)
+        }
+        SubscriptionCommand::Remove(one) => {
+            let answer = AdminClient::of(&one.server, env)?.delete(&path(&one.name, "")).await?;
+            (one.server, answer)
+        }
     };
     let mut out = stdout().lock();
     match super::record::list(&answer, "subscriptions") {
@@ -59,9 +73,27 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
             output::objects(&mut out, &LIST, &rows)?;
         }
         None if answer.is_null() => {}
+        None if answer["secret"].is_string() => output::object(&mut out, &REGISTERED, &flat(answer))?,
         None => output::object(&mut out, &SHOW, &answer)?,
     }
     Ok(Exit::Ok)
+}
+
+/// What is asked of the server.
+fn registration(add: &AddSubscription) -> Result<Value, Failure> {
+    let mut filter: FilterText = add.filter.text();
+    let Some(tenant) = filter.tenant.take() else {
+        return Err(Failure::new(Exit::Usage, "name the tenant whose changes it gets, with --tenant"));
+    };
+    Ok(json!({ "name": add.name, "tenant": tenant, "url": add.url, "from": add.from, "filter": filter }))
+}
+
+/// A new subscription and its secret as one object.
+fn flat(mut registered: Value) -> Value {
+    let secret = registered["secret"].take();
+    let mut subscription = registered["subscription"].take();
+    subscription["secret"] = secret;
+    subscription
 }
 
 /// Without what a list has no room for.

@@ -1,7 +1,7 @@
 //! What the sections say about each other. Pure: drafts in, findings out. A draft whose own reading failed has holes;
 //! a check that meets a hole says nothing, because the hole was reported already.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use headgate_gateway::config::{EndpointConfig, Owner, Owners};
 use headgate_relay::config::{AdminConfig, Guard};
@@ -30,6 +30,12 @@ pub(crate) struct Connections<'d> {
 }
 
 impl<'d> Connections<'d> {
+    /// Whose connections there are.
+    pub(crate) fn tenants(&self) -> Vec<String> {
+        let tenants: BTreeSet<&String> = self.by_name.values().filter_map(|c| c.tenant.as_ref()).collect();
+        tenants.into_iter().cloned().collect()
+    }
+
     /// Indexes the drafts. Reports names and accounts that occur twice.
     pub(crate) fn of(reader: &Reader<'_>, drafts: &'d [ConnectionDraft]) -> Self {
         unique(reader, "connection", drafts.iter().map(|d| (d.name.as_deref(), &d.name_at)));
@@ -281,11 +287,10 @@ pub(crate) fn subscriptions(reader: &Reader<'_>, connections: &Connections<'_>, 
     unique(reader, "subscription", drafts.iter().map(|d| (d.name.as_deref(), &d.name_at)));
     for draft in drafts {
         let Some(tenant) = &draft.tenant else { continue };
-        let mut tenants: Vec<&str> = connections.by_name.values().filter_map(|c| c.tenant.as_deref()).collect();
-        tenants.sort_unstable();
-        tenants.dedup();
-        if !connections.nameless && !tenants.contains(&tenant.as_str()) {
+        let tenants = connections.tenants();
+        if !connections.nameless && !tenants.contains(tenant) {
             let problem = format!("no connection belongs to tenant \"{tenant}\", so nothing is sent");
+            let tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
             reader.warn(&draft.tenant_at, problem, suggest::advice(tenant, &tenants));
         }
     }

@@ -127,15 +127,16 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let admin = stream::admin(root.section("admin"));
     let stream = stream::stream(root.section("stream"));
     let store = stream::store(root.section("store"));
-    let limits = relay::relay(root.section("relay"));
+    let mut limits = relay::relay(root.section("relay"));
     let connections: Vec<_> = root.entries("connection").into_iter().map(relay::connection).collect();
     let loopback = gateway.listen.ip().is_loopback() && gateway.public_url.as_deref().is_none_or(address::is_loopback);
     let endpoints: Vec<_> =
         root.entries("endpoint").into_iter().map(|section| gateway::endpoint(section, loopback)).collect();
     let links: Vec<_> = root.entries("link").into_iter().map(link::link).collect();
-    let (policy, pace) = subscription::subscriptions(root.section("subscriptions"));
+    let shared = subscription::subscriptions(root.section("subscriptions"));
+    let subscriptions = root.entries("subscription").into_iter();
     let subscriptions: Vec<_> =
-        root.entries("subscription").into_iter().map(|section| subscription::subscription(section, &policy)).collect();
+        subscriptions.map(|section| subscription::subscription(section, &shared.policy)).collect();
     root.finish();
 
     let index = cross::Connections::of(reader, &connections);
@@ -149,6 +150,10 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
 
     let deadline = gateway.spool.as_ref().map_or(gateway.limits.append_deadline, |spool| spool.deadline);
 
+    let subscription::Shared { policy, pace, ca_file, most } = shared;
+    // A call to a subscriber ends within the lease that it began in.
+    limits.lease = limits.lease.max(pace.deadline * 2);
+    let tenants = index.tenants();
     let connections: Option<Vec<ConnectionConfig>> = connections.into_iter().map(|draft| draft.config).collect();
     let links: Option<Vec<LinkConfig>> = links.into_iter().map(link::LinkDraft::config).collect();
     let list: Option<Vec<SubscriptionConfig>> = subscriptions.into_iter().map(|draft| draft.config).collect();
@@ -165,7 +170,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
         admin,
         stream: stream?.answered_within(deadline),
         relay: RelayConfig { store: store?, connections: connections?, links: links?, limits },
-        subscriptions: SubscriptionsConfig { list: list?, policy, pace },
+        subscriptions: SubscriptionsConfig { list: list?, policy, pace, ca_file, tenants, most },
         grace: gateway.grace,
         warnings: Vec::new(),
     })

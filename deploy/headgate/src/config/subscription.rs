@@ -1,11 +1,12 @@
 //! `[subscriptions]` and `[[subscription]]`: endpoints that get changes, and what may be called. An endpoint that can never
 //! be called is a fault here already; what its name leads to is judged at each connection.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headgate_relay::outgoing::Policy;
 use headgate_relay::subscription::sign::Key;
-use headgate_relay::subscription::{Pace, SubscriptionConfig};
+use headgate_relay::subscription::{MOST, Pace, SubscriptionConfig};
 use headgate_schemas::filter::{Filter, FilterText};
 use headgate_schemas::stream::Begin;
 use hyper::Uri;
@@ -30,8 +31,21 @@ pub(crate) struct SubscriptionDraft {
     pub(crate) config: Option<SubscriptionConfig>,
 }
 
+/// `[subscriptions]`, read.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// What may be called.
+    pub(crate) policy: Policy,
+    /// How fast.
+    pub(crate) pace: Pace,
+    /// Authorities beside the public ones.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Subscriptions that there may be.
+    pub(crate) most: usize,
+}
+
 /// Reads `[subscriptions]`.
-pub(crate) fn subscriptions(mut section: Section<'_>) -> (Policy, Pace) {
+pub(crate) fn subscriptions(mut section: Section<'_>) -> Shared {
     const SECOND: Duration = Duration::from_secs(1);
     let (mut policy, mut pace) = (Policy::default(), Pace::default());
     let (p, s) = (&mut pace, &mut section);
@@ -44,8 +58,14 @@ pub(crate) fn subscriptions(mut section: Section<'_>) -> (Policy, Pace) {
     set(&mut p.retry_first, s.duration("retry_first", Duration::from_millis(10)));
     set(&mut p.retry_most, s.duration("retry_most", SECOND));
     set(&mut p.disable_after, s.duration("disable_after", SECOND));
+    let ca_file = s.path("ca_file");
+    let most = s.size("most", 1).unwrap_or(MOST);
+    if policy.loopback {
+        let problem = "whoever registers a subscription reaches every port of this machine, in clear";
+        s.warn("loopback", problem, "leave it out, but for tests");
+    }
     section.finish();
-    (policy, pace)
+    Shared { policy, pace, ca_file, most }
 }
 
 /// Reads one `[[subscription]]`.

@@ -1054,6 +1054,10 @@ fn a_subscription_is_read_whole() {
     assert_eq!((one.filter.objects.len(), one.filter.kinds.len(), one.filter.replayed), (2, 2, false));
     assert_eq!((config.policy.ports.as_slice(), config.policy.loopback), ([443, 8443].as_slice(), false));
     assert_eq!(config.pace.retry_most, Duration::from_hours(6));
+    assert_eq!((config.tenants, config.most, config.ca_file), (vec!["acme".to_owned()], 100, None));
+    let slow = SUBSCRIPTION.replace("retry_most", "deadline = \"40s\"\nretry_most");
+    let limits = read(&format!("{EXAMPLE}{slow}"), &HOOKS).relay.limits;
+    assert_eq!(limits.lease, Duration::from_secs(80), "a call ends within the lease");
     let hooks = [HOOKS[0], HOOKS[1], ("HEADGATE__SUBSCRIPTION__CRM_COPY__FROM", "now")];
     let one = &read(&format!("{EXAMPLE}{SUBSCRIPTION}"), &hooks).subscriptions.list[0];
     assert_eq!(one.begin, headgate_schemas::stream::Begin::Now);
@@ -1092,6 +1096,10 @@ fn a_subscription_that_could_never_be_served_is_refused() {
         let told: Vec<&str> = faults.iter().map(|fault| fault.problem.as_str()).collect();
         assert!(told.contains(&problem), "{new}: {told:?}");
     }
+    let open = SUBSCRIPTION.replace("retry_most", "loopback = true\nretry_most");
+    let warnings = read(&format!("{EXAMPLE}{open}"), &HOOKS).warnings;
+    let problem = "whoever registers a subscription reaches every port of this machine, in clear";
+    assert_eq!(warnings[0].problem, problem);
     let other = SUBSCRIPTION.replace("tenant = \"acme\"", "tenant = \"acne\"");
     let warnings = read(&format!("{EXAMPLE}{other}"), &HOOKS).warnings;
     assert_eq!(warnings[0].problem, "no connection belongs to tenant \"acne\", so nothing is sent");

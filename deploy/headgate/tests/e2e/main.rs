@@ -32,6 +32,8 @@ mod server;
 mod stage;
 #[cfg(feature = "failpoints")]
 mod steps;
+mod subscriber;
+mod subscriptions;
 mod trouble;
 mod witness;
 mod world;

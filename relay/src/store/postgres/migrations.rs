@@ -9,11 +9,12 @@ use super::session::Lock;
 use crate::store::StoreError;
 
 /// The steps; the first makes version 1.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("migrations/0001_state.sql"),
     include_str!("migrations/0002_trail.sql"),
     include_str!("migrations/0003_workers.sql"),
     include_str!("migrations/0004_subscription.sql"),
+    include_str!("migrations/0005_kept.sql"),
 ];
 
 /// The version this program works with.

@@ -33,7 +33,7 @@ use self::statements::Statements;
 use self::workers::Numbers;
 use self::write::{Writer, signed, unsigned};
 use super::{
-    Before, Committed, EntityId, Key, Look, QuestionEnd, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
+    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
 };
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
@@ -270,10 +270,11 @@ impl Store for Postgres {
         Ok(row.map(read).transpose()?)
     }
 
-    fn subscription(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    fn kept(&mut self, shelf: Shelf, name: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let sql = "SELECT name,value FROM kept WHERE shelf=$1 AND ($2::text IS NULL OR name=$2) ORDER BY name";
         let find = async {
-            let row = self.session.client.query_opt("SELECT memo FROM subscription WHERE name=$1", &[&name]).await?;
-            row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)
+            let rows = self.session.client.query(sql, &[&shelf.number(), &name]).await?;
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, PostgresError>>()
         };
         Ok(self.session.run(find)?)
     }

@@ -62,8 +62,9 @@ statements! {
         SELECT * FROM unnest($1::int[],$2::bigint[],$3::bigint[],$4::bigint[],$5::bigint[],$6::bigint[])
         ON CONFLICT(target,entity) DO UPDATE
         SET due=excluded.due, attempts=excluded.attempts, owner=excluded.owner, until=excluded.until";
-    put_subscriptions: "INSERT INTO subscription(name,memo) SELECT * FROM unnest($1::text[],$2::bytea[])
-        ON CONFLICT(name) DO UPDATE SET memo=excluded.memo";
+    put_kept: "INSERT INTO kept(shelf,name,value) SELECT * FROM unnest($1::smallint[],$2::text[],$3::bytea[])
+        ON CONFLICT(shelf,name) DO UPDATE SET value=excluded.value";
+    drop_kept: "DELETE FROM kept USING unnest($1::smallint[],$2::text[]) u(s,n) WHERE shelf=u.s AND name=u.n";
     drop_work: "DELETE FROM work USING unnest($1::int[],$2::bigint[]) u(t,e) WHERE target=u.t AND entity=u.e";
     put_outcomes: "INSERT INTO outcome(accepted,change,target,link,entity,previous,kind,at,took)
         SELECT * FROM unnest($1::bigint[],$2::bytea[],$3::int[],$4::int[],$5::bigint[],$6::bigint[],$7::smallint[],

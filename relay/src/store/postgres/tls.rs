@@ -7,8 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -16,6 +15,7 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::address::Authorities;
 use super::error::PostgresError;
+use crate::authorities;
 
 /// Makes TLS connections to whoever the authorities vouch for.
 #[derive(Clone)]
@@ -36,15 +36,9 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, PostgresError> {
     let Authorities::File(path) = authorities else {
         return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
     };
-    let refused = |why: String| PostgresError::Authority { path: path.display().to_string(), why };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refused(error.to_string()))? {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("it holds no certificate".to_owned()));
-    }
+    authorities::add_file(&mut roots, path)
+        .map_err(|why| PostgresError::Authority { path: path.display().to_string(), why })?;
     Ok(roots)
 }
 

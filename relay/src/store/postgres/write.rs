@@ -54,7 +54,7 @@ impl Writer<'_> {
             self.trail(unit, &happened, &erased),
             self.outcomes(unit),
             self.letters(unit),
-            self.subscriptions(unit),
+            self.kept(unit),
         );
         let ((), (), moved, written, keys, changes, (), (), (), (), committed, (), ()) = rows.map_err(contended)?;
         if let Some(lost) = unit.positions.iter().find(|p| !moved.contains(&i64::from(p.partition))) {
@@ -191,10 +191,24 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn subscriptions(self, unit: &Unit) -> Written {
-        let rows = last(unit.subscriptions.iter().map(|row| (row.name.as_str(), row.memo.as_slice())));
-        let (names, memos) = unzip(rows);
-        self.rows(names.len(), &self.statements.put_subscriptions, [&names, &memos]).await?;
+    async fn kept(self, unit: &Unit) -> Written {
+        let rows = last(unit.kept.iter().map(|row| ((row.shelf, row.name.as_str()), row.value.as_deref())));
+        let (mut put, mut gone) = ((Vec::new(), Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for ((shelf, name), value) in rows {
+            match value {
+                Some(value) => {
+                    put.0.push(shelf.number());
+                    put.1.push(name);
+                    put.2.push(value);
+                }
+                None => {
+                    gone.0.push(shelf.number());
+                    gone.1.push(name);
+                }
+            }
+        }
+        self.rows(put.0.len(), &self.statements.put_kept, [&put.0, &put.1, &put.2]).await?;
+        self.rows(gone.0.len(), &self.statements.drop_kept, [&gone.0, &gone.1]).await?;
         Ok(())
     }
 

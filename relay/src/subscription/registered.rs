@@ -1,0 +1,185 @@
+//! What a tenant registers over the API: checked like what stands in the file, and sealed as a whole, because the address
+//! may carry a key and the secret is one. Pure, but for the names' own form.
+
+use headgate_schemas::filter::{Filter, FilterText, InvalidFilter};
+use headgate_schemas::stream::{Begin, BeginError, InvalidBegin};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::sign::{InvalidSecret, Key};
+use super::{SubscriptionConfig, View};
+use crate::outgoing::{Policy, Refused};
+use crate::vault::{Vault, VaultError};
+
+/// Longest name.
+const NAME_MOST: usize = 64;
+
+/// What a tenant asks for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// Its name; unique.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Where changes are posted.
+    pub url: String,
+    /// Which changes; those of other tenants are never sent.
+    #[serde(default)]
+    pub filter: FilterText,
+    /// Where to begin.
+    #[serde(default = "now")]
+    pub from: String,
+    /// What calls are signed with; made where it is missing.
+    #[serde(default, deserialize_with = "secret")]
+    pub secret: Option<SecretString>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(text)?.map(SecretString::from))
+}
+
+fn now() -> String {
+    "now".to_owned()
+}
+
+/// A subscription that was registered, with its secret, which is told this once.
+#[derive(Clone, Debug, Serialize)]
+pub struct Registered {
+    /// What signs its calls: `whsec_…`.
+    pub secret: String,
+    /// How it is.
+    pub subscription: View,
+}
+
+/// Why nothing was registered, or taken away. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The name cannot be one.
+    #[error("a name has at most {NAME_MOST} letters, digits, \".\", \"_\" and \"-\"")]
+    Name,
+    /// Another one has the name.
+    #[error("there is a subscription \"{0}\" already; take another name, or remove that one first")]
+    Taken(String),
+    /// No connection belongs to the tenant.
+    #[error("no connection belongs to tenant \"{0}\"; name one of those in the configuration")]
+    Tenant(String),
+    /// It is not a URL.
+    #[error("the url is not one; write it like https://hooks.example.com/crm")]
+    Url,
+    /// It is never called.
+    #[error("the url is not called: {0}; use https:// and a public host")]
+    Refused(#[from] Refused),
+    /// The secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] InvalidSecret),
+    /// The filter means nothing.
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+    /// `from` means nothing.
+    #[error(transparent)]
+    From(#[from] InvalidBegin),
+    /// The stream does not hold that place.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// There are as many as there may be.
+    #[error("there are {0} subscriptions, and no more are taken; raise [subscriptions] most")]
+    Full(usize),
+    /// No subscription has that name.
+    #[error("there is no subscription \"{0}\"; subscription list shows those there are")]
+    Unknown(String),
+    /// It stands in the file.
+    #[error("subscription \"{0}\" stands in the configuration; take it out there and start anew")]
+    Fixed(String),
+    /// It cannot be sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// This process does not have the state, or the state cannot be written.
+    #[error("the state cannot be written now; try again in a moment")]
+    Busy,
+}
+
+/// A registration in the form in which it is sealed.
+#[derive(Serialize, Deserialize)]
+struct Definition {
+    tenant: String,
+    url: String,
+    secret: String,
+    filter: FilterText,
+    from: String,
+}
+
+/// A registration that was understood, and its secret.
+#[derive(Debug)]
+pub(super) struct Understood {
+    pub(super) config: SubscriptionConfig,
+    pub(super) secret: SecretString,
+    filter: FilterText,
+}
+
+impl Registration {
+    /// Checks everything that can be checked without the stream.
+    pub(super) fn understood(self, policy: &Policy, tenants: &[String]) -> Result<Understood, RegisterError> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if !(1..=NAME_MOST).contains(&self.name.len()) || !self.name.bytes().all(fits) {
+            return Err(RegisterError::Name);
+        }
+        if !tenants.contains(&self.tenant) {
+            return Err(RegisterError::Tenant(self.tenant));
+        }
+        let made = || Key::secret().map(SecretString::from).ok_or(VaultError::Crypto);
+        let secret = self.secret.map_or_else(made, Ok)?;
+        let definition = Definition {
+            tenant: self.tenant,
+            url: self.url,
+            secret: secret.expose_secret().to_owned(),
+            filter: self.filter,
+            from: self.from,
+        };
+        let config = definition.config(&self.name)?;
+        policy.check(&config.url)?;
+        Ok(Understood { config, secret, filter: definition.filter })
+    }
+}
+
+impl Understood {
+    /// Seals it.
+    pub(super) fn seal(&self, vault: &Vault) -> Result<Vec<u8>, RegisterError> {
+        let config = &self.config;
+        let definition = Definition {
+            tenant: config.tenant.clone(),
+            url: config.url.to_string(),
+            secret: self.secret.expose_secret().to_owned(),
+            filter: self.filter.clone(),
+            from: config.begin.to_string(),
+        };
+        // A map of text always has a form.
+        let text = serde_json::to_vec(&definition).map_err(|_| VaultError::Crypto)?;
+        Ok(vault.seal(&context(&config.name), &text)?)
+    }
+}
+
+impl Definition {
+    fn config(&self, name: &str) -> Result<SubscriptionConfig, RegisterError> {
+        Ok(SubscriptionConfig {
+            name: name.to_owned(),
+            tenant: self.tenant.clone(),
+            url: self.url.parse().map_err(|_| RegisterError::Url)?,
+            keys: vec![Key::new(&self.secret)?],
+            filter: Filter { replayed: false, ..self.filter.filter()? },
+            begin: self.from.parse::<Begin>()?,
+        })
+    }
+}
+
+/// Opens what [`Understood::seal`] made.
+pub(super) fn open(name: &str, sealed: &[u8], vault: &Vault) -> Result<SubscriptionConfig, RegisterError> {
+    let text = vault.open(&context(name), sealed)?;
+    let definition: Definition = serde_json::from_slice(&text).map_err(|_| VaultError::Altered)?;
+    definition.config(name)
+}
+
+/// What a sealed registration is bound to.
+fn context(name: &str) -> Vec<u8> {
+    format!("subscription/{name}").into_bytes()
+}
