@@ -116,7 +116,12 @@ struct State {
     books: Mutex<Report>,
     positions: Mutex<Vec<Position>>,
     held: watch::Sender<Option<Held>>,
+    guests: Arc<Guest>,
 }
+
+/// Whoever has one still has something to keep: the engine ends after the last one is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Guest;
 
 /// The engine cannot take commands now.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +140,11 @@ impl Handle {
     /// How this process holds the state; `None` while it does not. Changes with every worker and every renewal.
     pub fn held(&self) -> watch::Receiver<Option<Held>> {
         self.state.held.subscribe()
+    }
+
+    /// Holds the engine open at a stop, until what its owner had to keep was handed over.
+    pub(crate) fn guest(&self) -> Arc<Guest> {
+        Arc::clone(&self.state.guests)
     }
 
     /// What was kept on a shelf. `None` when the state cannot be asked now.
@@ -462,6 +472,8 @@ impl Thread {
         let mut owed = false;
         self.hold(&engine);
         loop {
+            // Asked before the inbox is: whoever is gone by now has put in what it had.
+            let alone = Arc::strong_count(&self.state.guests) == 1;
             let (input, stop) = self.gather(&engine, last_tick);
             if stop || self.driver.shutdown.is_stopped() {
                 engine.drain();
@@ -492,7 +504,7 @@ impl Thread {
             if last_expiry.elapsed() > EXPIRE_EVERY && !engine.expire(now)? {
                 last_expiry = Instant::now();
             }
-            if engine.is_drained() {
+            if engine.is_drained() && alone {
                 // Without it the next one would wait until the end of the session is noticed.
                 engine.leave()?;
                 return Ok(Ended::Drained);

@@ -91,6 +91,7 @@ enum Event {
 /// Serves the subscription until it is taken away or the program stops.
 pub(super) async fn run(parts: Parts, mut asked: mpsc::Receiver<Asked>) {
     let ended = parts.ended.clone();
+    let _guest = parts.relay.guest();
     tokio::select! {
         () = ended.cancelled() => {}
         () = serve(parts, &mut asked) => {}

@@ -182,10 +182,21 @@ pub(crate) struct Office {
 impl Office {
     /// Opens it over the state in `folder`.
     pub(crate) fn open(folder: &Path, log: &Memory, list: Vec<SubscriptionConfig>, setting: Setting) -> Self {
+        Self::at(StorePlace::Sqlite(folder.join("state.db")), folder, log, list, setting)
+    }
+
+    /// Opens it over the state at a place.
+    pub(crate) fn at(
+        place: StorePlace,
+        folder: &Path,
+        log: &Memory,
+        list: Vec<SubscriptionConfig>,
+        setting: Setting,
+    ) -> Self {
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut metrics = Registry::default();
         let config = RelayConfig {
-            store: StoreConfig { place: StorePlace::Sqlite(folder.join("state.db")), key_file: folder.join("key") },
+            store: StoreConfig { place, key_file: folder.join("key") },
             connections: Vec::new(),
             links: Vec::new(),
             limits: Limits::default(),

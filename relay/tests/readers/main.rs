@@ -6,6 +6,9 @@
 mod changes;
 mod endpoint;
 mod guard;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod replay;
+mod shared_state;
 mod subscriptions;
 mod support;
