@@ -7,6 +7,7 @@ mod changes;
 mod endpoint;
 mod guard;
 #[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "shared with the suite of the store, which asks the database more")]
 mod postgres;
 mod replay;
 mod shared_state;
