@@ -1,7 +1,7 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
-use headgate_relay::store::{Before, Key, Postgres, Shelf, Store as _, StoreError, Unit, WorkKey, WorkRow};
+use headgate_relay::store::{Before, Key, Postgres, Shelf, StoreError, Unit, WorkKey, WorkRow};
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
