@@ -28,9 +28,7 @@ use crate::metrics::Metrics;
 use crate::recount::Recount;
 use crate::shared::{Tenure, lease_of};
 use crate::step;
-use crate::store::{
-    Before, EntityId, KeptRow, Key, LINK, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey,
-};
+use crate::store::{Before, EntityId, KeptRow, Key, LINK, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };

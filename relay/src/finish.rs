@@ -7,13 +7,11 @@ use headgate_schemas::failpoint::pass;
 
 use crate::audit::Deed;
 use crate::cache;
-use crate::engine::{Command, Engine, Holding, Told, link_of, Recalled};
+use crate::engine::{Command, Engine, Holding, Recalled, Told, link_of};
 use crate::entity::pending::Closed;
 use crate::entity::{Entity, Life, MemberState, NO_REV, Outcome};
 use crate::step;
-use crate::store::{
-    ClosedLetter, EntityId, EntityWrite, KeptRow, KeyWrite, StoreError, WorkKey, WorkRow, digest,
-};
+use crate::store::{ClosedLetter, EntityId, EntityWrite, KeptRow, KeyWrite, StoreError, WorkKey, WorkRow, digest};
 use crate::work::{PARKED, Pair};
 
 impl Engine {

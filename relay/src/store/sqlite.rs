@@ -107,8 +107,15 @@ impl Sqlite {
         let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0))?;
         match found {
             0 => {
-                let parts =
-                    [SCHEMA, asked::SCHEMA, kept::SCHEMA, lives::SCHEMA, outcomes::SCHEMA, trail::SCHEMA, worker::SCHEMA];
+                let parts = [
+                    SCHEMA,
+                    asked::SCHEMA,
+                    kept::SCHEMA,
+                    lives::SCHEMA,
+                    outcomes::SCHEMA,
+                    trail::SCHEMA,
+                    worker::SCHEMA,
+                ];
                 let parts = parts.concat();
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {parts} PRAGMA user_version={VERSION}; COMMIT;"))?;
             }

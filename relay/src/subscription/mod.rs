@@ -37,7 +37,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 pub use desk::{Subscriptions, start};
-pub use registered::{Registered, Registration, RegisterError};
+pub use registered::{RegisterError, Registered, Registration};
 
 use crate::outgoing::Policy;
 use sign::Key;

@@ -370,7 +370,8 @@ async fn an_answer_counts_when_its_head_is_there() {
     let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
     append(&log, &change("a", 1)).await;
     // 200, and a body that never ends.
-    let endpoint = Endpoint::open(|_, _| Response::new(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()))).await;
+    let endpoint =
+        Endpoint::open(|_, _| Response::new(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()))).await;
     let pace = Pace { deadline: Duration::from_secs(5), ..Setting::default().pace };
     let list = vec![subscription("crm", &endpoint.url())];
     let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });

@@ -15,9 +15,9 @@ use headgate_relay::books::{Place, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
-    Forgotten, KeptRow, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter, QuestionRow,
-    Reader, Shelf, Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key, claim_key,
-    digest, member_key,
+    Forgotten, KeptRow, Key, KeyWrite, ListedQuestion, Look, OutcomeRow, Postgres, QuestionEnd, QuestionFilter,
+    QuestionRow, Reader, Shelf, Sqlite, Start, Store, StoreError, TrailRow, Unit, WorkKey, WorkRow, change_key,
+    claim_key, digest, member_key,
 };
 use headgate_relay::trail::{Happened, Met, Turn};
 use headgate_schemas::ChangeId;

@@ -60,7 +60,8 @@ impl Subscriber {
         let chain = vec![CertificateDer::from_pem_file(certificates.join("server.pem")).unwrap()];
         let key = PrivateKeyDer::from_pem_file(certificates.join("server-key.pem")).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
         let (acceptor, listener) =
             (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -76,7 +77,8 @@ impl Subscriber {
                     // Whoever does not believe our certificate hangs up here.
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-                    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    let served =
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     drop(served.await);
                 });
             }

@@ -17,7 +17,8 @@ use crate::subscriber::{Subscriber, Taken};
 fn certificates() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let bundle = make(&Request { server_names: names, client_name: "nobody".to_owned(), days: 1 }, time::now()).unwrap();
+    let bundle =
+        make(&Request { server_names: names, client_name: "nobody".to_owned(), days: 1 }, time::now()).unwrap();
     write(&bundle, folder.path(), false).unwrap();
     folder
 }

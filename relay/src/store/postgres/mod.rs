@@ -33,7 +33,8 @@ use self::statements::Statements;
 use self::workers::Numbers;
 use self::write::{Writer, signed, unsigned};
 use super::{
-    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow, split_fields,
+    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow,
+    split_fields,
 };
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
