@@ -118,7 +118,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Look at endpoints that get changes, send them again, go on after a failure
     #[command(
-        before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --object contact"
+        before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm"
     )]
     Subscription(SubscriptionArgs),
     /// Print a completion script
