@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Network, ProviderName};
 use crate::dedup::{Dedup, Reserved};
+use crate::doors::{Directory, Doors};
 use crate::limit::{self, Admission, BodyFault, Failures, Full, Holder, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
 use crate::peer::{self, Peer};
@@ -165,7 +166,9 @@ impl From<Rejection> for Refused {
 /// What all requests share.
 pub(crate) struct Intake {
     /// By provider and key.
-    pub endpoints: HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>,
+    pub endpoints: Doors,
+    /// Who may know of more endpoints.
+    pub directory: OnceLock<Arc<dyn Directory>>,
     /// What a call to an unknown key is checked against, so that it takes as long as any other.
     pub decoys: HashMap<ProviderName, Endpoint, ahash::RandomState>,
     /// Scheme, host and prefix as the providers see them.
@@ -209,7 +212,7 @@ struct Door<'a> {
     name: ProviderName,
     key: &'a str,
     provider: &'static dyn Provider,
-    endpoint: Option<&'a Arc<Endpoint>>,
+    endpoint: Option<Arc<Endpoint>>,
     peer: Option<Arc<Peer>>,
     /// The address to count failures by; none behind a proxy that names nobody.
     stranger: Option<IpAddr>,
@@ -263,8 +266,8 @@ impl Intake {
 
     /// Answers a request for consent to deliveries. Behind an unknown key it is refused like any other origin.
     fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Whole<Bytes>>> {
-        let endpoint = self.endpoints.get(&(name, key.to_owned())).map(Arc::as_ref);
-        let consent = provider::find(name).consent(headers, endpoint, self.limits.endpoint_rate)?;
+        let endpoint = self.endpoints.find(name, key);
+        let consent = provider::find(name).consent(headers, endpoint.as_deref(), self.limits.endpoint_rate)?;
         let mut reply = reply(StatusCode::OK, None);
         reply.headers_mut().extend(consent.headers);
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
@@ -279,7 +282,7 @@ impl Intake {
         key: &str,
         at: Timestamp,
     ) -> Result<Answer, Refused> {
-        let door = self.door(&request, name, key, at);
+        let mut door = self.door(&request, name, key, at);
         let received = self.body(request, &door).await;
         let mut received = received.inspect_err(|refused| self.note(&door, None, refused.rejection))?;
         pass(step::RECEIVED);
@@ -292,7 +295,14 @@ impl Intake {
         } else {
             self.understand(&mut received, &door)
         };
-        let reading = understood.inspect_err(|rejection| self.note(&door, Some(&received), *rejection))?;
+        let understood = match understood {
+            Err(Rejection::Unauthorised(_)) if self.learns(deadline).await => {
+                door.endpoint = self.endpoints.find(name, key);
+                self.understand(&mut received, &door)
+            }
+            understood => understood,
+        };
+        let reading = understood.inspect_err(|rejection| self.refused(&door, &received, *rejection))?;
         pass(step::PARSED);
         if reading.changes.is_empty() {
             return Ok(provider.accepted());
@@ -312,7 +322,7 @@ impl Intake {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let trusted = &self.trusted_proxies;
         let stranger = peer.as_ref().and_then(|peer| peer::stranger(peer.address, request.headers(), trusted));
-        let endpoint = self.endpoints.get(&(name, key.to_owned()));
+        let endpoint = self.endpoints.find(name, key);
         Door { name, key, provider: provider::find(name), endpoint, peer, stranger, at }
     }
 
@@ -330,7 +340,7 @@ impl Intake {
 
     /// What is decided before the first byte of the body is read.
     fn place(&self, headers: &HeaderMap, door: &Door<'_>) -> Result<Permit, Rejection> {
-        let place = door.endpoint.map(|endpoint| endpoint.number);
+        let place = door.endpoint.as_ref().map(|endpoint| endpoint.number);
         if door.stranger.is_some_and(|stranger| self.failures.refuses(stranger, place, tokio::time::Instant::now())) {
             return Err(Rejection::TooManyFailures(door.provider.slow_down()));
         }
@@ -341,12 +351,7 @@ impl Intake {
     /// Verifies, reads, and checks the rate and the share of whose events these are.
     fn understand(&self, received: &mut Received, door: &Door<'_>) -> Result<Reading, Rejection> {
         let provider = door.provider;
-        let endpoint = self.believe(received, door).inspect_err(|rejection| {
-            if let (Rejection::Unauthorised(_), Some(stranger)) = (rejection, door.stranger) {
-                let place = door.endpoint.map(|endpoint| endpoint.number);
-                self.failures.count(stranger, place, tokio::time::Instant::now());
-            }
-        })?;
+        let endpoint = self.believe(received, door)?;
         pass(step::VERIFIED);
         let url = self.url(received);
         let mut reading =
@@ -361,10 +366,25 @@ impl Intake {
         Ok(reading)
     }
 
+    /// Whether there is an endpoint, or a secret, that was not known when the call came.
+    async fn learns(&self, deadline: tokio::time::Instant) -> bool {
+        let Some(directory) = self.directory.get() else { return false };
+        tokio::time::timeout_at(deadline, directory.reread()).await.unwrap_or(false)
+    }
+
+    /// Counts a failure of a stranger, and keeps the call.
+    fn refused(&self, door: &Door<'_>, received: &Received, rejection: Rejection) {
+        if let (Rejection::Unauthorised(_), Some(stranger)) = (rejection, door.stranger) {
+            let place = door.endpoint.as_ref().map(|endpoint| endpoint.number);
+            self.failures.count(stranger, place, tokio::time::Instant::now());
+        }
+        self.note(door, Some(received), rejection);
+    }
+
     /// Finds the endpoint and checks the signature over the raw bytes.
-    fn believe<'a>(&self, received: &Received, door: &Door<'a>) -> Result<&'a Endpoint, Rejection> {
+    fn believe<'d>(&self, received: &Received, door: &'d Door<'_>) -> Result<&'d Endpoint, Rejection> {
         let unknown = Rejection::Unauthorised(Refusal::UnknownEndpoint);
-        let (found, provider) = (door.endpoint.map(Arc::as_ref), door.provider);
+        let (found, provider) = (door.endpoint.as_deref(), door.provider);
         let Some(endpoint) = found.or_else(|| self.decoys.get(&door.name)) else { return Err(unknown) };
         let started = Instant::now();
         let url = self.url(received);
@@ -420,7 +440,7 @@ impl Intake {
             Rejection::Unauthorised(refusal) => refusal.to_string(),
             other => other.to_string(),
         };
-        let expected = match (received, door.endpoint) {
+        let expected = match (received, door.endpoint.as_ref()) {
             (Some(received), Some(_)) => {
                 let url = self.url(received);
                 let Signed { scheme, url, timestamp } = door.provider.signed(&received.call(&url));
@@ -431,7 +451,7 @@ impl Intake {
         };
         self.rejected.note(RejectedCall {
             at: door.at,
-            endpoint: door.endpoint.map(|endpoint| endpoint.config.name.clone()),
+            endpoint: door.endpoint.as_ref().map(|endpoint| endpoint.config.name.clone()),
             provider: door.name.as_str(),
             peer: door.stranger.or_else(|| door.peer.as_ref().map(|peer| peer.address)),
             status: rejection.status().as_u16(),

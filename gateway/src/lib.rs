@@ -24,7 +24,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use headgate_schemas::shutdown::Shutdown;
@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
 use crate::dedup::Dedup;
+use crate::doors::Doors;
 use crate::intake::Intake;
 use crate::limit::{Admission, Failures};
 use crate::metrics::Metrics;
@@ -44,12 +45,13 @@ use crate::provider::Endpoint;
 use crate::publish::Publisher;
 use crate::rejected::Rejected;
 use crate::spool::{Spool, SpoolConfig};
-use crate::tls::{ClientAuthority, Tls};
+use crate::tls::Tls;
 use crate::unrouted::UnroutedEvents;
 
 pub mod config;
 mod connection;
 mod dedup;
+mod doors;
 pub mod foreign;
 mod intake;
 mod limit;
@@ -71,6 +73,7 @@ mod unrouted;
 pub mod vectors;
 mod warm;
 
+pub use doors::{Added, Directory, Reread};
 pub use rejected::{Expected, RejectedCall};
 pub use signature::KeyError;
 pub use spool::Remaining;
@@ -172,9 +175,26 @@ impl Gateway {
     /// The endpoints by name, with the state of their secrets.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         let now = time::now();
-        let mut list: Vec<_> = self.intake.endpoints.values().map(|endpoint| status::of(endpoint, now)).collect();
+        let endpoints = self.intake.endpoints.list();
+        let mut list: Vec<_> = endpoints.iter().map(|endpoint| status::of(endpoint, now)).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
+    }
+
+    /// Makes `added` the endpoints beside those of the configuration, in one step. What did not change keeps its counts.
+    ///
+    /// # Errors
+    /// When one of them cannot be used; nothing changes then.
+    pub fn add_endpoints(&self, added: Vec<Added>) -> Result<(), StartError> {
+        self.intake.endpoints.add(added)
+    }
+
+    /// Asks `directory` before a call is refused whose key nobody knows or whose signature does not fit. Only the first
+    /// directory counts.
+    pub fn consult(&self, directory: Arc<dyn Directory>) {
+        if self.intake.directory.set(directory).is_err() {
+            tracing::debug!("a directory is consulted already");
+        }
     }
 
     /// Calls that were refused, the last one first. Bounded per endpoint.
@@ -246,7 +266,7 @@ pub async fn start(
 ) -> Result<Gateway, StartError> {
     let GatewayConfig { listen, public_url, endpoints, limits, trusted_proxies, spool, tls } = config;
     let mut authorities = RootCertStore::empty();
-    let endpoints = doors(endpoints, limits.endpoint_rate, tls.is_some(), &mut authorities)?;
+    let endpoints = Doors::open(endpoints, limits.endpoint_rate, tls.is_some(), &mut authorities)?;
     let tls = tls.map(|tls| Tls::load(tls, authorities)).transpose()?.map(Arc::new);
     let listen_error = |source| StartError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
@@ -262,6 +282,7 @@ pub async fn start(
     let publisher = Arc::new(publisher);
     let intake = Arc::new(Intake {
         endpoints,
+        directory: OnceLock::new(),
         decoys: decoys(),
         public_url,
         admission: Admission::new(limits.requests, limits.inflight_bytes),
@@ -297,45 +318,6 @@ fn spooled(
     let Some(config) = config else { return Ok((stream, None)) };
     let spool = Spool::open(config, stream, metrics.clone(), shutdown.grace()).map_err(StartError::Spool)?;
     Ok((Arc::clone(&spool) as Arc<dyn Sink>, Some(spool)))
-}
-
-type Doors = HashMap<(ProviderName, String), Arc<Endpoint>, ahash::RandomState>;
-
-/// The endpoints by provider and key.
-fn doors(
-    endpoints: Vec<EndpointConfig>,
-    rate: u32,
-    tls: bool,
-    authorities: &mut RootCertStore,
-) -> Result<Doors, StartError> {
-    let mut doors = Doors::default();
-    for (number, config) in endpoints.into_iter().enumerate() {
-        if config.key.is_empty() {
-            return Err(StartError::EmptyKey { endpoint: config.name });
-        }
-        if config.client_ca_file.is_some() && !tls {
-            return Err(StartError::NeedsTls { endpoint: config.name });
-        }
-        let mut endpoint = door(config, rate)?;
-        endpoint.number = number;
-        if let Some(file) = &endpoint.config.client_ca_file {
-            endpoint.clients = Some(ClientAuthority::load(file, authorities)?);
-        }
-        let place = (endpoint.config.provider, endpoint.config.key.clone());
-        if let Some(first) = doors.get(&place) {
-            let (first, second) = (first.config.name.clone(), endpoint.config.name);
-            return Err(StartError::SameKey { first, second });
-        }
-        doors.insert(place, Arc::new(endpoint));
-    }
-    Ok(doors)
-}
-
-/// One endpoint with its keys.
-fn door(config: EndpointConfig, rate: u32) -> Result<Endpoint, StartError> {
-    let keys = provider::find(config.provider).keys(&config.credential);
-    let keys = keys.map_err(|source| StartError::Credential { endpoint: config.name.clone(), source })?;
-    Ok(Endpoint::new(config, keys, rate))
 }
 
 /// One endpoint per provider that no call can satisfy, since its answer is thrown away.

@@ -116,6 +116,13 @@ pub(crate) enum Command {
         after_long_help = "Tells volume and time first, then runs on the server and is followed here; Ctrl-C stops it. What is older\nthan what is known loses as always, so nothing is undone. Exits 1 unless it came to its end."
     )]
     Replay(ReplayArgs),
+    /// Add an endpoint to all gateways on a cluster while they run, take one away, see where they are active
+    #[cfg(feature = "kafka")]
+    #[command(
+        before_long_help = "Examples:\n  headgate endpoint list\n  headgate endpoint add new-app.toml\n  headgate endpoint remove new-app",
+        after_long_help = "Talks to any gateway. FILE holds one [[endpoint]] as the configuration does; the variables it names are read\nhere, and travel sealed. What stands in the file of a gateway wins. Exits 5 while not every gateway has it."
+    )]
+    Endpoint(EndpointArgs),
     /// Look at endpoints that get changes, send them again, go on after a failure
     #[command(
         before_long_help = "Examples:\n  headgate subscription list\n  headgate subscription show crm-copy\n  headgate subscription replay crm-copy --from 2026-01-31T08:00:00Z\n  headgate subscription enable crm-copy\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm"
@@ -472,6 +479,43 @@ pub(crate) struct ResolveConflict {
     /// The server.
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+/// Arguments of `endpoint`.
+#[cfg(feature = "kafka")]
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: EndpointCommand,
+}
+
+/// What can be done with shared endpoints.
+#[cfg(feature = "kafka")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// List those that were added
+    List {
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Add one, or put another in its place
+    Add {
+        /// One [[endpoint]]
+        file: PathBuf,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Take one away
+    Remove {
+        /// Its name
+        name: String,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
 }
 
 /// Arguments of `bench`.

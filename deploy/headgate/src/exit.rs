@@ -16,6 +16,9 @@ pub(crate) enum Exit {
     Configuration,
     /// Something that should answer does not.
     CannotReach,
+    /// It was done, and has not arrived everywhere.
+    #[cfg(feature = "kafka")]
+    Partial,
 }
 
 impl Exit {
@@ -27,6 +30,8 @@ impl Exit {
             Self::Usage => 2,
             Self::Configuration => 3,
             Self::CannotReach => 4,
+            #[cfg(feature = "kafka")]
+            Self::Partial => 5,
         }
     }
 }

@@ -5,12 +5,16 @@
 
 mod admin;
 mod admin_client;
+#[cfg(feature = "kafka")]
+mod admin_endpoints;
 mod admin_gateway;
 mod admin_listener;
 mod bounded;
 mod cli;
 mod command;
 mod config;
+#[cfg(feature = "kafka")]
+mod control;
 mod exit;
 #[cfg(feature = "failpoints")]
 mod failpoint;

@@ -12,13 +12,19 @@ use headgate_relay::admin::OpenSource;
 use headgate_relay::config::RelayConfig;
 use headgate_relay::replay::Replays;
 use headgate_relay::subscription::{self, Subscriptions, SubscriptionsConfig};
+#[cfg(feature = "kafka")]
+use headgate_relay::vault::Vault;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Source;
 use prometheus_client::registry::Registry;
 
 use crate::admin::{self, Signs};
+#[cfg(feature = "kafka")]
+use crate::admin_endpoints;
 use crate::admin_gateway;
 use crate::config::{Config, StreamConfig};
+#[cfg(feature = "kafka")]
+use crate::control::Shares;
 use crate::exit::{Exit, Failure};
 use crate::stream::Stream;
 
@@ -106,6 +112,8 @@ impl Running {
 /// Why a part did not start. What was started before it ends with `shutdown`.
 pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Result<Running, Failure> {
     role.allowed(&config.stream)?;
+    #[cfg(feature = "kafka")]
+    let (ground, key_file) = (config.ground, config.relay.store.key_file.clone());
     let mut registry = Registry::default();
     let stream = Stream::open(config.stream).await?;
 
@@ -139,6 +147,14 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     }
     if let Some(gateway) = &gateway {
         api = api.merge(admin_gateway::router(gateway.clone()));
+        #[cfg(feature = "kafka")]
+        if let Some(topic) = stream.control().await? {
+            let failed = |error: &dyn std::error::Error| Failure::failed(format!("endpoints: {}", with_causes(error)));
+            let vault = Vault::open_or_create(&key_file).map_err(|error| failed(&error))?;
+            let shares =
+                Shares::start(topic, vault, ground, gateway, shutdown).await.map_err(|error| failed(&error))?;
+            api = api.merge(admin_endpoints::router(shares));
+        }
     }
     let signs = Signs::new(registry, gateway.clone(), relay.map(|(relay, ..)| relay.handle), stream.clone());
     let admin = admin::serve(&config.admin, api, signs, shutdown).await?;

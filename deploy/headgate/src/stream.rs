@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use headgate_schemas::stream::embedded::Embedded;
 #[cfg(feature = "kafka")]
-use headgate_schemas::stream::kafka::{Kafka, OpenError};
+use headgate_schemas::stream::kafka::{Control, Kafka, OpenError};
 use headgate_schemas::stream::{Position, Sink, Source, StreamError};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::config::StreamConfig;
+#[cfg(feature = "kafka")]
+use crate::control::TOPIC;
 #[cfg(feature = "kafka")]
 use crate::exit::Exit;
 use crate::exit::Failure;
@@ -65,6 +67,18 @@ impl Stream {
             #[cfg(feature = "kafka")]
             Self::Kafka(topic) => Ok(Box::new(topic.source()?)),
         }
+    }
+
+    /// The topic that gateways share endpoints in; `None` where there is one process.
+    ///
+    /// # Errors
+    /// When the cluster has none, or does not answer.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn control(&self) -> Result<Option<Control>, Failure> {
+        let Self::Kafka(topic) = self else { return Ok(None) };
+        let topic = Arc::clone(topic);
+        let opened = tokio::task::spawn_blocking(move || topic.control(TOPIC).map_err(|error| refused(&error))).await;
+        opened.unwrap_or_else(|_| Err(Failure::failed("stream: its opening was cut off; see the log"))).map(Some)
     }
 
     /// Whether appends are acknowledged, as far as is known.

@@ -389,23 +389,27 @@ pub(crate) fn hubspot(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// A HubSpot call signed with `secret`.
 pub(crate) fn hubspot_with(secret: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-    let body = body.as_ref();
-    signed_hubspot(secret, body, &time::now().millis().to_string())
+    hubspot_to(HUBSPOT, secret, body)
+}
+
+/// The same to any path.
+pub(crate) fn hubspot_to(path: &str, secret: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    signed_hubspot(path, secret, body.as_ref(), &time::now().millis().to_string())
 }
 
 /// A HubSpot call signed with any text as its time.
 pub(crate) fn hubspot_at(body: impl AsRef<[u8]>, at: &str) -> Vec<u8> {
-    signed_hubspot(SECRET, body.as_ref(), at)
+    signed_hubspot(HUBSPOT, SECRET, body.as_ref(), at)
 }
 
-fn signed_hubspot(secret: &str, body: &[u8], at: &str) -> Vec<u8> {
-    let signature = hubspot_mac(secret, HUBSPOT, body, at);
+fn signed_hubspot(path: &str, secret: &str, body: &[u8], at: &str) -> Vec<u8> {
+    let signature = hubspot_mac(secret, path, body, at);
     let headers = [
         ("Content-Type", "application/json"),
         ("X-HubSpot-Signature-v3", signature.as_str()),
         ("X-HubSpot-Request-Timestamp", at),
     ];
-    post(HUBSPOT, &headers, body)
+    post(path, &headers, body)
 }
 
 /// The sender of the public-key endpoint.

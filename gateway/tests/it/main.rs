@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
 mod accounts;
+mod added;
 mod checks;
 mod drain;
 mod fate;

@@ -1,9 +1,10 @@
 //! The part of `headgate check --online` that looks at a Kafka topic: makes it where it is missing, and compares what is
 //! there with what is asked for. It changes nothing of a topic that exists: that is for whoever owns the cluster.
 
-use headgate_schemas::stream::kafka::{Deviation, Kafka, KafkaConfig, OpenError};
+use headgate_schemas::stream::kafka::{Control, Deviation, Kafka, KafkaConfig, OpenError};
 
 use super::check::{Level, Line};
+use crate::control::TOPIC;
 use crate::exit::Exit;
 use crate::stream::refused;
 
@@ -22,6 +23,15 @@ pub(super) async fn look(config: &KafkaConfig) -> (Vec<Line>, Exit) {
     let mut lines =
         vec![Line::ok(about.clone(), format!("{state}, {} partitions at {}", config.partitions, config.brokers))];
     lines.extend(deviations.iter().map(|deviation| line(&about, &config.topic, deviation)));
+    let shared = format!("stream.topic[{TOPIC}]");
+    match Control::ensure(config, TOPIC).await {
+        Ok(made) => lines.push(Line::ok(shared, if made { "was made" } else { "is there" }.to_owned())),
+        Err(error) => {
+            let (more, exit) = unusable(shared, &error);
+            lines.extend(more);
+            return (lines, exit);
+        }
+    }
     let grave = deviations.iter().any(|deviation| deviation.grave);
     (lines, if grave { Exit::Configuration } else { Exit::Ok })
 }

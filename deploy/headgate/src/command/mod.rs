@@ -11,6 +11,8 @@ mod completion;
 mod conflict;
 mod deadletter;
 mod demo;
+#[cfg(feature = "kafka")]
+mod endpoint;
 mod record;
 mod replay;
 mod serve;
@@ -46,6 +48,8 @@ pub(crate) async fn run(command: Command, env: &Env) -> Result<Exit, Failure> {
         Command::Deadletter(args) => deadletter::run(args, env).await,
         Command::Conflict(args) => conflict::run(args, env).await,
         Command::Bench(args) => bench::run(args.command, env).await,
+        #[cfg(feature = "kafka")]
+        Command::Endpoint(args) => endpoint::run(args, env).await,
         Command::Replay(args) => replay::run(&args, env).await,
         Command::Subscription(args) => subscription::run(args, env).await,
         Command::Completion(args) => completion::run(&args),

@@ -68,6 +68,27 @@ pub(crate) struct Config {
     pub(crate) grace: Duration,
     /// What is worth knowing and stops nothing.
     pub(crate) warnings: Vec<Finding>,
+    /// What all of this was read from.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only gateways on a cluster read more behind it"))]
+    pub(crate) ground: Ground,
+}
+
+/// What a configuration was read from, so that more can be read behind it.
+#[derive(Clone, Default)]
+pub(crate) struct Ground {
+    /// The text of the file.
+    pub(crate) text: String,
+    /// Where relative paths start.
+    pub(crate) base: PathBuf,
+    /// The environment.
+    pub(crate) env: Env,
+}
+
+impl fmt::Debug for Ground {
+    /// Without the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ground").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no configuration: every fault, in the order of the file.
@@ -116,7 +137,10 @@ pub(crate) fn parse(text: &str, base: &Path, env: &Env) -> Result<Config, Refuse
     fault::sort(&mut faults);
     fault::sort(&mut warnings);
     match parts {
-        Some(config) if faults.is_empty() => Ok(Config { warnings, ..config }),
+        Some(config) if faults.is_empty() => {
+            let ground = Ground { text: text.to_owned(), base: base.to_owned(), env: env.clone() };
+            Ok(Config { warnings, ground, ..config })
+        }
         _ => Err((faults, warnings)),
     }
 }
@@ -173,6 +197,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
         subscriptions: SubscriptionsConfig { list: list?, policy, pace, ca_file, tenants, most },
         grace: gateway.grace,
         warnings: Vec::new(),
+        ground: Ground::default(),
     })
 }
 

@@ -18,6 +18,7 @@ mod interloper;
 mod kafka;
 mod kafka_long;
 mod kafka_secured;
+mod kafka_shared;
 mod kill;
 mod outages;
 #[cfg(feature = "failpoints")]

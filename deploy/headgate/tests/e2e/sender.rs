@@ -79,9 +79,15 @@ impl Sender {
 
     /// Posts any body with a signature by any secret.
     pub(crate) async fn post_signed(&self, body: Vec<u8>, secret: &str) -> Option<u16> {
+        let gateway = self.gateway.read().unwrap().clone();
+        self.post_signed_to(&gateway, PATH, body, secret).await
+    }
+
+    /// The same to any path of any gateway.
+    pub(crate) async fn post_signed_to(&self, gateway: &str, path: &str, body: Vec<u8>, secret: &str) -> Option<u16> {
         let now_ms = time::now().millis();
-        let signature = hubspot_signature(secret, "POST", &format!("{PUBLIC}{PATH}"), &body, now_ms);
-        let url = format!("{}{PATH}", self.gateway.read().unwrap());
+        let signature = hubspot_signature(secret, "POST", &format!("{PUBLIC}{path}"), &body, now_ms);
+        let url = format!("{gateway}{path}");
         let request = Request::post(url)
             .header("content-type", "application/json")
             .header("x-hubspot-request-timestamp", now_ms.to_string())

@@ -75,6 +75,11 @@ impl Server {
         self.processes.iter().filter_map(|process| process.said("gateway=")).collect()
     }
 
+    /// Address of the first gateway's admin API.
+    pub(crate) fn gateway_admin(&self) -> String {
+        self.processes.first().unwrap().said("admin=").unwrap()
+    }
+
     /// Addresses of the admin APIs of all relays.
     pub(crate) fn relays(&self) -> Vec<String> {
         let relays = self.processes.iter().filter(|process| process.command != "gateway");
@@ -116,6 +121,26 @@ impl Server {
             code = if code == Some(0) { ended } else { code };
         }
         (code, rest)
+    }
+}
+
+/// One more gateway beside a server, at addresses of its own.
+pub(crate) struct Gateway {
+    _process: Process,
+    /// `http://` and address.
+    pub(crate) address: String,
+    /// The same of its admin API.
+    pub(crate) admin: String,
+}
+
+impl Gateway {
+    /// Starts it with the configuration of the folder.
+    pub(crate) fn start(folder: &Path, vars: &[(String, String)]) -> Self {
+        let own = [GATEWAY, ADMIN].map(|name| (name.to_owned(), ANY_PORT.to_owned()));
+        let vars: Vec<_> = vars.iter().cloned().chain(own).collect();
+        let process = Process::start("gateway", folder, &vars).unwrap();
+        let said = |what| process.said(what).unwrap();
+        Self { address: said("gateway="), admin: said("admin="), _process: process }
     }
 }
 

@@ -98,6 +98,11 @@ impl Stage {
         self.server.lock().unwrap().as_ref().unwrap().gateway.clone()
     }
 
+    /// Address of the gateway's admin API, with its scheme.
+    pub(crate) fn gateway_admin(&self) -> String {
+        self.server.lock().unwrap().as_ref().unwrap().gateway_admin()
+    }
+
     /// Kills the server and starts it again on its data.
     pub(crate) fn kill_and_restart(&self) {
         let mut server = self.server.lock().unwrap();

@@ -6,6 +6,7 @@
 //! | `settings` | what is configured, and what librdkafka is told because of it |
 //! | `producer` | [`Sink`]: bounded, idempotent, replaced after an error that leaves an outcome open |
 //! | `consumer` | [`KafkaSource`]: reads where the store says, never where the broker would guess |
+//! | `control` | a small compacted topic that everybody knows whole |
 //! | `topic` | makes the topic and compares its settings, for `headgate check --online` |
 //! | `probe` | questions about the topic that need no reader: partitions, offsets, times |
 //!
@@ -14,6 +15,7 @@
 //! reads, so the group offsets on the broker are never consulted.
 
 mod consumer;
+mod control;
 mod probe;
 mod producer;
 mod settings;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 
 pub use self::consumer::KafkaSource;
+pub use self::control::{Control, Entry};
 use self::probe::{Probe, blocking};
 pub use self::producer::KafkaStats;
 use self::producer::Producers;
@@ -153,6 +156,14 @@ impl Kafka {
     pub fn source(&self) -> Result<KafkaSource, StreamError> {
         let now = blocking(|| self.probe.identity()).ok().flatten();
         KafkaSource::new(&self.config, &self.probe, now.as_ref().unwrap_or(&self.topic))
+    }
+
+    /// A control topic of the same cluster. Blocks for some seconds at most.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do.
+    pub fn control(&self, topic: &str) -> Result<Control, OpenError> {
+        Control::open(&self.config, topic)
     }
 
     /// Records behind `positions`; a partition without a position counts from its start. Blocks for some seconds at

@@ -102,7 +102,7 @@ fn compare(config: &KafkaConfig, found: &ConfigResource) -> Vec<Deviation> {
 }
 
 /// Fails unless the topic is there and has the partitions of the configuration.
-async fn has_partitions(config: &KafkaConfig) -> Result<(), OpenError> {
+pub(super) async fn has_partitions(config: &KafkaConfig) -> Result<(), OpenError> {
     let asked = Arc::new(config.clone());
     let found = tokio::task::spawn_blocking(move || {
         let probe = Probe::new(&asked).map_err(OpenError::Settings)?;
@@ -111,7 +111,7 @@ async fn has_partitions(config: &KafkaConfig) -> Result<(), OpenError> {
     config.fits(found.await.unwrap_or_else(|_| Err(OpenError::Settings(KafkaError::Canceled)))?)
 }
 
-fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
+pub(super) fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
     let context = config.context();
     let admin: AdminClient<Context> =
         config.client().create_with_context(context.clone()).map_err(OpenError::Settings)?;
@@ -124,6 +124,6 @@ fn admin(config: &KafkaConfig) -> Result<AdminClient<Context>, OpenError> {
     Ok(admin)
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK))
 }
