@@ -72,6 +72,9 @@ pub(crate) enum ControlError {
     /// The topic cannot be read or written.
     #[error("the control topic: {0}")]
     Stream(#[from] StreamError),
+    /// There is nothing to seal with.
+    #[error("this gateway has no key file; give it the one that the others have, as [store] key_file")]
+    NoKey,
     /// It cannot be sealed.
     #[error("{0}")]
     Vault(#[from] headgate_relay::vault::VaultError),
@@ -96,7 +99,8 @@ pub(crate) struct Standing {
 /// A gateway's view of what is shared.
 pub(crate) struct Shares {
     topic: Control,
-    vault: Vault,
+    /// None where there is no key file, and so nothing can be opened.
+    vault: Option<Vault>,
     ground: Ground,
     gateway: Gateway,
     /// This gateway among the others.
@@ -149,7 +153,7 @@ impl Shares {
     /// When the topic cannot be read to its end.
     pub(crate) async fn start(
         topic: Control,
-        vault: Vault,
+        vault: Option<Vault>,
         ground: Ground,
         gateway: &Gateway,
         shutdown: &Shutdown,
@@ -225,7 +229,10 @@ impl Shares {
             known.faults.remove(name);
             known.endpoints.remove(name);
             let Some(sealed) = value else { return };
-            let opened = self.vault.open(key.as_bytes(), &sealed).map_err(|error| error.to_string());
+            let opened = match &self.vault {
+                Some(vault) => vault.open(key.as_bytes(), &sealed).map_err(|error| error.to_string()),
+                None => Err(ControlError::NoKey.to_string()),
+            };
             let shared = opened.and_then(|plain| {
                 serde_json::from_slice(&plain)
                     .map_err(|_| "it was written by another version of this program".to_owned())
@@ -289,7 +296,7 @@ impl Shares {
         };
         let key = format!("endpoint/{name}");
         let plain = serde_json::to_vec(&shared).unwrap_or_default();
-        let sealed = self.vault.seal(key.as_bytes(), &plain)?;
+        let sealed = self.vault.as_ref().ok_or(ControlError::NoKey)?.seal(key.as_bytes(), &plain)?;
         self.topic.put(&key, Some(&sealed)).await?;
         self.everywhere(&name).await
     }

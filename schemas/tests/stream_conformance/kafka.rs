@@ -105,7 +105,7 @@ async fn a_real_broker_passes_the_suite() {
     *shared.lock().unwrap() = Some(broker);
     suite::all::<OnBroker>().await;
     topics_are_made_checked_and_named().await;
-    javas_own_consumer_reads_it().await;
+    any_client_reads_it().await;
     a_topic_that_is_made_anew_is_told().await;
     a_reader_that_retention_overtook_is_told_until_it_is_put_elsewhere().await;
     shared.lock().unwrap().take();
@@ -136,8 +136,8 @@ async fn topics_are_made_checked_and_named() {
     assert_eq!(open(config).await.topic().id, id, "it stays");
 }
 
-/// Any Kafka client reads the topic: here the console consumer that comes with Kafka.
-async fn javas_own_consumer_reads_it() {
+/// Any Kafka client reads the topic: here the console consumer that comes with Kafka, and kcat.
+async fn any_client_reads_it() {
     let engine = OnBroker::with(|config| config.topic = "changes-for-all".to_owned()).await;
     let batch = (0..20).map(|n| record(&format!("tenant/system/account/contact/{n}"), n)).collect();
     soon(engine.kafka.append(batch)).await.unwrap();
@@ -159,6 +159,17 @@ async fn javas_own_consumer_reads_it() {
     reader.wait().unwrap();
     let keys: BTreeSet<String> = (0..20).map(|n| format!("tenant/system/account/contact/{n}")).collect();
     assert_eq!(seen, keys);
+    assert_eq!(read_by_kcat("changes-for-all"), keys);
+}
+
+/// The keys of the records that kcat sees with an id, up to where the topic ends.
+fn read_by_kcat(topic: &str) -> BTreeSet<String> {
+    let brokers = shared(Broker::address);
+    let from_start = ["-C", "-q", "-e", "-o", "beginning", "-f", "%k %h\n", "-b", &brokers, "-t", topic];
+    let read = Command::new("kcat").args(from_start).output().expect("kcat is there; Debian's package has its name");
+    let text = String::from_utf8(read.stdout).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(_, headers)| headers.contains("ce_id=")).map(|(key, _)| key.to_owned()).collect()
 }
 
 /// The new topic has more records than were read of the old one, so no offset gives it away.
