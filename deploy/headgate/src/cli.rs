@@ -116,11 +116,11 @@ pub(crate) enum Command {
         after_long_help = "Tells volume and time first, then runs on the server and is followed here; Ctrl-C stops it. What is older\nthan what is known loses as always, so nothing is undone. Exits 1 unless it came to its end."
     )]
     Replay(ReplayArgs),
-    /// Add an endpoint to all gateways on a cluster while they run, take one away, see where they are active
+    /// Add an endpoint to all gateways of a cluster, or take one away
     #[cfg(feature = "kafka")]
     #[command(
         before_long_help = "Examples:\n  headgate endpoint list\n  headgate endpoint add new-app.toml\n  headgate endpoint remove new-app",
-        after_long_help = "Talks to any gateway. FILE holds one [[endpoint]] as the configuration does; the variables it names are read\nhere, and travel sealed. What stands in the file of a gateway wins. Exits 5 while not every gateway has it."
+        after_long_help = "Talks to any gateway. FILE holds one [[endpoint]] as the configuration does; the variables it names\nare read here, and travel sealed. What stands in the file of a gateway wins. Exits 5 while not every\ngateway has it."
     )]
     Endpoint(EndpointArgs),
     /// Look at endpoints that get changes, send them again, go on after a failure
@@ -538,7 +538,7 @@ pub(crate) enum BenchCommand {
     /// Send changes through a Kafka broker of its own, and take the relay away for a while
     #[command(
         before_long_help = "Examples:\n  headgate bench kafka\n  headgate bench kafka --rate 1000 --away 10\n  headgate bench kafka --report bench/reports/kafka.md",
-        after_long_help = "Broker, gateway, relay, load and the models of the CRMs share this machine. Needs Java, and Maven when\nthe jars are fetched for the first time. Exits 1 when a promise is broken."
+        after_long_help = "Broker, gateway, relay, load and the models of the CRMs share this machine. Needs Java, and Maven\nwhen the jars are fetched for the first time. Exits 1 when a promise is broken."
     )]
     #[cfg(feature = "kafka")]
     Kafka(BenchKafka),
