@@ -49,6 +49,9 @@ pub enum Ground {
     Person,
     /// A write whose answer was lost showed up, or a person typed the same value; which of the two cannot be told.
     LateLanding,
+    /// A read told of the edit, and it was made some time since the record was last seen: nobody can say whether before the
+    /// value in force was set elsewhere. It counts as made on top of it, because the record was known to show that value.
+    FoundByRead,
     /// The target answered our value with success and shows its own.
     TargetKept,
     /// Records were merged by somebody who saw both, and the survivor's value stays.
@@ -65,6 +68,7 @@ impl Ground {
             Self::Asks(cause) => cause.as_str(),
             Self::Person => "person",
             Self::LateLanding => "late_landing",
+            Self::FoundByRead => "found_by_read",
             Self::TargetKept => "target_kept",
             Self::Merge => "merge",
             Self::Strict => "strict",

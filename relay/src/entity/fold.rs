@@ -434,6 +434,8 @@ impl Entity {
         let read_now = sight.seen == Seen::Read && cx.has(Rule::ReadIsNow);
         let on_top =
             cell.rev == field.rev && (read_now || (sight.time.after(cell.seen) && sight.time.lo >= cell.since));
+        // It was made at some time since the record was last seen, and the value in force may be younger than that.
+        let unsure = read_now && field.by != me && !peer.clock.ours(cell.seen).after(field.stamp);
         let own_line = field.by == me && (cx.has(Rule::OwnLine) || read_now || stamp.after(field.stamp));
         let informed = if cx.has(Rule::Informed) {
             on_top || own_line
@@ -443,7 +445,10 @@ impl Entity {
         // Consent is given up for good: not even an edit made in full knowledge takes that back.
         let free = *plan.policy() != conflict::Policy::MostRestrictive || edit.value == Value::Bool(true);
         let judged = if informed && free { None } else { Some(self.judge(f, &edit, cx)) };
-        self.carry_out(f, m, edit, judged, sight.author, cx, notes)
+        let row = self.fields[f].decision(&edit, Ground::FoundByRead, Ruling::Edit, sight.author);
+        let learned = self.carry_out(f, m, edit, judged, sight.author, cx, notes);
+        notes.decisions.extend(Some(row).filter(|_| unsure && judged.is_none() && learned == Learned::Taken));
+        learned
     }
 
     /// What the policy says of an edit that was not made on top of the value in force.

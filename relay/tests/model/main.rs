@@ -6,11 +6,15 @@
 //! its trace if it ends badly. Verdicts depend on the seeds and on nothing else; no clock is read.
 
 mod agreement;
+pub mod dress;
 pub mod engine;
 pub mod lockstep;
+mod mappings;
 pub mod real;
 pub mod reference;
+mod residuals;
 mod schedules;
+mod strangers;
 
 use std::env;
 
@@ -78,14 +82,14 @@ macro_rules! scenarios {
 scenarios! {
     order order3 crash crash_marks repeats aged no_times no_times_crash coarse coarse_crash skew read_lag ours ours_crash
     theirs priority manual manual_crash state real_mix group forms forms_blind refuses fight slow_fight guard_none
-    guard_read guard_strict two_channels states_late reconciler everything
+    guard_read guard_strict two_channels states_late ties_late reconciler everything
 }
 
 #[test]
 fn every_scenario_has_its_test() {
     let all: Vec<_> = catalogue::ALL.iter().map(|scenario| scenario.name).collect();
     assert_eq!(all, TESTED);
-    assert_eq!(all.len(), 33);
+    assert_eq!(all.len(), 34);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use headgate_relay::store::{
-    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Sqlite, Start, Store, StoreError, Unit, WorkRow,
+    Before, Committed, EntityId, EntityWrite, Key, Look, QuestionEnd, Shelf, Sqlite, Start, Store, StoreError, Unit,
+    WorkRow,
 };
 use headgate_schemas::stream::Position;
 use parking_lot::Mutex;
@@ -20,25 +21,38 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     sqlite: Sqlite,
     fail: bool,
+    /// The worker that started last.
+    epoch: u64,
     committed: Vec<Unit>,
 }
 
 impl Disk {
     /// An empty state.
     pub fn new() -> Result<Self, StoreError> {
-        let state = State { sqlite: Sqlite::in_memory()?, fail: false, committed: Vec::new() };
+        let state = State { sqlite: Sqlite::in_memory()?, fail: false, epoch: 0, committed: Vec::new() };
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
     /// An empty state that several workers share, each with a clone.
     pub fn shared() -> Result<Self, StoreError> {
-        let state = State { sqlite: Sqlite::in_memory()?.shared(), fail: false, committed: Vec::new() };
+        let state = State { sqlite: Sqlite::in_memory()?.shared(), fail: false, epoch: 0, committed: Vec::new() };
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
     /// The next commit fails, and nothing of it is kept.
     pub fn fail_next(&self) {
         self.0.lock().fail = true;
+    }
+
+    /// Somebody else reads a document and writes it changed, between two ticks of the worker that has it in its cache.
+    /// It is not among what was committed.
+    pub fn rewrite(&self, id: EntityId, now: i64, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), StoreError> {
+        let mut state = self.0.lock();
+        let Look::Now(row) = state.sqlite.entity(id, 0)? else { return Ok(()) };
+        let doc = Some(change(&row.doc));
+        let unit = Unit { entities: vec![EntityWrite { id, version: row.version, doc }], ..Unit::default() };
+        let epoch = state.epoch;
+        state.sqlite.commit(epoch, now, &unit).map(drop)
     }
 
     /// What was committed since the last call, in order.
@@ -53,18 +67,21 @@ pub struct Shown<'a>(pub &'a Unit);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unit { entities, members, claims, work, done, outcomes, positions, .. } = self.0;
+        let Unit { entities, members, claims, work, done, outcomes, positions, trail, .. } = self.0;
         write!(
             f,
             "committed documents {entities:?}, members {members:?}, claims {claims:?}, work {work:?}, done {done:?}, \
-             outcomes {outcomes:?}, positions {positions:?}"
+             outcomes {outcomes:?}, positions {positions:?}, trail {trail:?}"
         )
     }
 }
 
 impl Store for Disk {
     fn start(&mut self, topic: &str, now: i64, until: i64) -> Result<Start, StoreError> {
-        self.0.lock().sqlite.start(topic, now, until)
+        let mut state = self.0.lock();
+        let start = state.sqlite.start(topic, now, until)?;
+        state.epoch = start.epoch;
+        Ok(start)
     }
 
     fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {

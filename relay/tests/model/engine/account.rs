@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use headgate_relay::engine::Engine;
-use headgate_relay::entity::{Entity, Member};
+use headgate_relay::entity::{Entity, Member, Outcome};
 use headgate_relay::mapping::Link;
 use headgate_relay::store::{EntityId, Unit};
 use headgate_schemas::ChangeId;
@@ -22,6 +22,10 @@ pub struct Account {
     accepted: BTreeMap<ChangeId, u32>,
     /// How many outcomes each change has at each target.
     ended: BTreeMap<(ChangeId, u32), usize>,
+    /// The decision log: how often each rule came to each ruling.
+    decided: BTreeMap<(String, String), u32>,
+    /// How often changes ended in each way.
+    ways: BTreeMap<Outcome, u32>,
     entity: Option<Entity>,
     fault: Option<String>,
 }
@@ -33,6 +37,8 @@ impl Account {
             link: real::link(scenario),
             accepted: BTreeMap::new(),
             ended: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            ways: BTreeMap::new(),
             entity: None,
             fault: None,
         }
@@ -41,6 +47,16 @@ impl Account {
     /// The entity as of the last commit.
     pub const fn entity(&self) -> Option<&Entity> {
         self.entity.as_ref()
+    }
+
+    /// The decision log so far.
+    pub const fn decided(&self) -> &BTreeMap<(String, String), u32> {
+        &self.decided
+    }
+
+    /// How changes ended so far.
+    pub const fn ways(&self) -> &BTreeMap<Outcome, u32> {
+        &self.ways
     }
 
     /// The first fault.
@@ -58,6 +74,10 @@ impl Account {
     pub fn committed(&mut self, unit: &Unit) {
         for row in &unit.outcomes {
             *self.ended.entry((row.change, row.place.target)).or_default() += 1;
+            *self.ways.entry(row.outcome).or_default() += 1;
+        }
+        for row in &unit.decisions {
+            *self.decided.entry((row.rule.clone(), row.ruling.clone())).or_default() += 1;
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod account;
 #[path = "../../support/disk.rs"]
 pub mod disk;
+pub mod strangers;
 #[path = "../../support/vault.rs"]
 pub mod vault;
 pub mod wire;
@@ -27,22 +28,24 @@ use headgate_relay::engine::{
     Resolved,
 };
 use headgate_relay::entity::fold::Rule;
-use headgate_relay::entity::{About, Cause};
+use headgate_relay::entity::{About, Cause, Outcome};
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{EntityId, StoreError};
 use headgate_relay::target::{Target, Version};
 use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
 use headgate_schemas::stream::{Position, Sink as _, Source as _};
-use headgate_schemas::{Change, ChangeId, contract};
+use headgate_schemas::{Change, ChangeId, Timestamp, contract};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
-use crate::real;
+use crate::dress::Dress;
+use crate::real::{self, Cut};
 use crate::reference::scenario::Scenario;
 use crate::reference::value::{self as model, Field, Hand, Snapshot, Value};
-use crate::reference::world::{DEADLINE, Relay, Standing, World};
+use crate::reference::world::{DEADLINE, LATEST, Relay, Standing, World};
 use account::Account;
 use disk::{Disk, Shown};
+use strangers::Strangers;
 
 /// Records taken from the stream by one tick.
 const BATCH: usize = 4;
@@ -60,6 +63,14 @@ pub struct Setting {
     pub mute: bool,
     /// The trace shows every commit.
     pub diary: bool,
+    /// How often somebody else writes the document before a tick, which the engine has in its cache.
+    pub strangers: f64,
+    /// How the mapping is made.
+    pub cut: Cut,
+    /// Answers do not tell the CRM's clock, so that all clocks are taken for ours.
+    pub undated: bool,
+    /// The longest run of a call that the engine is told of, where it is not the true one.
+    pub longest_run: Option<i64>,
 }
 
 /// A call under way.
@@ -123,6 +134,7 @@ pub struct Played {
     asked: BTreeSet<i64>,
     /// Answers that were not taken yet.
     choices: Vec<(i64, Choice)>,
+    strangers: Strangers,
     account: Account,
 }
 
@@ -130,7 +142,7 @@ impl Played {
     /// An engine that has imported every member of a world.
     pub fn new(world: &mut World, setting: Setting) -> Result<Self, StoreError> {
         let scenario = world.scenario;
-        let config = wire::config(scenario);
+        let config = wire::config(scenario, setting.longest_run.unwrap_or(LATEST));
         let names = config.connections.iter().map(|c| c.name.clone());
         let puppets = scenario.crms.iter().map(|crm| Arc::new(wire::Puppet { strict: crm.strict }) as Arc<dyn Target>);
         let targets = names.zip(puppets).collect();
@@ -139,7 +151,7 @@ impl Played {
         let faults = Faults { repeat: REPEATED, ..Faults::default() };
         let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
         let disk = Disk::new()?;
-        let mut engine = open(scenario, &config, &targets, &metrics, &disk, &stream, 0)?;
+        let mut engine = open((scenario, setting.cut), &config, &targets, &metrics, &disk, &stream, 0)?;
         setting.without.into_iter().for_each(|rule| engine.forgo(rule));
         let source = stream.source();
         let account = Account::new(scenario);
@@ -164,6 +176,7 @@ impl Played {
             read: BTreeMap::new(),
             asked: BTreeSet::new(),
             choices: Vec::new(),
+            strangers: Strangers::default(),
             account,
         };
         played.import(world)?;
@@ -173,7 +186,7 @@ impl Played {
     /// The entity stands in the state before the run. Where clocks are wrong every record is read once more, so that
     /// the clocks are known as they are after any real import.
     fn import(&mut self, world: &mut World) -> Result<(), StoreError> {
-        let mut entity = real::entity(world.scenario, &world.crms, wire::MICROS);
+        let mut entity = real::entity_cut(world.scenario, &world.crms, wire::MICROS, self.setting.cut);
         if self.scenario.crms.iter().any(|crm| crm.skew != 0) {
             entity.members.iter_mut().for_each(|member| member.need_read(wire::MICROS.zero));
         }
@@ -186,7 +199,23 @@ impl Played {
     /// What is wrong with the bookkeeping, first fault first.
     pub fn fault(&mut self) -> Option<String> {
         self.account.at_rest(&self.engine);
+        self.look_for_marks();
         self.account.fault().map(str::to_owned)
+    }
+
+    /// The decision log: how often each rule came to each ruling.
+    pub const fn decided(&self) -> &BTreeMap<(String, String), u32> {
+        self.account.decided()
+    }
+
+    /// How changes ended.
+    pub const fn ways(&self) -> &BTreeMap<Outcome, u32> {
+        self.account.ways()
+    }
+
+    /// Documents that somebody else wrote, and ticks that were refused because of it.
+    pub const fn strangers(&self) -> (u64, u64) {
+        self.strangers.counts()
     }
 
     /// How often the process died.
@@ -235,16 +264,25 @@ impl Played {
         let more = records.len() == BATCH;
         let changes = records.iter().filter_map(|delivered| contract::decode(&delivered.record).ok());
         let hands = changes.filter_map(|change| self.hands.get(&change.id)).flatten().copied();
-        world.tell(hands.chain(std::mem::take(&mut self.read_hands)));
+        let hands: Vec<Hand> = hands.chain(std::mem::take(&mut self.read_hands)).collect();
+        hands.iter().for_each(|hand| world.note(*hand));
+        world.tell(hands);
         if world.chance(self.setting.deaths / 3.0) {
             self.disk.fail_next();
         }
+        self.meddle(world);
         let replies = std::mem::take(&mut self.inbox);
         let idle = replies.is_empty() && records.is_empty();
         let (commands, told): (Vec<_>, Vec<_>) = self.choices.iter().cloned().map(answer).unzip();
         let idle = idle && commands.is_empty();
         let input = Input { replies, records, commands };
-        let Ok(calls) = self.engine.tick(now, input) else { return self.die(world, "instead of a commit") };
+        let calls = match self.engine.tick(now, input) {
+            Ok(calls) => calls,
+            Err(error) => {
+                self.strangers.overtook(&error);
+                return self.die(world, "instead of a commit");
+            }
+        };
         self.choices.clear();
         for mut told in told {
             let result = told.try_recv();
@@ -290,7 +328,7 @@ impl Played {
         match call.request {
             Request::Read(_) => world.read(member, token),
             Request::Write(write) => {
-                let values = wire::written(&write, self.scenario);
+                let values = wire::written(&write, self.scenario, self.setting.cut, &world.crms[member]);
                 let precondition = wire::precondition(&write).map(|named| match self.read.get(&member) {
                     Some((version, state)) if *version == named => *state,
                     read => panic!("a write names {named:?}, the last read was {read:?}"),
@@ -323,11 +361,12 @@ impl Played {
         let now = world.now;
         loop {
             self.life += 1;
-            let Self { scenario, config, targets, metrics, disk, stream, .. } = self;
-            match open(scenario, config, targets, metrics, disk, stream, now) {
+            let Self { scenario, setting, config, targets, metrics, disk, stream, .. } = self;
+            match open((*scenario, setting.cut), config, targets, metrics, disk, stream, now) {
                 Ok(mut engine) => {
                     self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
-                    self.engine = engine;
+                    let before = std::mem::replace(&mut self.engine, engine);
+                    self.wake_the_dead(before);
                     break;
                 }
                 Err(StoreError::InUse { .. }) => {}
@@ -340,6 +379,11 @@ impl Played {
         self.read_hands.clear();
         self.read_on();
         self.schedule_soon(world);
+    }
+
+    /// What the `Date` header of an answer says.
+    fn date(&self, member: usize, now: i64) -> Option<Timestamp> {
+        wire::date(self.scenario, member, now).filter(|_| !self.setting.undated)
     }
 
     /// Gives the engine a reply to a call of this life.
@@ -356,7 +400,7 @@ impl Played {
 impl Relay for Played {
     fn accept(&mut self, world: &mut World, change: &model::Change) {
         self.hands.insert(wire::id(change), change.hands());
-        self.publish(&wire::change(change, world.now));
+        self.publish(&wire::change(change, self.setting.cut.dress, world.now));
         self.schedule_soon(world);
     }
 
@@ -381,7 +425,7 @@ impl Relay for Played {
             Some(snapshot) => {
                 self.read_hands.extend(snapshot.hands());
                 self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
-                wire::read(member, snapshot, wire::date(self.scenario, member, snapshot.asked))
+                wire::read(member, snapshot, self.setting.cut.dress, self.date(member, snapshot.asked))
             }
             None => ReplyResult::Read(Err(wire::failed(world.below(3)))),
         };
@@ -390,7 +434,7 @@ impl Relay for Played {
 
     fn write_answered(&mut self, world: &mut World, token: u64, answer: &model::Answer) {
         let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
-        let result = wire::answer(member, answer, wire::date(self.scenario, member, world.now));
+        let result = wire::answer(member, answer, self.setting.cut.dress, self.date(member, world.now));
         self.reply(world, token, result);
     }
 
@@ -415,9 +459,15 @@ impl Relay for Played {
 
     fn standing(&self, field: Field) -> Standing {
         let entity = self.account.entity();
-        let known = entity.and_then(|entity| entity.fields.get(entity.field_named(real::name(field))?));
+        let of = |name: &str| entity.and_then(|entity| entity.fields.get(entity.field_named(name)?));
+        if let (Field::G, [Some(first), Some(second)]) = (field, ["g_first", "g_second"].map(of)) {
+            // Its columns are fields of their own.
+            let [first, second] = [first, second].map(|column| Dress::Plain.letter(&column.value));
+            return Standing { value: Value::Pair(first, second), held: false };
+        }
+        let known = of(real::name(field));
         Standing {
-            value: known.map_or_else(|| Value::initial(field), |known| real::letters(&known.value)),
+            value: known.map_or_else(|| Value::initial(field), |known| self.setting.cut.dress.letters(&known.value)),
             held: known.is_some_and(|known| known.held.is_some()),
         }
     }
@@ -425,7 +475,7 @@ impl Relay for Played {
     fn kept(&self, member: usize, field: Field) -> Option<Value> {
         let entity = self.account.entity()?;
         let cell = entity.cell(entity.field_named(real::name(field))?, member)?;
-        cell.kept.then(|| real::letters(&cell.shown))
+        cell.kept.then(|| self.setting.cut.dress.letters(&cell.shown))
     }
 
     fn is_open(&self) -> bool {
@@ -440,7 +490,7 @@ fn answer((id, choice): (i64, Choice)) -> (Command, oneshot::Receiver<Result<Res
 }
 
 fn open(
-    scenario: &Scenario,
+    (scenario, cut): (&Scenario, Cut),
     config: &RelayConfig,
     targets: &HashMap<String, Arc<dyn Target>>,
     metrics: &Metrics,
@@ -457,5 +507,5 @@ fn open(
         metrics: metrics.clone(),
         seed: 7,
     };
-    Engine::open_linked(parts, |_| vec![real::link(scenario)], wire::clock(now))
+    Engine::open_linked(parts, |_| vec![real::link_cut(scenario, cut)], wire::clock(now))
 }

@@ -15,10 +15,12 @@ use headgate_schemas::change::{Object, Ours, Source};
 use headgate_schemas::contract::example;
 use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, System, Timestamp, Value};
 
-use crate::real::{self, OBJECT, Ruler, TENANT};
+use crate::dress::Dress;
+use crate::real::{self, Cut, OBJECT, Ruler, TENANT};
+use crate::reference::crm::Crm;
 use crate::reference::scenario::Scenario;
 use crate::reference::value::{self as model, Kind, Reported, SEC, Snapshot, Stored};
-use crate::reference::world::{LAG, LATEST};
+use crate::reference::world::LAG;
 
 /// The model's zero: a whole second, so that its ticks are the engine's.
 const ZERO: i64 = 1_767_225_600_000;
@@ -36,7 +38,7 @@ pub fn moment(at: Timestamp) -> i64 {
 }
 
 /// The settings of a relay between the CRMs of a scenario.
-pub fn config(scenario: &Scenario) -> RelayConfig {
+pub fn config(scenario: &Scenario, longest_run: i64) -> RelayConfig {
     let wait = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let connection = |member| ConnectionConfig {
         name: connection_name(member),
@@ -51,7 +53,7 @@ pub fn config(scenario: &Scenario) -> RelayConfig {
         external_id_field: String::new(),
         set_up: SetUp::Auto,
         read_lag: wait(LAG),
-        longest_run: wait(LATEST),
+        longest_run: wait(longest_run),
     };
     RelayConfig {
         store: StoreConfig { place: StorePlace::Sqlite("".into()), key_file: "".into() },
@@ -111,7 +113,7 @@ impl Target for Puppet {
 }
 
 /// A change as the gateway would publish it.
-pub fn change(change: &model::Change, now: i64) -> Change {
+pub fn change(change: &model::Change, dress: Dress, now: i64) -> Change {
     let mut published = plain(change.member, now);
     published.id = id(change);
     published.kind = if change.kind == Kind::Hint { ChangeKind::Touched } else { ChangeKind::Updated };
@@ -125,7 +127,7 @@ pub fn change(change: &model::Change, now: i64) -> Change {
         None => Ours::Unknown,
     };
     for reported in &change.cells {
-        tell(reported, &mut published);
+        tell((change.member, reported), dress, &mut published);
     }
     published
 }
@@ -156,10 +158,13 @@ fn plain(member: usize, now: i64) -> Change {
     Change { tenant: TENANT.to_owned(), source, object, received_at: clock(now), ..change }
 }
 
-fn tell(reported: &Reported, change: &mut Change) {
+fn tell((member, reported): (usize, &Reported), dress: Dress, change: &mut Change) {
     let cell = reported.cell;
     let names = real::parts(cell.field);
-    let told: Vec<(&str, Value)> = match (reported.half, real::value(cell.value)) {
+    // The second column of a group is a plain letter whatever the first one wears.
+    let worn = if reported.half == Some(model::Half::Second) { Dress::Plain } else { dress };
+    let worn = if reported.half.is_some() { worn.of_group() } else { worn };
+    let told: Vec<(&str, Value)> = match (reported.half, worn.value(member, cell.value)) {
         (Some(model::Half::First), value) => vec![(names[0], value)],
         (Some(model::Half::Second), value) => vec![(names[1], value)],
         (None, Value::List(values)) => names.iter().copied().zip(values).collect(),
@@ -171,7 +176,7 @@ fn tell(reported: &Reported, change: &mut Change) {
 }
 
 /// The values of the one record that a write names.
-pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, model::Value)> {
+pub fn written(call: &WriteCall, scenario: &Scenario, cut: Cut, now: &Crm) -> Vec<(model::Field, model::Value)> {
     let values = match &call.items {
         WriteItems::Update(items) => match items.as_slice() {
             [item] => &item.values,
@@ -185,8 +190,14 @@ pub fn written(call: &WriteCall, scenario: &Scenario) -> Vec<(model::Field, mode
         let told: Vec<Value> = real::parts(field).iter().filter_map(|&part| values.get(part).cloned()).collect();
         match told.as_slice() {
             [] => {}
-            [value] => fields.push((field, real::letters(value))),
-            _ => fields.push((field, real::letters(&Value::List(told)))),
+            [value] if cut.apart && field == model::Field::G => {
+                // One column is written and the other stays as it stands there.
+                let half =
+                    if values.contains_key(real::parts(field)[0]) { model::Half::First } else { model::Half::Second };
+                fields.push((field, now.value(field).with_half(half, cut.dress.letters(value))));
+            }
+            [value] => fields.push((field, cut.dress.letters(value))),
+            _ => fields.push((field, cut.dress.letters(&Value::List(told)))),
         }
     }
     fields
@@ -201,25 +212,25 @@ pub fn precondition(call: &WriteCall) -> Option<Version> {
 }
 
 /// The answer to a read. `date` is the CRM's clock, where it is told.
-pub fn read(member: usize, snapshot: &Snapshot, date: Option<Timestamp>) -> ReplyResult {
+pub fn read(member: usize, snapshot: &Snapshot, dress: Dress, date: Option<Timestamp>) -> ReplyResult {
     let found = Found {
         id: real::native_id(member),
         external_id: None,
         version: version(snapshot.version),
-        values: values(&snapshot.cells),
+        values: values(member, dress, &snapshot.cells),
     };
     ReplyResult::Read(Ok(Answered { items: vec![ReadItem::Found(found)], date, quota: Vec::new() }))
 }
 
 /// The answer to a write.
-pub fn answer(member: usize, answer: &model::Answer, date: Option<Timestamp>) -> ReplyResult {
+pub fn answer(member: usize, answer: &model::Answer, dress: Dress, date: Option<Timestamp>) -> ReplyResult {
     let item = match answer {
         model::Answer::Refused => Err(TargetError::new("moved", "", Disposition::Conflict)),
         model::Answer::Written { stored, version: told } => Ok(Written {
             id: Some(real::native_id(member)),
             created: None,
             version: told.map(version),
-            stored: stored.as_ref().map(|stored| values(stored)),
+            stored: stored.as_ref().map(|stored| values(member, dress, stored)),
         }),
     };
     ReplyResult::Write(Ok(Answered { items: vec![item], date, quota: Vec::new() }))
@@ -258,10 +269,10 @@ fn resolution(span: model::Span) -> Resolution {
     }
 }
 
-fn values(cells: &[Stored]) -> NativeValues {
+fn values(member: usize, dress: Dress, cells: &[Stored]) -> NativeValues {
     let mut values = NativeValues::new();
     for cell in cells {
-        match real::value(cell.value) {
+        match dress.value(member, cell.value) {
             Value::List(parts) => {
                 values.extend(real::parts(cell.field).iter().map(|&part| part.into()).zip(parts));
             }

@@ -185,6 +185,19 @@ pub const ALL: &[Scenario] = &[
         want: Want::Order,
         ..BASE
     },
+    Scenario {
+        name: "ties_late",
+        crms: &[SALESFORCE_LIKE, CrmSpec { marks: false, ..HUBSPOT_LIKE }],
+        fields: XY,
+        edits: 24,
+        gaps: &[30, 300],
+        delay: &[50, 2 * SEC, 5 * SEC],
+        repeat: 0.1,
+        send_delay: &[20, 20, SEC],
+        distinct: true,
+        want: Want::Order,
+        ..BASE
+    },
     Scenario { name: "reconciler", crms: &[PLAIN, COARSE], lose: 0.3, polls: 3, reconcile: true, ..CRASH },
     Scenario {
         name: "everything",
