@@ -650,7 +650,7 @@ fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration(
 #[test]
 fn a_secret_file_without_an_end_is_refused() {
     let found = faults(&with("token_env = \"HUBSPOT_TOKEN\"", "token_file = \"/dev/zero\""), &[]);
-    let expected = "connection[hubspot-main].token_file | the file /dev/zero is longer than 65536 bytes | name a readable file that holds the secret alone";
+    let expected = "connection[hubspot-main].auth.token_file | the file /dev/zero is longer than 65536 bytes | name a readable file that holds the secret alone";
     assert!(found.len() == 1 && found[0].ends_with(expected), "{found:?}");
 }
 
@@ -998,7 +998,7 @@ mod kafka {
             ),
             (
                 "sasl = { mechanism = \"oauthbearer\", token_url = \"https://id.example.com/token\", client_id = \"c\", client_secret_env = \"HUBSPOT_TOKEN\", username = \"u\" }",
-                "line 10: stream.sasl.username | this key is not known | did you mean \"token_url\"?",
+                "line 10: stream.sasl.username | this key is not known | use one of \"mechanism\", \"token_url\", \"client_id\", \"client_secret\", \"client_secret_env\", \"client_secret_file\", \"scope\", \"token_ca_file\"",
             ),
             (
                 "tls = { cert_file = \"none.pem\" }",

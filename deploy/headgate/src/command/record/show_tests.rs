@@ -85,7 +85,7 @@ org         -    to be made  strict  fails, calls are held back
 hub         502  set aside   -       -
 
 set aside: hub 502 (the record asked for)
-live, changed 1 h ago
+live, changed 60 min ago
 city  Rome
 
 fields
