@@ -69,11 +69,12 @@ pub(crate) struct Config {
     /// What is worth knowing and stops nothing.
     pub(crate) warnings: Vec<Finding>,
     /// What all of this was read from.
-    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only gateways on a cluster read more behind it"))]
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only gateways on a cluster read more behind it"))]
     pub(crate) ground: Ground,
 }
 
 /// What a configuration was read from, so that more can be read behind it.
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only gateways on a cluster read more behind it"))]
 #[derive(Clone, Default)]
 pub(crate) struct Ground {
     /// The text of the file.
