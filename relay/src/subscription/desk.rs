@@ -25,6 +25,7 @@ use super::{Asked, Metrics, Named, Order, OrderError, Pace, SubscriptionConfig, 
 use super::{runner, shown};
 use crate::Relay;
 use crate::admin::OpenSource;
+use crate::engine::Recalled;
 use crate::http::SetupError;
 use crate::outgoing::{Connector, Lookup, Policy};
 use crate::store::{KeptRow, Shelf};
@@ -57,8 +58,8 @@ struct Desk {
     metrics: Metrics,
     shutdown: Shutdown,
     running: Mutex<BTreeMap<String, Running>>,
-    /// One registration or removal at a time.
-    turn: Turn<()>,
+    /// One registration or removal at a time; it holds the worker on whose word what is registered was looked up.
+    turn: Turn<Option<u64>>,
 }
 
 struct Running {
@@ -97,7 +98,7 @@ pub fn start(
         open: Arc::clone(open),
         shutdown: shutdown.clone(),
         running: Mutex::default(),
-        turn: Turn::new(()),
+        turn: Turn::new(None),
     });
     for subscription in list {
         desk.start(subscription, true);
@@ -109,20 +110,13 @@ pub fn start(
 /// Looks up what was registered, each time this process comes to have the state.
 async fn look_up(desk: Arc<Desk>) {
     let mut held = desk.relay.handle.held();
-    let mut known = None;
     loop {
-        let epoch = held.borrow_and_update().map(|held| held.epoch);
-        if epoch.is_some() && epoch != known {
-            let _turn = desk.turn.lock().await;
-            if desk.recall().await {
-                known = epoch;
-            }
-        }
-        let again = epoch.is_some() && epoch != known;
+        let has = held.borrow_and_update().is_some();
+        let known = desk.know(&mut *desk.turn.lock().await).await;
         tokio::select! {
             () = desk.shutdown.stopped() => return,
             changed = held.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if again => {}
+            () = tokio::time::sleep(AGAIN), if has && known.is_err() => {}
         }
     }
 }
@@ -170,7 +164,8 @@ impl Subscriptions {
         let desk = &self.0;
         let mut asked = registration.understood(&desk.policy, &desk.tenants)?;
         let name = asked.config.name.clone();
-        let _turn = desk.turn.lock().await;
+        let mut turn = desk.turn.lock().await;
+        let epoch = desk.know(&mut turn).await?;
         let (taken, count) = {
             let running = desk.running.lock();
             (running.contains_key(&name), running.len())
@@ -186,7 +181,7 @@ impl Subscriptions {
         let kept = |shelf, value| KeptRow { shelf, name: name.clone(), value };
         // Where another one of this name stood is no place of this one.
         let rows = vec![kept(Shelf::Endpoint, Some(asked.seal(&desk.relay.vault)?)), kept(Shelf::Subscription, None)];
-        desk.keep(rows, by, "subscription.register").await?;
+        desk.keep(epoch, rows, by, "subscription.register").await?;
         let view = desk.start(asked.config, false);
         Ok(Registered { secret: asked.secret.expose_secret().to_owned(), subscription: view })
     }
@@ -197,7 +192,8 @@ impl Subscriptions {
     /// [`RegisterError`].
     pub async fn remove(&self, name: &str, by: String) -> Result<(), RegisterError> {
         let desk = &self.0;
-        let _turn = desk.turn.lock().await;
+        let mut turn = desk.turn.lock().await;
+        let epoch = desk.know(&mut turn).await?;
         match desk.running.lock().get(name).map(|running| running.fixed) {
             None => return Err(RegisterError::Unknown(name.to_owned())),
             Some(true) => return Err(RegisterError::Fixed(name.to_owned())),
@@ -205,7 +201,8 @@ impl Subscriptions {
         }
         let Some(config) = desk.end(name).await else { return Err(RegisterError::Unknown(name.to_owned())) };
         let gone = |shelf| KeptRow { shelf, name: name.to_owned(), value: None };
-        let kept = desk.keep(vec![gone(Shelf::Endpoint), gone(Shelf::Subscription)], by, "subscription.remove").await;
+        let rows = vec![gone(Shelf::Endpoint), gone(Shelf::Subscription)];
+        let kept = desk.keep(epoch, rows, by, "subscription.remove").await;
         if kept.is_err() {
             desk.start(config, false);
         }
@@ -254,9 +251,19 @@ impl Desk {
         Some(running.config)
     }
 
-    /// Starts what was registered, and ends what another relay took away meanwhile. False when the state does not answer.
-    async fn recall(&self) -> bool {
-        let Some(recalled) = self.relay.handle.recall(Shelf::Endpoint, None).await else { return false };
+    /// Looks up what is registered, unless that was done since this process came to have the state. Returns the worker.
+    async fn know(&self, known: &mut Option<u64>) -> Result<u64, RegisterError> {
+        let epoch = self.relay.handle.held().borrow().ok_or(RegisterError::Busy)?.epoch;
+        if *known != Some(epoch) {
+            let recalled = self.relay.handle.recall(Shelf::Endpoint, None).await.ok_or(RegisterError::Busy)?;
+            self.take_up(&recalled).await;
+            *known = Some(recalled.epoch);
+        }
+        known.ok_or(RegisterError::Busy)
+    }
+
+    /// Starts what was registered, and ends what another relay took away meanwhile.
+    async fn take_up(&self, recalled: &Recalled) {
         let registered = |name: &str| recalled.rows.iter().any(|(registered, _)| registered == name);
         let running: Vec<(String, bool)> = self.running.lock().iter().map(|(n, r)| (n.clone(), r.fixed)).collect();
         for (name, _) in running.iter().filter(|(name, fixed)| !fixed && !registered(name)) {
@@ -274,7 +281,6 @@ impl Desk {
                 },
             }
         }
-        true
     }
 
     /// Where that is in the stream.
@@ -289,9 +295,13 @@ impl Desk {
         Ok(found.await.map_err(|_| RegisterError::Busy)??)
     }
 
-    async fn keep(&self, rows: Vec<KeptRow>, by: String, what: &'static str) -> Result<(), RegisterError> {
-        let held = *self.relay.handle.held().borrow();
-        let epoch = held.ok_or(RegisterError::Busy)?.epoch;
+    async fn keep(
+        &self,
+        epoch: u64,
+        rows: Vec<KeptRow>,
+        by: String,
+        what: &'static str,
+    ) -> Result<(), RegisterError> {
         let durable = self.relay.handle.keep(epoch, rows, Some((by, what))).map_err(|_| RegisterError::Busy)?;
         durable.await.map_err(|_| RegisterError::Busy)
     }

@@ -152,7 +152,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let admin = stream::admin(root.section("admin"));
     let stream = stream::stream(root.section("stream"));
     let store = stream::store(root.section("store"));
-    let mut limits = relay::relay(root.section("relay"));
+    let limits = relay::relay(root.section("relay"));
     let connections: Vec<_> = root.entries("connection").into_iter().map(relay::connection).collect();
     let loopback = gateway.listen.ip().is_loopback() && gateway.public_url.as_deref().is_none_or(address::is_loopback);
     let endpoints: Vec<_> =
@@ -176,8 +176,6 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let deadline = gateway.spool.as_ref().map_or(gateway.limits.append_deadline, |spool| spool.deadline);
 
     let subscription::Shared { policy, pace, ca_file, most } = shared;
-    // A call to a subscriber ends within the lease that it began in.
-    limits.lease = limits.lease.max(pace.deadline * 2);
     let tenants = index.tenants();
     let connections: Option<Vec<ConnectionConfig>> = connections.into_iter().map(|draft| draft.config).collect();
     let links: Option<Vec<LinkConfig>> = links.into_iter().map(link::LinkDraft::config).collect();
