@@ -265,6 +265,18 @@ pub(crate) struct FilterArgs {
     /// Only of the records with these ids
     #[arg(long, value_name = "IDS")]
     pub(crate) record: Option<String>,
+    /// The same in one word each, like object=contact,company
+    #[arg(long, value_name = "KEY=NAMES", value_parser = part)]
+    pub(crate) filter: Vec<(String, String)>,
+}
+
+/// One part of a filter.
+fn part(text: &str) -> Result<(String, String), String> {
+    const KEYS: [&str; 6] = ["tenant", "system", "account", "object", "kind", "record"];
+    match text.split_once('=') {
+        Some((key, names)) if KEYS.contains(&key) => Ok((key.to_owned(), names.to_owned())),
+        _ => Err(format!("write KEY=NAMES with one of {}", KEYS.join(", "))),
+    }
 }
 
 /// Arguments of `record`.

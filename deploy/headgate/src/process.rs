@@ -121,8 +121,9 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
     let open: OpenSource = Arc::new(move || opened.source());
     let relay = match role {
         Role::Serve | Role::Relay => {
-            let replays = Replays::new(Arc::clone(&open), stream.sink(), &config.relay.links, shutdown);
+            let links = config.relay.links.clone();
             let relay = relay(config.relay, &stream, &mut registry, shutdown)?;
+            let replays = Replays::new(Arc::clone(&open), stream.sink(), &links, &relay, shutdown);
             let subscriptions = serve(config.subscriptions, &relay, &open, &mut registry, shutdown)?;
             Some((relay, subscriptions, replays))
         }

@@ -47,7 +47,7 @@ async fn show(State(replays): State<Replays>, Path(id): Path<u64>) -> Result<Jso
 }
 
 async fn stop(State(replays): State<Replays>, Path(id): Path<u64>) -> Result<Json<View>, Problem> {
-    replays.stop(id).map(Json).map_err(refused)
+    replays.stop(id).await.map(Json).map_err(refused)
 }
 
 fn refused(error: ReplayError) -> Problem {
@@ -59,6 +59,7 @@ fn refused(error: ReplayError) -> Problem {
         ReplayError::Running(_) => (StatusCode::CONFLICT, "replay_running"),
         ReplayError::Unknown(_) => (StatusCode::NOT_FOUND, "replay_unknown"),
         ReplayError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        ReplayError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "replay_busy"),
     };
     Problem::new(status, code, error.to_string())
 }

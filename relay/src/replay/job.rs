@@ -7,39 +7,50 @@ use headgate_schemas::contract::Record;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Begin, BeginError, Cursor, Delivered, Position, Sink, Source, StreamError};
 use headgate_schemas::{Timestamp, time};
-use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Phase, Plan, ReplayError, View, again};
+use super::{Keeper, Phase, Plan, ReplayError, again};
 use crate::admin::OpenSource;
 
 /// Records fetched at once.
 const PAGE: usize = 500;
 /// Appends a second, at most; each carries its share of the rate.
 const APPENDS: u32 = 10;
-/// A partition that brings nothing for so long has no more before its end.
+/// A stream that answers and brings nothing for twice so long has no more before its end.
 const QUIET: Duration = Duration::from_secs(2);
 /// Tries of an append that is refused or of unknown outcome. A repeat has the same id and is dropped by the relay.
 const TRIES: u32 = 20;
-/// Between two of them.
+/// Between two of them, and between two tries of anything else.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two writes of how far it is.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// Tries of the last one.
+const SAVE_TRIES: usize = 10;
 
-/// A reader that ends where the stream ended when it was opened.
+/// A reader that ends where the stream ended when it was opened first.
 pub(super) struct Reach {
-    source: Box<dyn Source>,
+    /// `None` only while the engine is asked something that blocks.
+    source: Option<Box<dyn Source>>,
     cursor: Cursor,
     ends: Vec<Position>,
 }
 
-/// Opens it off the async threads, because asking an engine may block.
-pub(super) async fn open(open: &OpenSource, begin: Begin) -> Result<Reach, ReplayError> {
+/// Opens it off the async threads, because asking an engine may block. `ends` are those of an earlier time.
+pub(super) async fn open(open: &OpenSource, begin: Begin, ends: Option<Vec<u64>>) -> Result<Reach, ReplayError> {
     let open = Arc::clone(open);
     let opened = tokio::task::spawn_blocking(move || {
         let mut source = open()?;
         let cursor = begin.cursor(source.as_ref())?;
         source.assign(&cursor.positions())?;
-        let ends = source.bounds()?.into_iter().map(|(_, end)| end).collect();
-        Ok::<_, BeginError>(Reach { source, cursor, ends })
+        let mut ends: Vec<Position> = match ends {
+            Some(ends) => (0..).zip(ends).map(|(partition, offset)| Position { partition, offset }).collect(),
+            None => source.bounds()?.into_iter().map(|(_, end)| end).collect(),
+        };
+        // Kept as one number for each, in this order.
+        ends.sort_unstable_by_key(|end| end.partition);
+        Ok::<_, BeginError>(Reach { source: Some(source), cursor, ends })
     });
     Ok(opened.await.map_err(|_| ReplayError::Stopping)??)
 }
@@ -49,62 +60,149 @@ impl Reach {
         self.cursor.to_string()
     }
 
+    /// Where it ends, by partition.
+    pub(super) fn ends(&self) -> Vec<u64> {
+        self.ends.iter().map(|end| end.offset).collect()
+    }
+
     fn is_through(&self) -> bool {
         let positions = self.cursor.positions();
         self.ends.iter().all(|end| positions.iter().any(|p| p.partition == end.partition && p.offset >= end.offset))
     }
 
-    /// The next records before the end; `None` after the last ones. Cancel-safe.
+    /// The next records before the end; `None` after the last ones. Where the future is dropped the reader is of no use
+    /// any more.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<Delivered>>, StreamError> {
-        if self.is_through() {
-            return Ok(None);
+        let mut silences = 0;
+        while !self.is_through() && silences < 2 {
+            let Some(source) = self.source.as_mut() else { return Err(stopping()) };
+            let Ok(read) = tokio::time::timeout(QUIET, source.next(PAGE)).await else {
+                // The silence of a stream that is away says nothing of its end.
+                silences = if self.answers().await { silences + 1 } else { 0 };
+                continue;
+            };
+            let mut page = read?;
+            page.iter().for_each(|delivered| self.cursor.pass(delivered));
+            page.retain(|d| self.ends.iter().any(|end| end.partition == d.partition && d.offset < end.offset));
+            return Ok(Some(page));
         }
-        let Ok(read) = tokio::time::timeout(QUIET, self.source.next(PAGE)).await else { return Ok(None) };
-        let mut page = read?;
-        page.iter().for_each(|delivered| self.cursor.pass(delivered));
-        page.retain(|d| self.ends.iter().any(|end| end.partition == d.partition && d.offset < end.offset));
-        Ok(Some(page))
+        Ok(None)
     }
+
+    /// Whether the engine says anything.
+    async fn answers(&mut self) -> bool {
+        let Some(source) = self.source.take() else { return false };
+        let asked = tokio::task::spawn_blocking(move || {
+            let answers = source.bounds().is_ok();
+            (source, answers)
+        });
+        let Ok((source, answers)) = asked.await else { return false };
+        self.source = Some(source);
+        answers
+    }
+}
+
+fn stopping() -> StreamError {
+    StreamError::Unavailable("the program is stopping".to_owned())
 }
 
 /// What a job does.
 pub(super) struct Work {
     pub(super) plan: Plan,
+    pub(super) open: OpenSource,
     pub(super) sink: Arc<dyn Sink>,
-    pub(super) view: Arc<Mutex<View>>,
     pub(super) started: Timestamp,
+    pub(super) keeper: Keeper,
 }
 
-/// Runs it to its end, to a stop, or to a fault.
-pub(super) async fn run(work: Work, reach: Reach, stop: CancellationToken, shutdown: Shutdown) {
-    let (phase, reason) = tokio::select! {
+/// How the work on a job ended.
+enum End {
+    /// The job ended with it.
+    Over(Phase, Option<String>),
+    /// Whoever has the state next goes on.
+    Interrupted,
+}
+
+/// Runs it to its end, to a stop, or to a fault; until the shutdown, or until another worker has the state.
+pub(super) async fn run(work: Work, reach: Option<Reach>, stop: CancellationToken, shutdown: Shutdown) {
+    let _guest = work.keeper.relay.guest();
+    let end = tokio::select! {
         biased;
-        () = stop.cancelled() => (Phase::Stopped, None),
-        () = shutdown.stopped() => (Phase::Stopped, None),
+        () = stop.cancelled() => End::Over(Phase::Stopped, None),
+        () = shutdown.stopped() => End::Interrupted,
+        () = work.keeper.lost() => return,
         ended = work.replay(reach) => match ended {
-            Ok(()) => (Phase::Done, None),
-            Err(error) => (Phase::Failed, Some(error.to_string())),
+            Ok(()) => End::Over(Phase::Done, None),
+            Err(error) => End::Over(Phase::Failed, Some(error.to_string())),
         },
     };
-    let mut view = work.view.lock();
-    view.state = phase;
-    view.reason = reason;
-    view.ended = Some(time::now().to_string());
-    let (replay, replayed, reason) = (view.id, view.replayed, view.reason.as_deref());
+    let End::Over(phase, reason) = end else {
+        // Not waited for: the engine takes it before it ends.
+        drop(work.keeper.keep());
+        return;
+    };
+    let (replay, replayed) = {
+        let mut view = work.keeper.view.lock();
+        view.state = phase;
+        view.reason.clone_from(&reason);
+        view.ended = Some(time::now().to_string());
+        (view.id, view.replayed)
+    };
     tracing::info!(replay, state = ?phase, replayed, reason, "a replay ended");
+    if !work.is_kept().await {
+        tracing::error!(replay, "that a replay ended could not be written down: it goes on at the next start");
+        let mut view = work.keeper.view.lock();
+        view.state = Phase::Running;
+        view.ended = None;
+    }
 }
 
 impl Work {
-    async fn replay(&self, mut reach: Reach) -> Result<(), StreamError> {
+    async fn replay(&self, reach: Option<Reach>) -> Result<(), ReplayError> {
+        let mut reach = match reach {
+            Some(reach) => reach,
+            None => self.reopen().await?,
+        };
         let share = usize::try_from(self.plan.rate.div_ceil(APPENDS)).unwrap_or(1).max(1);
+        let (mut done, mut saves) = (reach.cursor.clone(), Saves::default());
         while let Some(page) = reach.page().await? {
             for part in page.chunks(PAGE.min(share)) {
                 self.append(part).await?;
+                part.iter().for_each(|delivered| done.pass(delivered));
+                self.keeper.view.lock().position = done.to_string();
+                saves.now_and_then(&self.keeper);
             }
-            self.view.lock().position = reach.position();
+            // Past what is behind the end, too.
+            done = reach.cursor.clone();
         }
-        self.view.lock().position = reach.position();
+        self.keeper.view.lock().position = reach.position();
         Ok(())
+    }
+
+    /// Opens the stream where the job stands, as soon as it can be.
+    async fn reopen(&self) -> Result<Reach, ReplayError> {
+        loop {
+            match open(&self.open, self.plan.begin.clone(), Some(self.keeper.ends.clone())).await {
+                Err(ReplayError::Begin(BeginError::Stream(StreamError::Unavailable(why)))) => {
+                    tracing::warn!(why, "a replay cannot go on yet; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Writes down how it ended.
+    async fn is_kept(&self) -> bool {
+        for _ in 0..SAVE_TRIES {
+            if let Some(durable) = self.keeper.keep()
+                && durable.await.is_ok()
+            {
+                return true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
     }
 
     /// Appends what is wanted of `part`, and waits for as long as that many may take.
@@ -118,7 +216,7 @@ impl Work {
             self.append_all(batch).await?;
             tokio::time::sleep(Duration::from_secs_f64(count as f64 / f64::from(self.plan.rate))).await;
         }
-        let mut view = self.view.lock();
+        let mut view = self.keeper.view.lock();
         view.read += part.len() as u64;
         view.replayed += count as u64;
         Ok(())
@@ -141,6 +239,28 @@ impl Work {
                 Err(StreamError::Full | StreamError::Unavailable(_) | StreamError::Indefinite(_)) => tries += 1,
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Writes of how far it is, one at a time.
+struct Saves {
+    last: Instant,
+    open: Option<oneshot::Receiver<()>>,
+}
+
+impl Default for Saves {
+    fn default() -> Self {
+        Self { last: Instant::now(), open: None }
+    }
+}
+
+impl Saves {
+    fn now_and_then(&mut self, keeper: &Keeper) {
+        let settled = self.open.as_mut().is_none_or(|open| open.try_recv() != Err(oneshot::error::TryRecvError::Empty));
+        if settled && self.last.elapsed() >= SAVE_EVERY {
+            self.last = Instant::now();
+            self.open = keeper.keep();
         }
     }
 }

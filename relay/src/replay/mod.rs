@@ -5,7 +5,8 @@
 //! ([`headgate_schemas::ChangeId::is_replayed`]) and the channel `replay`. So the relay treats it like any other that
 //! comes late: what is older than what is known loses, and nothing is undone. Subscribers do not get it; they have a replay of their own.
 //!
-//! One job runs at a time and lives in memory: a restart ends it, and what it appended stays. The surprising thing is the
+//! One job runs at a time. It lives in the state: whoever has that goes on with it, also after a restart; what was appended
+//! and not written down yet is appended again under the same ids, which the relay drops. The surprising thing is the
 //! estimate: it is found by reading all of it, because only that tells what a filter wants.
 
 mod job;
@@ -23,12 +24,22 @@ use headgate_schemas::stream::{Begin, BeginError, InvalidBegin, Sink, StreamErro
 use headgate_schemas::{ObjectType, Timestamp, time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::Relay;
 use crate::admin::OpenSource;
 use crate::config::LinkConfig;
+use crate::driver::Handle;
+use crate::engine::Recalled;
+use crate::store::{KeptRow, Shelf};
+use job::Reach;
 
 /// Ended jobs that are remembered.
 const REMEMBERED: usize = 20;
+/// Between two looks at a state that did not answer.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Most changes a second.
 const RATE_MOST: u32 = 10_000;
 /// Most distinct records that an estimate counts; beyond it they are "at least".
@@ -89,6 +100,9 @@ pub enum ReplayError {
     /// The program stops.
     #[error("the program is stopping")]
     Stopping,
+    /// This process does not have the state, or the state cannot be written.
+    #[error("the state cannot be written now; try again in a moment")]
+    Busy,
 }
 
 /// What a replay would do, found by reading what it would read.
@@ -118,23 +132,23 @@ pub struct Cost {
 }
 
 /// How a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It appends.
+    /// It appends, or will once a relay has the state again.
     Running,
     /// It came to the end.
     Done,
-    /// A person or the end of the program stopped it.
+    /// A person stopped it.
     Stopped,
     /// The stream failed.
     Failed,
 }
 
 /// A job as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Its number since the program started.
+    /// Its number.
     pub id: u64,
     /// How it is.
     pub state: Phase,
@@ -160,7 +174,7 @@ pub struct View {
     pub ended: Option<String>,
 }
 
-/// The replays of a process.
+/// The replays that the state knows.
 #[derive(Clone)]
 pub struct Replays(Arc<Inner>);
 
@@ -168,8 +182,12 @@ struct Inner {
     open: OpenSource,
     sink: Arc<dyn Sink>,
     links: Vec<LinkTargets>,
+    relay: Handle,
     shutdown: Shutdown,
-    jobs: Mutex<Jobs>,
+    /// The newest first.
+    jobs: Mutex<VecDeque<Job>>,
+    /// One start or stop at a time; it holds the worker on whose word the jobs were looked up.
+    turn: Turn<Option<u64>>,
 }
 
 /// Whom a change of an object concerns.
@@ -179,15 +197,17 @@ struct LinkTargets {
     members: Vec<String>,
 }
 
-#[derive(Default)]
-struct Jobs {
-    last: u64,
-    all: VecDeque<Job>,
-}
-
 struct Job {
     view: Arc<Mutex<View>>,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
+    /// `None` when it had ended before this process had the state.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Job {
+    fn is_running(&self) -> bool {
+        self.view.lock().state == Phase::Running
+    }
 }
 
 impl fmt::Debug for Replays {
@@ -209,15 +229,30 @@ impl Wish {
 }
 
 impl Replays {
-    /// Reads through `open`, appends to `sink`. `links` are for estimates.
-    pub fn new(open: OpenSource, sink: Arc<dyn Sink>, links: &[LinkConfig], shutdown: &Shutdown) -> Self {
+    /// Reads through `open`, appends to `sink`, and keeps its jobs in the state of `relay`. `links` are for estimates.
+    pub fn new(
+        open: OpenSource,
+        sink: Arc<dyn Sink>,
+        links: &[LinkConfig],
+        relay: &Relay,
+        shutdown: &Shutdown,
+    ) -> Self {
         let links = links.iter().map(|link| LinkTargets {
             tenant: link.tenant.clone(),
             object: link.object.clone(),
             members: link.members.clone(),
         });
-        let (links, shutdown) = (links.collect(), shutdown.clone());
-        Self(Arc::new(Inner { open, sink, links, shutdown, jobs: Mutex::default() }))
+        let inner = Arc::new(Inner {
+            open,
+            sink,
+            links: links.collect(),
+            relay: relay.handle.clone(),
+            shutdown: shutdown.clone(),
+            jobs: Mutex::default(),
+            turn: Turn::new(None),
+        });
+        shutdown.spawn("replays", look_up(Arc::clone(&inner)));
+        Self(inner)
     }
 
     /// Looks at what a job would do and changes nothing.
@@ -226,7 +261,7 @@ impl Replays {
     /// [`ReplayError`].
     pub async fn estimate(&self, wish: &Wish) -> Result<Estimate, ReplayError> {
         let plan = wish.plan()?;
-        let mut reach = job::open(&self.0.open, plan.begin.clone()).await?;
+        let mut reach = job::open(&self.0.open, plan.begin.clone(), None).await?;
         let mut estimate = Estimate { complete: true, ..Estimate::default() };
         let mut records = HashSet::new();
         let mut by_link = vec![HashSet::new(); self.0.links.len()];
@@ -279,49 +314,51 @@ impl Replays {
         costs
     }
 
-    /// Starts a job. It ends by itself where the stream ended when it began.
+    /// Starts a job, durable when this returns. It ends by itself where the stream ended when it began; a stop of the
+    /// program only interrupts it.
     ///
     /// # Errors
     /// [`ReplayError::Running`] while another one runs.
     pub async fn start(&self, wish: &Wish, by: String) -> Result<View, ReplayError> {
+        let inner = &self.0;
         let plan = wish.plan()?;
-        let reach = job::open(&self.0.open, plan.begin.clone()).await?;
-        let started = time::now();
-        let (view, stop) = {
-            let mut jobs = self.0.jobs.lock();
-            if let Some(running) = jobs.all.iter().map(|job| job.view.lock()).find(|v| v.state == Phase::Running) {
-                return Err(ReplayError::Running(running.id));
-            }
-            jobs.last += 1;
-            let view = View {
-                id: jobs.last,
-                state: Phase::Running,
-                reason: None,
-                from: plan.begin.to_string(),
-                rate: plan.rate,
-                replayed: 0,
-                read: 0,
-                position: reach.position(),
-                by,
-                started: started.to_string(),
-                ended: None,
-            };
-            let (view, stop) = (Arc::new(Mutex::new(view)), tokio_util::sync::CancellationToken::new());
-            jobs.all.push_front(Job { view: Arc::clone(&view), stop: stop.clone() });
-            jobs.all.truncate(REMEMBERED);
-            (view, stop)
+        let reach = job::open(&inner.open, plan.begin.clone(), None).await?;
+        let mut turn = inner.turn.lock().await;
+        let epoch = inner.know(&mut turn).await?;
+        let (running, last) = {
+            let jobs = inner.jobs.lock();
+            let running = jobs.iter().find(|job| job.is_running()).map(|job| job.view.lock().id);
+            (running, jobs.front().map_or(0, |job| job.view.lock().id))
         };
-        let shown = view.lock().clone();
-        tracing::info!(replay = shown.id, from = shown.from, rate = shown.rate, by = shown.by, "a replay begins");
-        let work = job::Work { plan, sink: Arc::clone(&self.0.sink), view, started };
-        let shutdown = self.0.shutdown.clone();
-        self.0.shutdown.spawn("replay", job::run(work, reach, stop, shutdown));
+        if let Some(running) = running {
+            return Err(ReplayError::Running(running));
+        }
+        let started = time::now();
+        let view = View {
+            id: last + 1,
+            state: Phase::Running,
+            reason: None,
+            from: plan.begin.to_string(),
+            rate: plan.rate,
+            replayed: 0,
+            read: 0,
+            position: reach.position(),
+            by: by.clone(),
+            started: started.to_string(),
+            ended: None,
+        };
+        let memo = Memo { view, filter: wish.filter.clone(), ends: reach.ends(), started: started.micros() };
+        let rows = inner.rows_for(&memo)?;
+        let kept = inner.relay.keep(epoch, rows, Some((by, "replay.start"))).map_err(|_| ReplayError::Busy)?;
+        kept.await.map_err(|_| ReplayError::Busy)?;
+        let shown = memo.view.clone();
+        inner.run(epoch, memo, plan, Some(reach));
         Ok(shown)
     }
 
-    /// The jobs since the program started, the newest first.
+    /// The jobs that are remembered, the newest first.
     pub fn list(&self) -> Vec<View> {
-        self.0.jobs.lock().all.iter().map(|job| job.view.lock().clone()).collect()
+        self.0.jobs.lock().iter().map(|job| job.view.lock().clone()).collect()
     }
 
     /// One job.
@@ -333,16 +370,169 @@ impl Replays {
         all.into_iter().find(|view| view.id == id).ok_or(ReplayError::Unknown(id))
     }
 
-    /// Stops a job after the changes it is appending. One that has ended stays as it is.
+    /// Stops a job after the changes it is appending, for good when this returns. One that has ended stays as it is.
     ///
     /// # Errors
-    /// [`ReplayError::Unknown`].
-    pub fn stop(&self, id: u64) -> Result<View, ReplayError> {
-        let jobs = self.0.jobs.lock();
-        let job = jobs.all.iter().find(|job| job.view.lock().id == id).ok_or(ReplayError::Unknown(id))?;
-        job.stop.cancel();
-        let view = job.view.lock().clone();
-        Ok(view)
+    /// [`ReplayError::Unknown`]; [`ReplayError::Busy`] when the state cannot be written: it goes on at the next start.
+    pub async fn stop(&self, id: u64) -> Result<View, ReplayError> {
+        let mut turn = self.0.turn.lock().await;
+        self.0.know(&mut turn).await?;
+        let task = {
+            let mut jobs = self.0.jobs.lock();
+            let job = jobs.iter_mut().find(|job| job.view.lock().id == id).ok_or(ReplayError::Unknown(id))?;
+            job.stop.cancel();
+            job.task.take()
+        };
+        if let Some(task) = task {
+            // A task that failed has ended as well.
+            drop(task.await);
+        }
+        let view = self.show(id)?;
+        if view.state == Phase::Running { Err(ReplayError::Busy) } else { Ok(view) }
+    }
+}
+
+impl Inner {
+    /// The row of a new job, and those of the ones that are forgotten for it.
+    fn rows_for(&self, memo: &Memo) -> Result<Vec<KeptRow>, ReplayError> {
+        let mut jobs = self.jobs.lock();
+        let stay = jobs.len().min(REMEMBERED - 1);
+        let forgotten = jobs.split_off(stay);
+        let mut rows = vec![memo.row().ok_or(ReplayError::Busy)?];
+        rows.extend(forgotten.iter().map(|job| KeptRow {
+            shelf: Shelf::Replay,
+            name: job.view.lock().id.to_string(),
+            value: None,
+        }));
+        Ok(rows)
+    }
+
+    /// Runs a job on the word of a worker.
+    fn run(&self, epoch: u64, memo: Memo, plan: Plan, reach: Option<Reach>) {
+        let Memo { view, filter, ends, started } = memo;
+        tracing::info!(replay = view.id, position = view.position, rate = view.rate, by = view.by, "a replay runs");
+        let (view, stop) = (Arc::new(Mutex::new(view)), CancellationToken::new());
+        let keeper = Keeper { relay: self.relay.clone(), epoch, filter, ends, started, view: Arc::clone(&view) };
+        let work = job::Work {
+            plan,
+            open: Arc::clone(&self.open),
+            sink: Arc::clone(&self.sink),
+            started: Timestamp::from_micros(started),
+            keeper,
+        };
+        let running = job::run(work, reach, stop.clone(), self.shutdown.clone());
+        let task = Some(self.shutdown.spawn("replay", running));
+        self.jobs.lock().push_front(Job { view, stop, task });
+    }
+
+    /// Looks up the jobs, unless that was done since this process came to have the state. Returns the worker.
+    async fn know(&self, known: &mut Option<u64>) -> Result<u64, ReplayError> {
+        let epoch = self.relay.held().borrow().ok_or(ReplayError::Busy)?.epoch;
+        if *known != Some(epoch) {
+            let recalled = self.relay.recall(Shelf::Replay, None).await.ok_or(ReplayError::Busy)?;
+            self.take_up(&recalled).await;
+            *known = Some(recalled.epoch);
+        }
+        known.ok_or(ReplayError::Busy)
+    }
+
+    /// Shows the jobs that the state knows, and goes on with the one that runs.
+    async fn take_up(&self, recalled: &Recalled) {
+        // Those of an earlier hold of the state end by themselves.
+        let tasks: Vec<_> = self.jobs.lock().drain(..).filter_map(|job| job.task).collect();
+        for task in tasks {
+            drop(task.await);
+        }
+        let read = |(name, value): &(String, Vec<u8>)| {
+            let memo: Option<Memo> = serde_json::from_slice(value).ok();
+            if memo.is_none() {
+                tracing::error!(replay = name, "what is kept of a replay cannot be read; it is not continued");
+            }
+            memo
+        };
+        let mut memos: Vec<Memo> = recalled.rows.iter().filter_map(read).collect();
+        memos.sort_by_key(|memo| memo.view.id);
+        for mut memo in memos {
+            let plan = memo.plan();
+            if memo.view.state == Phase::Running {
+                match plan {
+                    Ok(plan) => {
+                        self.run(recalled.epoch, memo, plan, None);
+                        continue;
+                    }
+                    Err(error) => {
+                        memo.view.state = Phase::Failed;
+                        memo.view.reason = Some(error.to_string());
+                    }
+                }
+            }
+            let job = Job { view: Arc::new(Mutex::new(memo.view)), stop: CancellationToken::new(), task: None };
+            self.jobs.lock().push_front(job);
+        }
+    }
+}
+
+/// Takes up what the state knows, each time this process comes to have it.
+async fn look_up(inner: Arc<Inner>) {
+    let mut held = inner.relay.held();
+    loop {
+        let has = held.borrow_and_update().is_some();
+        let known = inner.know(&mut *inner.turn.lock().await).await;
+        tokio::select! {
+            () = inner.shutdown.stopped() => return,
+            changed = held.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if has && known.is_err() => {}
+        }
+    }
+}
+
+/// What the state keeps of a job.
+#[derive(Serialize, Deserialize)]
+struct Memo {
+    view: View,
+    filter: FilterText,
+    /// Where it ends, by partition.
+    ends: Vec<u64>,
+    /// By our clock in microseconds; makes the ids of what it appends.
+    started: i64,
+}
+
+impl Memo {
+    fn row(&self) -> Option<KeptRow> {
+        let value = serde_json::to_vec(self).ok()?;
+        Some(KeptRow { shelf: Shelf::Replay, name: self.view.id.to_string(), value: Some(value) })
+    }
+
+    /// How to go on.
+    fn plan(&self) -> Result<Plan, ReplayError> {
+        let from = self.view.position.clone();
+        Wish { from, filter: self.filter.clone(), rate: self.view.rate }.plan()
+    }
+}
+
+/// Keeps how a job is, on the word of the worker it runs under.
+struct Keeper {
+    relay: Handle,
+    epoch: u64,
+    filter: FilterText,
+    ends: Vec<u64>,
+    started: i64,
+    view: Arc<Mutex<View>>,
+}
+
+impl Keeper {
+    /// Hands it to the state. `None` when it cannot be taken now.
+    fn keep(&self) -> Option<oneshot::Receiver<()>> {
+        let (view, filter, ends) = (self.view.lock().clone(), self.filter.clone(), self.ends.clone());
+        let row = Memo { view, filter, ends, started: self.started }.row()?;
+        self.relay.keep(self.epoch, vec![row], None).ok()
+    }
+
+    /// Resolves when another worker has the state, or nobody.
+    async fn lost(&self) {
+        let mut held = self.relay.held();
+        // A relay that is gone has nothing any more.
+        drop(held.wait_for(|held| held.is_none_or(|held| held.epoch != self.epoch)).await);
     }
 }
 

@@ -295,13 +295,7 @@ impl Desk {
         Ok(found.await.map_err(|_| RegisterError::Busy)??)
     }
 
-    async fn keep(
-        &self,
-        epoch: u64,
-        rows: Vec<KeptRow>,
-        by: String,
-        what: &'static str,
-    ) -> Result<(), RegisterError> {
+    async fn keep(&self, epoch: u64, rows: Vec<KeptRow>, by: String, what: &'static str) -> Result<(), RegisterError> {
         let durable = self.relay.handle.keep(epoch, rows, Some((by, what))).map_err(|_| RegisterError::Busy)?;
         durable.await.map_err(|_| RegisterError::Busy)
     }

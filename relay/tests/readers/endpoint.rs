@@ -9,12 +9,12 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use headgate_relay::admin;
 use headgate_relay::config::{Limits, RelayConfig, StoreConfig};
 use headgate_relay::outgoing::{Lookup, Policy, system_lookup};
 use headgate_relay::store::StorePlace;
 use headgate_relay::subscription::sign::Key;
 use headgate_relay::subscription::{self, Pace, SubscriptionConfig, SubscriptionsConfig};
+use headgate_relay::{Relay, admin};
 use headgate_schemas::event::Event;
 use headgate_schemas::filter::Filter;
 use headgate_schemas::shutdown::Shutdown;
@@ -172,6 +172,23 @@ pub(crate) fn subscription(name: &str, url: &str) -> SubscriptionConfig {
     }
 }
 
+/// A relay over a state, which links nothing.
+pub(crate) fn relay(
+    place: StorePlace,
+    folder: &Path,
+    log: &Memory,
+    metrics: &mut Registry,
+    shutdown: &Shutdown,
+) -> Relay {
+    let config = RelayConfig {
+        store: StoreConfig { place, key_file: folder.join("key") },
+        connections: Vec::new(),
+        links: Vec::new(),
+        limits: Limits::default(),
+    };
+    headgate_relay::start(config, Box::new(log.source()), metrics, shutdown).unwrap()
+}
+
 /// A running relay with subscriptions.
 pub(crate) struct Office {
     api: TowerToHyperService<Router>,
@@ -195,13 +212,7 @@ impl Office {
     ) -> Self {
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut metrics = Registry::default();
-        let config = RelayConfig {
-            store: StoreConfig { place, key_file: folder.join("key") },
-            connections: Vec::new(),
-            links: Vec::new(),
-            limits: Limits::default(),
-        };
-        let relay = headgate_relay::start(config, Box::new(log.source()), &mut metrics, &shutdown).unwrap();
+        let relay = relay(place, folder, log, &mut metrics, &shutdown);
         let Setting { policy, pace, lookup, begin } = setting;
         let list = list.into_iter().map(|one| SubscriptionConfig { begin: begin.clone(), ..one }).collect();
         let tenants = vec!["acme".to_owned()];

@@ -6,37 +6,53 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use headgate_relay::admin;
+use headgate_relay::admin::{self, OpenSource};
 use headgate_relay::config::{Guard, LinkConfig, PolicyConfig, RecordsConfig};
 use headgate_relay::replay::Replays;
+use headgate_relay::store::StorePlace;
 use headgate_schemas::change::Channel;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::memory::Memory;
-use headgate_schemas::{Change, ObjectType, contract};
+use headgate_schemas::stream::{Next, Position, Source, StreamError, Topic};
+use headgate_schemas::{Change, ObjectType, Timestamp, contract};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::endpoint::append;
+use crate::endpoint::{append, relay};
 use crate::support::{change, deal, open};
 
 struct Desk {
     log: Memory,
+    folder: TempDir,
     api: TowerToHyperService<Router>,
-    _shutdown: Shutdown,
+    shutdown: Shutdown,
 }
 
 impl Desk {
     /// Over a log with ten changes of five contacts, and two deals.
     async fn new() -> Self {
-        let (log, shutdown) = (Memory::new(3), Shutdown::new(Duration::from_secs(1)));
+        let log = Memory::new(3);
         for at in 0..10 {
             append(&log, &change(&(at % 5).to_string(), at)).await;
         }
         append(&log, &deal("x", 10)).await;
         append(&log, &deal("y", 11)).await;
+        let source = open(&log);
+        Self::open(tempfile::tempdir().unwrap(), log, source).await
+    }
+
+    /// Over a state, and readers of a log.
+    async fn open(folder: TempDir, log: Memory, source: OpenSource) -> Self {
+        let (shutdown, mut metrics) = (Shutdown::new(Duration::from_secs(5)), Registry::default());
+        let place = StorePlace::Sqlite(folder.path().join("state.db"));
+        let relay = relay(place, folder.path(), &log, &mut metrics, &shutdown);
+        relay.handle.held().wait_for(Option::is_some).await.unwrap();
         let link = LinkConfig {
             name: "contacts".to_owned(),
             tenant: "acme".to_owned(),
@@ -47,8 +63,17 @@ impl Desk {
             policy: PolicyConfig::default(),
             records: RecordsConfig::default(),
         };
-        let replays = Replays::new(open(&log), Arc::new(log.clone()), &[link], &shutdown);
-        Self { log, api: TowerToHyperService::new(admin::replays(replays)), _shutdown: shutdown }
+        let replays = Replays::new(source, Arc::new(log.clone()), &[link], &relay, &shutdown);
+        Self { log, folder, api: TowerToHyperService::new(admin::replays(replays)), shutdown }
+    }
+
+    /// The program ends and starts again.
+    async fn again(self) -> Self {
+        // The clock of the test runs ahead while the engine works, and with it the grace.
+        while self.shutdown.drain().await.is_err() {}
+        let Self { log, folder, .. } = self;
+        let source = open(&log);
+        Self::open(folder, log, source).await
     }
 
     async fn ask(&self, request: Request<Body>) -> (u16, Value) {
@@ -67,11 +92,11 @@ impl Desk {
         self.ask(Request::get(format!("/v1/replays/{id}")).body(Body::empty()).unwrap()).await.1
     }
 
-    /// Waits for the end of a job.
+    /// Waits for the end of a job, which is there soon after the start.
     async fn ended(&self, id: u64) -> Value {
         loop {
             let job = self.job(id).await;
-            if job["state"] != "running" {
+            if job["ended"].is_string() {
                 return job;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -163,4 +188,86 @@ async fn wishes_that_mean_nothing_are_refused() {
     }
     assert_eq!(desk.post("/v1/replays/7/stop", Value::Null).await.0, 404);
     assert!(desk.replayed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_outlives_the_program_and_appends_each_change_under_one_id() {
+    let desk = Desk::new().await;
+    desk.post("/v1/replays", json!({ "from": "start", "rate": 2 })).await;
+    while desk.replayed().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let desk = desk.again().await;
+    let before = desk.replayed().len();
+    assert!(before < 12, "it was cut off");
+    let job = desk.ended(1).await;
+    assert_eq!((&job["state"], &job["from"]), (&"done".into(), &"start".into()), "{job:#}");
+    let ids: std::collections::HashSet<_> = desk.replayed().iter().map(|change| change.id).collect();
+    assert_eq!(ids.len(), 12, "whatever was appended twice has one id");
+
+    // Numbers go on, and what a person stopped stays stopped.
+    let (_, job) = desk.post("/v1/replays", json!({ "from": "start", "rate": 1 })).await;
+    assert_eq!(job["id"], 2);
+    let (status, job) = desk.post("/v1/replays/2/stop", Value::Null).await;
+    assert_eq!((status, &job["state"]), (200, &"stopped".into()));
+    let desk = desk.again().await;
+    assert_eq!(desk.ended(2).await["state"], "stopped");
+    let count = desk.replayed().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(desk.replayed().len(), count);
+}
+
+/// A reader of a stream that goes away for ten seconds when it is first read.
+struct Away {
+    source: Box<dyn Source>,
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
+const AWAY: Duration = Duration::from_secs(10);
+
+impl Source for Away {
+    fn topic(&self) -> Topic {
+        self.source.topic()
+    }
+
+    fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
+        self.source.assign(positions)
+    }
+
+    fn next(&mut self, max: usize) -> Next<'_> {
+        let back = *self.since.lock().get_or_insert_with(Instant::now) + AWAY;
+        Box::pin(async move {
+            tokio::time::sleep_until(back).await;
+            self.source.next(max).await
+        })
+    }
+
+    fn numbers_across(&self) -> bool {
+        self.source.numbers_across()
+    }
+
+    fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
+        match *self.since.lock() {
+            Some(since) if since.elapsed() < AWAY => Err(StreamError::Unavailable("it is away".to_owned())),
+            _ => self.source.bounds(),
+        }
+    }
+
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
+        self.source.since(at)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
+    let desk = Desk::new().await;
+    let (log, since) = (desk.log.clone(), Arc::new(Mutex::new(None)));
+    let source: OpenSource = {
+        let (log, since) = (log.clone(), Arc::clone(&since));
+        Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
+    };
+    let desk = Desk::open(tempfile::tempdir().unwrap(), log, source).await;
+    desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
+    let job = desk.ended(1).await;
+    assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{job:#}");
 }

@@ -332,6 +332,8 @@ async fn registrations_that_mean_nothing_or_reach_inside_are_refused() {
     let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
     let setting = Setting { policy: Policy::default(), ..Setting::default() };
     let office = Office::open(folder.path(), &log, vec![subscription("fixed", "https://a.example/")], setting);
+    // As soon as the state is there.
+    office.shown("fixed", |view| view["state"] != "starting").await;
     let asked = |key: &str, value: &str| {
         let mut asked = json!({ "name": "copy", "tenant": "acme", "url": "https://hooks.example.com/" });
         asked[key] = value.into();

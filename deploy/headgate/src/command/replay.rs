@@ -57,7 +57,14 @@ async fn follow(args: &ReplayArgs, client: &AdminClient, id: u64) -> Result<Exit
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let job = client.get(&path).await?;
+        // A server that is started again goes on with it by itself; whoever follows is told where to look.
+        let job = match client.get(&path).await {
+            Ok(job) => job,
+            Err(error) => {
+                writeln!(stderr(), "the server went away; replay {id} goes on when it is back: GET {path}")?;
+                return Err(error.into());
+            }
+        };
         if job["state"] != "running" {
             show(args, &JOB, &job)?;
             return Ok(if job["state"] == "done" { Exit::Ok } else { Exit::Failed });

@@ -50,8 +50,20 @@ pub(super) async fn run(args: &TailArgs, env: &Env) -> Result<Exit, Failure> {
 impl FilterArgs {
     /// As the server takes it, which also says what is wrong with it.
     pub(crate) fn text(&self) -> FilterText {
-        let Self { tenant, system, account, object, kind, record } = self.clone();
-        FilterText { tenant, system, account, object, kind, record }
+        let Self { tenant, system, account, object, kind, record, filter } = self.clone();
+        let mut text = FilterText { tenant, system, account, object, kind, record };
+        for (key, names) in filter {
+            let part = match key.as_str() {
+                "tenant" => &mut text.tenant,
+                "system" => &mut text.system,
+                "account" => &mut text.account,
+                "object" => &mut text.object,
+                "kind" => &mut text.kind,
+                _ => &mut text.record,
+            };
+            *part = Some(names);
+        }
+        text
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn shown(stage: &Stage, args: &[&str]) -> String {
 }
 
 /// The first `n` lines of `tail`, which then loses its reader.
-fn tail(stage: &Stage, args: &[&str], n: usize) -> Vec<String> {
+pub(crate) fn tail(stage: &Stage, args: &[&str], n: usize) -> Vec<String> {
     let mut child = headgate(stage.folder.path())
         .arg("tail")
         .args(args)

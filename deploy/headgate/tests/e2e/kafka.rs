@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::sender::until;
 use crate::server::{self, SPLIT, headgate};
 use crate::stage::Stage;
-use crate::{flow, kill};
+use crate::{flow, kill, readers, subscriptions};
 
 pub(crate) const ENGINE: &str = "HEADGATE__STREAM__ENGINE";
 
@@ -80,6 +80,29 @@ async fn kafka_carries_creations_and_changes() {
 async fn kafka_between_two_processes_carries_creations_and_changes() {
     let Some(kafka) = Kafka::start() else { return };
     flow::creations_and_changes(kafka.stage(true).await).await;
+}
+
+/// Whoever reads along does so on this engine, too: `tail`, a subscriber behind TLS, and replays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_is_read_along_from_any_position() {
+    let Some(kafka) = Kafka::start() else { return };
+    readers::lines_say_where_to_go_on(kafka.stage(true).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_feeds_a_subscriber_through_refusals_and_a_kill() {
+    let Some(kafka) = Kafka::start() else { return };
+    let (certificates, stream) = (subscriptions::certificates(), kafka.vars());
+    let authority = certificates.path().join("ca.pem");
+    let vars = stream.iter().map(|(name, value)| (*name, value.as_str()));
+    let vars: Vec<_> = vars.chain(subscriptions::open(authority.to_str().unwrap())).collect();
+    subscriptions::through_refusals_and_a_kill(Stage::rough(&vars).await, certificates).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_goes_on_with_a_replay_after_a_kill() {
+    let Some(kafka) = Kafka::start() else { return };
+    readers::replay_through_a_kill(kafka.stage(true).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,9 +14,14 @@ use crate::stage::Stage;
 use crate::subscriber::{Subscriber, Taken};
 
 /// The authority and a certificate for this machine's name.
-fn certificates() -> tempfile::TempDir {
+pub(crate) fn certificates() -> tempfile::TempDir {
+    certificates_for("localhost")
+}
+
+/// The authority and a certificate for a name.
+pub(crate) fn certificates_for(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = vec![name.to_owned()];
     let bundle =
         make(&Request { server_names: names, client_name: "nobody".to_owned(), days: 1 }, time::now()).unwrap();
     write(&bundle, folder.path(), false).unwrap();
@@ -24,7 +29,7 @@ fn certificates() -> tempfile::TempDir {
 }
 
 /// What a server is told that may call this machine and believes our authority.
-fn open(authority: &str) -> Vec<(&'static str, &str)> {
+pub(crate) fn open(authority: &str) -> Vec<(&'static str, &str)> {
     vec![
         ("HEADGATE__SUBSCRIPTIONS__LOOPBACK", "true"),
         ("HEADGATE__SUBSCRIPTIONS__CA_FILE", authority),

@@ -16,6 +16,17 @@ pub enum PostgresError {
         /// What the system or the server said.
         why: String,
     },
+    /// The server shows a certificate that is not believed.
+    #[error(
+        "PostgreSQL at {place} shows a certificate that is not believed: {why}; name the authority that made it with \
+         sslrootcert=FILE in store.url, and the host as the certificate does"
+    )]
+    Certificate {
+        /// Host, port and database.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The server refused a statement.
     #[error("PostgreSQL refused ({code}): {message}")]
     Refused {
@@ -64,6 +75,9 @@ impl PostgresError {
 
     /// What a failed attempt to connect means.
     pub(super) fn unreachable(place: &str, error: &tokio_postgres::Error) -> Self {
+        if let Some(wrong) = certificate(error) {
+            return Self::Certificate { place: place.to_owned(), why: wrong.to_string() };
+        }
         let why = match error.as_db_error() {
             Some(db) => format!("{} ({})", db.message(), db.code().code()),
             None => with_cause(error),
@@ -79,6 +93,20 @@ impl From<tokio_postgres::Error> for PostgresError {
             None => Self::Lost(with_cause(&error)),
         }
     }
+}
+
+/// What is wrong with the certificate of the other side, if that is why there is no connection.
+fn certificate(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(wrong @ rustls::Error::InvalidCertificate(_)) = tls {
+            return Some(wrong);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The error's own words and its cause's, which tell of sockets and of types, never of rows.
