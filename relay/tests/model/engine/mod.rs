@@ -420,11 +420,14 @@ impl Relay for Played {
     }
 
     fn read_answered(&mut self, world: &mut World, token: u64, answer: Option<&Snapshot>) {
-        let Some(member) = self.flights.get(&token).map(|flight| flight.member) else { return };
+        let Some(&Flight { member, life, .. }) = self.flights.get(&token) else { return };
         let result = match answer {
             Some(snapshot) => {
-                self.read_hands.extend(snapshot.hands());
-                self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
+                // An answer to a process that died reaches nobody.
+                if life == self.life {
+                    self.read_hands.extend(snapshot.hands());
+                    self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
+                }
                 wire::read(member, snapshot, self.setting.cut.dress, self.date(member, snapshot.asked))
             }
             None => ReplyResult::Read(Err(wire::failed(world.below(3)))),
