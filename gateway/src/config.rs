@@ -136,7 +136,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             body_min_rate: 1_000,
-            header_bytes: 32 << 10,
+            header_bytes: 16 << 10,
             headers: 100,
             record_bytes: 900_000,
             endpoint_rate: 5_000,
