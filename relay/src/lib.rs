@@ -47,6 +47,7 @@ pub mod store;
 pub mod subscription;
 pub mod target;
 pub mod trail;
+mod turn;
 pub mod vault;
 mod work;
 

@@ -24,22 +24,21 @@ use headgate_schemas::stream::{Begin, BeginError, InvalidBegin, Sink, StreamErro
 use headgate_schemas::{ObjectType, Timestamp, time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Relay;
 use crate::admin::OpenSource;
 use crate::config::LinkConfig;
-use crate::driver::Handle;
+use crate::driver::{Busy, Handle};
 use crate::engine::Recalled;
 use crate::store::{KeptRow, Shelf};
+use crate::turn::{self, Owner, Turns};
 use job::Reach;
 
 /// Ended jobs that are remembered.
 const REMEMBERED: usize = 20;
-/// Between two looks at a state that did not answer.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Most changes a second.
 const RATE_MOST: u32 = 10_000;
 /// Most distinct records that an estimate counts; beyond it they are "at least".
@@ -103,6 +102,12 @@ pub enum ReplayError {
     /// This process does not have the state, or the state cannot be written.
     #[error("the state cannot be written now; try again in a moment")]
     Busy,
+}
+
+impl From<Busy> for ReplayError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
 }
 
 /// What a replay would do, found by reading what it would read.
@@ -182,12 +187,10 @@ struct Inner {
     open: OpenSource,
     sink: Arc<dyn Sink>,
     links: Vec<LinkTargets>,
-    relay: Handle,
-    shutdown: Shutdown,
     /// The newest first.
     jobs: Mutex<VecDeque<Job>>,
-    /// One start or stop at a time; it holds the worker on whose word the jobs were looked up.
-    turn: Turn<Option<u64>>,
+    /// One start or stop at a time.
+    turns: Turns,
 }
 
 /// Whom a change of an object concerns.
@@ -246,12 +249,10 @@ impl Replays {
             open,
             sink,
             links: links.collect(),
-            relay: relay.handle.clone(),
-            shutdown: shutdown.clone(),
             jobs: Mutex::default(),
-            turn: Turn::new(None),
+            turns: Turns::new(relay.handle.clone(), shutdown.clone()),
         });
-        shutdown.spawn("replays", look_up(Arc::clone(&inner)));
+        shutdown.spawn("replays", turn::look_up(Arc::clone(&inner)));
         Self(inner)
     }
 
@@ -286,7 +287,7 @@ impl Replays {
         tokio::select! {
             found = search => found?,
             () = tokio::time::sleep(SEARCH_MOST) => estimate.complete = false,
-            () = self.0.shutdown.stopped() => return Err(ReplayError::Stopping),
+            () = self.0.turns.shutdown().stopped() => return Err(ReplayError::Stopping),
         }
         estimate.records = records.len() as u64;
         estimate.seconds = estimate.changes.div_ceil(u64::from(plan.rate));
@@ -314,46 +315,23 @@ impl Replays {
         costs
     }
 
-    /// Starts a job, durable when this returns. It ends by itself where the stream ended when it began; a stop of the
-    /// program only interrupts it.
+    /// Starts a job, durable when this returns; started as well when nobody waits for that any more. It ends by itself
+    /// where the stream ended when it began; a stop of the program only interrupts it.
     ///
     /// # Errors
     /// [`ReplayError::Running`] while another one runs.
     pub async fn start(&self, wish: &Wish, by: String) -> Result<View, ReplayError> {
-        let inner = &self.0;
-        let plan = wish.plan()?;
-        let reach = job::open(&inner.open, plan.begin.clone(), None).await?;
-        let mut turn = inner.turn.lock().await;
-        let epoch = inner.know(&mut turn).await?;
-        let (running, last) = {
-            let jobs = inner.jobs.lock();
-            let running = jobs.iter().find(|job| job.is_running()).map(|job| job.view.lock().id);
-            (running, jobs.front().map_or(0, |job| job.view.lock().id))
-        };
-        if let Some(running) = running {
-            return Err(ReplayError::Running(running));
-        }
-        let started = time::now();
-        let view = View {
-            id: last + 1,
-            state: Phase::Running,
-            reason: None,
-            from: plan.begin.to_string(),
-            rate: plan.rate,
-            replayed: 0,
-            read: 0,
-            position: reach.position(),
-            by: by.clone(),
-            started: started.to_string(),
-            ended: None,
-        };
-        let memo = Memo { view, filter: wish.filter.clone(), ends: reach.ends(), started: started.micros() };
-        let rows = inner.rows_for(&memo)?;
-        let kept = inner.relay.keep(epoch, rows, Some((by, "replay.start"))).map_err(|_| ReplayError::Busy)?;
-        kept.await.map_err(|_| ReplayError::Busy)?;
-        let shown = memo.view.clone();
-        inner.run(epoch, memo, plan, Some(reach));
-        Ok(shown)
+        let (plan, filter) = (wish.plan()?, wish.filter.clone());
+        let reach = job::open(&self.0.open, plan.begin.clone(), None).await?;
+        turn::in_turn(&self.0, move |inner, epoch| async move {
+            let new = inner.new_job(&plan, filter, &reach, by.clone())?;
+            let shown = new.view.clone();
+            let rows = inner.rows_for(&new)?;
+            inner.turns.relay().keep(epoch, rows, Some((by, "replay.start")))?.await.map_err(|_| ReplayError::Busy)?;
+            inner.run(epoch, new, plan, Some(reach));
+            Ok(shown)
+        })
+        .await?
     }
 
     /// The jobs that are remembered, the newest first.
@@ -375,65 +353,30 @@ impl Replays {
     /// # Errors
     /// [`ReplayError::Unknown`]; [`ReplayError::Busy`] when the state cannot be written: it goes on at the next start.
     pub async fn stop(&self, id: u64) -> Result<View, ReplayError> {
-        let mut turn = self.0.turn.lock().await;
-        self.0.know(&mut turn).await?;
-        let task = {
-            let mut jobs = self.0.jobs.lock();
-            let job = jobs.iter_mut().find(|job| job.view.lock().id == id).ok_or(ReplayError::Unknown(id))?;
-            job.stop.cancel();
-            job.task.take()
-        };
-        if let Some(task) = task {
-            // A task that failed has ended as well.
-            drop(task.await);
-        }
+        let ended = turn::in_turn(&self.0, move |inner, _| async move {
+            let task = {
+                let mut jobs = inner.jobs.lock();
+                let job = jobs.iter_mut().find(|job| job.view.lock().id == id).ok_or(ReplayError::Unknown(id))?;
+                job.stop.cancel();
+                job.task.take()
+            };
+            if let Some(task) = task {
+                // A task that failed has ended as well.
+                drop(task.await);
+            }
+            Ok::<_, ReplayError>(())
+        });
+        ended.await??;
         let view = self.show(id)?;
         if view.state == Phase::Running { Err(ReplayError::Busy) } else { Ok(view) }
     }
 }
 
-impl Inner {
-    /// The row of a new job, and those of the ones that are forgotten for it.
-    fn rows_for(&self, memo: &Memo) -> Result<Vec<KeptRow>, ReplayError> {
-        let mut jobs = self.jobs.lock();
-        let stay = jobs.len().min(REMEMBERED - 1);
-        let forgotten = jobs.split_off(stay);
-        let mut rows = vec![memo.row().ok_or(ReplayError::Busy)?];
-        rows.extend(forgotten.iter().map(|job| KeptRow {
-            shelf: Shelf::Replay,
-            name: job.view.lock().id.to_string(),
-            value: None,
-        }));
-        Ok(rows)
-    }
+impl Owner for Inner {
+    const SHELF: Shelf = Shelf::Replay;
 
-    /// Runs a job on the word of a worker.
-    fn run(&self, epoch: u64, memo: Memo, plan: Plan, reach: Option<Reach>) {
-        let Memo { view, filter, ends, started } = memo;
-        tracing::info!(replay = view.id, position = view.position, rate = view.rate, by = view.by, "a replay runs");
-        let (view, stop) = (Arc::new(Mutex::new(view)), CancellationToken::new());
-        let keeper = Keeper { relay: self.relay.clone(), epoch, filter, ends, started, view: Arc::clone(&view) };
-        let work = job::Work {
-            plan,
-            open: Arc::clone(&self.open),
-            sink: Arc::clone(&self.sink),
-            started: Timestamp::from_micros(started),
-            keeper,
-        };
-        let running = job::run(work, reach, stop.clone(), self.shutdown.clone());
-        let task = Some(self.shutdown.spawn("replay", running));
-        self.jobs.lock().push_front(Job { view, stop, task });
-    }
-
-    /// Looks up the jobs, unless that was done since this process came to have the state. Returns the worker.
-    async fn know(&self, known: &mut Option<u64>) -> Result<u64, ReplayError> {
-        let epoch = self.relay.held().borrow().ok_or(ReplayError::Busy)?.epoch;
-        if *known != Some(epoch) {
-            let recalled = self.relay.recall(Shelf::Replay, None).await.ok_or(ReplayError::Busy)?;
-            self.take_up(&recalled).await;
-            *known = Some(recalled.epoch);
-        }
-        known.ok_or(ReplayError::Busy)
+    fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Shows the jobs that the state knows, and goes on with the one that runs.
@@ -472,17 +415,61 @@ impl Inner {
     }
 }
 
-/// Takes up what the state knows, each time this process comes to have it.
-async fn look_up(inner: Arc<Inner>) {
-    let mut held = inner.relay.held();
-    loop {
-        let has = held.borrow_and_update().is_some();
-        let known = inner.know(&mut *inner.turn.lock().await).await;
-        tokio::select! {
-            () = inner.shutdown.stopped() => return,
-            changed = held.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if has && known.is_err() => {}
+impl Inner {
+    /// The next job, unless one runs.
+    fn new_job(&self, plan: &Plan, filter: FilterText, reach: &Reach, by: String) -> Result<Memo, ReplayError> {
+        let jobs = self.jobs.lock();
+        if let Some(running) = jobs.iter().find(|job| job.is_running()) {
+            return Err(ReplayError::Running(running.view.lock().id));
         }
+        let started = time::now();
+        let view = View {
+            id: jobs.front().map_or(0, |job| job.view.lock().id) + 1,
+            state: Phase::Running,
+            reason: None,
+            from: plan.begin.to_string(),
+            rate: plan.rate,
+            replayed: 0,
+            read: 0,
+            position: reach.position(),
+            by,
+            started: started.to_string(),
+            ended: None,
+        };
+        Ok(Memo { view, filter, ends: reach.ends(), started: started.micros() })
+    }
+
+    /// The row of a new job, and those of the ones that are forgotten for it.
+    fn rows_for(&self, memo: &Memo) -> Result<Vec<KeptRow>, ReplayError> {
+        let mut jobs = self.jobs.lock();
+        let stay = jobs.len().min(REMEMBERED - 1);
+        let forgotten = jobs.split_off(stay);
+        let mut rows = vec![memo.row().ok_or(ReplayError::Busy)?];
+        rows.extend(forgotten.iter().map(|job| KeptRow {
+            shelf: Shelf::Replay,
+            name: job.view.lock().id.to_string(),
+            value: None,
+        }));
+        Ok(rows)
+    }
+
+    /// Runs a job on the word of a worker.
+    fn run(&self, epoch: u64, memo: Memo, plan: Plan, reach: Option<Reach>) {
+        let Memo { view, filter, ends, started } = memo;
+        tracing::info!(replay = view.id, position = view.position, rate = view.rate, by = view.by, "a replay runs");
+        let (view, stop) = (Arc::new(Mutex::new(view)), CancellationToken::new());
+        let keeper =
+            Keeper { relay: self.turns.relay().clone(), epoch, filter, ends, started, view: Arc::clone(&view) };
+        let work = job::Work {
+            plan,
+            open: Arc::clone(&self.open),
+            sink: Arc::clone(&self.sink),
+            started: Timestamp::from_micros(started),
+            keeper,
+        };
+        let running = job::run(work, reach, stop.clone(), self.turns.shutdown().clone());
+        let task = Some(self.turns.shutdown().spawn("replay", running));
+        self.jobs.lock().push_front(Job { view, stop, task });
     }
 }
 

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use headgate_schemas::filter::Filter;
 use headgate_schemas::shutdown::Shutdown;
@@ -15,12 +14,12 @@ use headgate_schemas::stream::{Begin, BeginError};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
-use tokio::sync::{Mutex as Turn, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::post::Poster;
-use super::registered::{self, RegisterError, Registered, Registration};
+use super::registered::{self, RegisterError, Registered, Registration, Understood};
 use super::{Asked, Metrics, Named, Order, OrderError, Pace, SubscriptionConfig, SubscriptionsConfig, View};
 use super::{runner, shown};
 use crate::Relay;
@@ -29,12 +28,10 @@ use crate::engine::Recalled;
 use crate::http::SetupError;
 use crate::outgoing::{Connector, Lookup, Policy};
 use crate::store::{KeptRow, Shelf};
+use crate::turn::{self, Owner, Turns};
 
 /// Commands that wait for one subscription; a further one is refused.
 const COMMANDS: usize = 8;
-
-/// Between two looks at a state that did not answer.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// Running subscriptions.
 #[derive(Clone)]
@@ -56,20 +53,27 @@ struct Desk {
     relay: Relay,
     open: OpenSource,
     metrics: Metrics,
-    shutdown: Shutdown,
     running: Mutex<BTreeMap<String, Running>>,
-    /// One registration or removal at a time; it holds the worker on whose word what is registered was looked up.
-    turn: Turn<Option<u64>>,
+    /// One registration or removal at a time.
+    turns: Turns,
 }
 
 struct Running {
     config: SubscriptionConfig,
     orders: mpsc::Sender<Asked>,
     view: Arc<Mutex<View>>,
-    /// It stands in the file.
-    fixed: bool,
+    origin: Origin,
     ended: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// Where a subscription stands.
+#[derive(Clone, PartialEq, Eq)]
+enum Origin {
+    /// In the file.
+    File,
+    /// In the state, sealed like this: another registration of the same name is another text.
+    State(Vec<u8>),
 }
 
 /// Starts every subscription of `config` and those that were registered. They read the stream through `open` and keep
@@ -96,29 +100,14 @@ pub fn start(
         most,
         relay: relay.clone(),
         open: Arc::clone(open),
-        shutdown: shutdown.clone(),
         running: Mutex::default(),
-        turn: Turn::new(None),
+        turns: Turns::new(relay.handle.clone(), shutdown.clone()),
     });
     for subscription in list {
-        desk.start(subscription, true);
+        desk.start(subscription, Origin::File);
     }
-    shutdown.spawn("subscriptions", look_up(Arc::clone(&desk)));
+    shutdown.spawn("subscriptions", turn::look_up(Arc::clone(&desk)));
     Ok(Subscriptions(desk))
-}
-
-/// Looks up what was registered, each time this process comes to have the state.
-async fn look_up(desk: Arc<Desk>) {
-    let mut held = desk.relay.handle.held();
-    loop {
-        let has = held.borrow_and_update().is_some();
-        let known = desk.know(&mut *desk.turn.lock().await).await;
-        tokio::select! {
-            () = desk.shutdown.stopped() => return,
-            changed = held.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if has && known.is_err() => {}
-        }
-    }
 }
 
 impl Subscriptions {
@@ -156,34 +145,14 @@ impl Subscriptions {
         told.await.unwrap_or(Err(OrderError::Busy))
     }
 
-    /// Makes a subscription. Durable, with the place where it begins, when this returns.
+    /// Makes a subscription. Durable, with the place where it begins, when this returns; made as well when nobody waits
+    /// for that any more.
     ///
     /// # Errors
     /// [`RegisterError`].
     pub async fn register(&self, registration: Registration, by: String) -> Result<Registered, RegisterError> {
-        let desk = &self.0;
-        let mut asked = registration.understood(&desk.policy, &desk.tenants)?;
-        let name = asked.config.name.clone();
-        let mut turn = desk.turn.lock().await;
-        let epoch = desk.know(&mut turn).await?;
-        let (taken, count) = {
-            let running = desk.running.lock();
-            (running.contains_key(&name), running.len())
-        };
-        if taken {
-            return Err(RegisterError::Taken(name));
-        }
-        if count >= desk.most {
-            return Err(RegisterError::Full(count));
-        }
-        // "Now" is now, not when the stream is first read.
-        asked.config.begin = desk.place(asked.config.begin.clone()).await?;
-        let kept = |shelf, value| KeptRow { shelf, name: name.clone(), value };
-        // Where another one of this name stood is no place of this one.
-        let rows = vec![kept(Shelf::Endpoint, Some(asked.seal(&desk.relay.vault)?)), kept(Shelf::Subscription, None)];
-        desk.keep(epoch, rows, by, "subscription.register").await?;
-        let view = desk.start(asked.config, false);
-        Ok(Registered { secret: asked.secret.expose_secret().to_owned(), subscription: view })
+        let asked = registration.understood(&self.0.policy, &self.0.tenants)?;
+        turn::in_turn(&self.0, move |desk, epoch| async move { desk.register(epoch, asked, by).await }).await?
     }
 
     /// Takes away a subscription that was registered. Nothing is sent to it any more when this returns.
@@ -191,27 +160,46 @@ impl Subscriptions {
     /// # Errors
     /// [`RegisterError`].
     pub async fn remove(&self, name: &str, by: String) -> Result<(), RegisterError> {
-        let desk = &self.0;
-        let mut turn = desk.turn.lock().await;
-        let epoch = desk.know(&mut turn).await?;
-        match desk.running.lock().get(name).map(|running| running.fixed) {
-            None => return Err(RegisterError::Unknown(name.to_owned())),
-            Some(true) => return Err(RegisterError::Fixed(name.to_owned())),
-            Some(false) => {}
+        let name = name.to_owned();
+        turn::in_turn(&self.0, move |desk, epoch| async move { desk.remove(epoch, name, by).await }).await?
+    }
+}
+
+impl Owner for Desk {
+    const SHELF: Shelf = Shelf::Endpoint;
+
+    fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// Starts what was registered, and ends what another relay took away meanwhile.
+    async fn take_up(&self, recalled: &Recalled) {
+        let running: Vec<_> = self.running.lock().iter().map(|(n, r)| (n.clone(), r.origin.clone())).collect();
+        for (name, origin) in &running {
+            let Origin::State(sealed) = origin else { continue };
+            if !recalled.rows.iter().any(|row| (&row.0, &row.1) == (name, sealed)) {
+                self.end(name).await;
+            }
         }
-        let Some(config) = desk.end(name).await else { return Err(RegisterError::Unknown(name.to_owned())) };
-        let gone = |shelf| KeptRow { shelf, name: name.to_owned(), value: None };
-        let rows = vec![gone(Shelf::Endpoint), gone(Shelf::Subscription)];
-        let kept = desk.keep(epoch, rows, by, "subscription.remove").await;
-        if kept.is_err() {
-            desk.start(config, false);
+        for (name, sealed) in &recalled.rows {
+            match self.running.lock().get(name).map(|running| &running.origin) {
+                Some(Origin::File) => {
+                    tracing::warn!(subscription = name, "it is registered, too; what the configuration says holds");
+                    continue;
+                }
+                Some(Origin::State(_)) => continue,
+                None => {}
+            }
+            match registered::open(name, sealed, &self.relay.vault) {
+                Ok(config) => drop(self.start(config, Origin::State(sealed.clone()))),
+                Err(error) => tracing::error!(subscription = name, %error, "a registration cannot be read"),
+            }
         }
-        kept
     }
 }
 
 impl Desk {
-    fn start(&self, mut subscription: SubscriptionConfig, fixed: bool) -> View {
+    fn start(&self, mut subscription: SubscriptionConfig, origin: Origin) -> View {
         // Whatever the filter says: nobody gets what is another tenant's.
         subscription.filter = Filter { tenants: vec![subscription.tenant.clone()], ..subscription.filter };
         let (orders, asked) = mpsc::channel(COMMANDS);
@@ -230,17 +218,17 @@ impl Desk {
             open: Arc::clone(&self.open),
             metrics: self.metrics.clone(),
             view: Arc::clone(&shared),
-            shutdown: self.shutdown.clone(),
+            shutdown: self.turns.shutdown().clone(),
             ended: ended.clone(),
         };
-        let task = self.shutdown.spawn("subscription", runner::run(parts, asked));
+        let task = self.turns.shutdown().spawn("subscription", runner::run(parts, asked));
         let name = subscription.name.clone();
-        self.running.lock().insert(name, Running { config: subscription, orders, view: shared, fixed, ended, task });
+        self.running.lock().insert(name, Running { config: subscription, orders, view: shared, origin, ended, task });
         view
     }
 
     /// Ends the task of a subscription, and waits for that.
-    async fn end(&self, name: &str) -> Option<SubscriptionConfig> {
+    async fn end(&self, name: &str) -> Option<(SubscriptionConfig, Origin)> {
         let running = self.running.lock().remove(name)?;
         running.ended.cancel();
         // A task that failed has ended as well.
@@ -248,39 +236,44 @@ impl Desk {
         let named = Named { subscription: name.to_owned() };
         self.metrics.waiting.remove(&named);
         self.metrics.disabled.remove(&named);
-        Some(running.config)
+        Some((running.config, running.origin))
     }
 
-    /// Looks up what is registered, unless that was done since this process came to have the state. Returns the worker.
-    async fn know(&self, known: &mut Option<u64>) -> Result<u64, RegisterError> {
-        let epoch = self.relay.handle.held().borrow().ok_or(RegisterError::Busy)?.epoch;
-        if *known != Some(epoch) {
-            let recalled = self.relay.handle.recall(Shelf::Endpoint, None).await.ok_or(RegisterError::Busy)?;
-            self.take_up(&recalled).await;
-            *known = Some(recalled.epoch);
+    async fn register(&self, epoch: u64, mut asked: Understood, by: String) -> Result<Registered, RegisterError> {
+        let name = asked.config.name.clone();
+        let (taken, count) = {
+            let running = self.running.lock();
+            (running.contains_key(&name), running.len())
+        };
+        if taken {
+            return Err(RegisterError::Taken(name));
         }
-        known.ok_or(RegisterError::Busy)
+        if count >= self.most {
+            return Err(RegisterError::Full(count));
+        }
+        // "Now" is now, not when the stream is first read.
+        asked.config.begin = self.place(asked.config.begin.clone()).await?;
+        let sealed = asked.seal(&self.relay.vault)?;
+        let kept = |shelf, value| KeptRow { shelf, name: name.clone(), value };
+        // Where another one of this name stood is no place of this one.
+        let rows = vec![kept(Shelf::Endpoint, Some(sealed.clone())), kept(Shelf::Subscription, None)];
+        self.keep(epoch, rows, by, "subscription.register").await?;
+        let view = self.start(asked.config, Origin::State(sealed));
+        Ok(Registered { secret: asked.secret.expose_secret().to_owned(), subscription: view })
     }
 
-    /// Starts what was registered, and ends what another relay took away meanwhile.
-    async fn take_up(&self, recalled: &Recalled) {
-        let registered = |name: &str| recalled.rows.iter().any(|(registered, _)| registered == name);
-        let running: Vec<(String, bool)> = self.running.lock().iter().map(|(n, r)| (n.clone(), r.fixed)).collect();
-        for (name, _) in running.iter().filter(|(name, fixed)| !fixed && !registered(name)) {
-            self.end(name).await;
+    async fn remove(&self, epoch: u64, name: String, by: String) -> Result<(), RegisterError> {
+        if self.running.lock().get(&name).is_some_and(|running| running.origin == Origin::File) {
+            return Err(RegisterError::Fixed(name));
         }
-        for (name, sealed) in &recalled.rows {
-            match running.iter().find(|(running, _)| running == name) {
-                Some((_, true)) => {
-                    tracing::warn!(subscription = name, "it is registered, too; what the configuration says holds");
-                }
-                Some((_, false)) => {}
-                None => match registered::open(name, sealed, &self.relay.vault) {
-                    Ok(config) => drop(self.start(config, false)),
-                    Err(error) => tracing::error!(subscription = name, %error, "a registration cannot be read"),
-                },
-            }
+        let Some((config, origin)) = self.end(&name).await else { return Err(RegisterError::Unknown(name)) };
+        let gone = |shelf| KeptRow { shelf, name: name.clone(), value: None };
+        let rows = vec![gone(Shelf::Endpoint), gone(Shelf::Subscription)];
+        let kept = self.keep(epoch, rows, by, "subscription.remove").await;
+        if kept.is_err() {
+            self.start(config, origin);
         }
+        kept
     }
 
     /// Where that is in the stream.

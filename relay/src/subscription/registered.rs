@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::sign::{InvalidSecret, Key};
 use super::{SubscriptionConfig, View};
+use crate::driver::Busy;
 use crate::outgoing::{Policy, Refused};
 use crate::vault::{Vault, VaultError};
 
@@ -52,7 +53,7 @@ pub struct Registered {
     pub subscription: View,
 }
 
-/// Why nothing was registered, or taken away. Nothing has changed.
+/// Why nothing was registered, or taken away. Nothing has changed, but for [`RegisterError::Busy`]: there it is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     /// The name cannot be one.
@@ -94,9 +95,19 @@ pub enum RegisterError {
     /// It cannot be sealed.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// This process does not have the state, or the state cannot be written.
-    #[error("the state cannot be written now; try again in a moment")]
+    /// This process does not have the state, or the state did not tell how it ended. What was registered is listed once
+    /// the state is there again; its secret, if it was made here, is told to nobody.
+    #[error(
+        "the state cannot be written now; look in a moment whether the subscription is listed, and remove it before you \
+         register it again"
+    )]
     Busy,
+}
+
+impl From<Busy> for RegisterError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
 }
 
 /// A registration in the form in which it is sealed.

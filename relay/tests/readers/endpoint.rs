@@ -259,6 +259,11 @@ impl Office {
         tokio::time::timeout(DEADLINE, registering).await.unwrap()
     }
 
+    /// Waits until no subscription has that name.
+    pub(crate) async fn gone(&self, name: &str) {
+        self.shown(name, |view| view["code"] == "subscription_unknown").await;
+    }
+
     pub(crate) async fn replay(&self, name: &str, from: &str) -> (u16, Value) {
         self.post(&format!("/v1/subscriptions/{name}/replay"), json!({ "from": from })).await
     }

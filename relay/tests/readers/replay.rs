@@ -92,6 +92,14 @@ impl Desk {
         self.ask(Request::get(format!("/v1/replays/{id}")).body(Body::empty()).unwrap()).await.1
     }
 
+    /// The numbers of all jobs.
+    async fn ids(&self) -> Vec<Value> {
+        // As soon as the jobs were looked up.
+        while self.post("/v1/replays/99/stop", Value::Null).await.0 != 404 {}
+        let list = self.ask(Request::get("/v1/replays").body(Body::empty()).unwrap()).await.1;
+        list["replays"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect()
+    }
+
     /// Waits for the end of a job, which is there soon after the start.
     async fn ended(&self, id: u64) -> Value {
         loop {
@@ -215,6 +223,28 @@ async fn a_job_outlives_the_program_and_appends_each_change_under_one_id() {
     let count = desk.replayed().len();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(desk.replayed().len(), count);
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_goes_away_is_whole_or_not_at_all() {
+    // From the first step of it to long after its end.
+    for polls in (0..12).map(|power| 1 << power) {
+        let desk = Desk::new().await;
+        let mut call = Box::pin(desk.post("/v1/replays", json!({ "from": "start", "rate": 1 })));
+        for _ in 0..polls {
+            // As far as it comes until something else must go on.
+            if futures_util::poll!(call.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        }
+        drop(call);
+        // What was begun has its turn before this.
+        assert_eq!(desk.post("/v1/replays/99/stop", Value::Null).await.0, 404);
+        let shown = desk.ids().await;
+        let desk = desk.again().await;
+        assert_eq!(desk.ids().await, shown, "after {polls} looks at it");
+    }
 }
 
 /// A reader of a stream that goes away for ten seconds when it is first read.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use headgate_relay::store::StorePlace;
 use headgate_schemas::stream::memory::Memory;
+use serde_json::json;
 
 use crate::endpoint::{Endpoint, Office, Setting, append, of, status, subscription};
 use crate::postgres::Schema;
@@ -48,5 +49,33 @@ async fn on_postgres_a_relay_that_lost_the_state_and_has_it_again_goes_on_where_
     office.shown("crm", |view| view["delivered"] == 7).await;
     office.close().await;
     drop(endpoint);
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_what_another_relay_registered_under_the_same_name_holds() {
+    let schema = tokio::task::spawn_blocking(Schema::make).await.unwrap();
+    let Some(schema) = schema.map(Arc::new) else { return };
+    let sql = async |text: &'static str| {
+        let schema = Arc::clone(&schema);
+        tokio::task::spawn_blocking(move || schema.execute(text)).await.unwrap();
+    };
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let (theirs, ours) = (Endpoint::open(|_, _| status(200)).await, Endpoint::open(|_, _| status(200)).await);
+    let place = StorePlace::Postgres(Box::new(schema.address()));
+    let office = Office::at(place, folder.path(), &log, Vec::new(), Setting::default());
+    let asked = |url: String| json!({ "name": "copy", "tenant": "acme", "url": url });
+    // What the other relay will have written.
+    let registered = office.registered(asked(theirs.url())).await;
+    sql("CREATE TABLE aside AS SELECT * FROM kept").await;
+    assert_eq!(office.delete("/v1/subscriptions/copy").await.0, 204);
+    office.registered(asked(ours.url())).await;
+    sql("BEGIN; DELETE FROM worker; DELETE FROM kept; INSERT INTO kept SELECT * FROM aside; COMMIT").await;
+    office.shown("copy", |view| view["url"] == registered["subscription"]["url"]).await;
+    append(&log, &change("a", 1)).await;
+    assert_eq!(theirs.taken(1).await, [("a".to_owned(), 1)]);
+    assert_eq!(ours.seen(), []);
+    office.close().await;
+    drop((theirs, ours));
     tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
 }

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use headgate_relay::outgoing::Policy;
 use headgate_relay::subscription::Pace;
 use headgate_relay::subscription::sign::Key;
@@ -380,5 +380,28 @@ async fn an_answer_counts_when_its_head_is_there() {
     let view = office.shown("crm", |view| view["delivered"] == 1 || view["state"] == "failing").await;
     assert_eq!(view["state"], "well", "{view:#}");
     assert_eq!(endpoint.seen().len(), 1);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_for_comes_to_its_end_although_the_caller_goes_away() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    let asked = |name: &str| json!({ "name": name, "tenant": "acme", "url": endpoint.url() });
+    office.registered(asked("first")).await;
+    // It has begun, and nobody waits for its end.
+    drop(office.post("/v1/subscriptions", asked("copy")).now_or_never());
+    office.shown("copy", |view| view["state"] == "well").await;
+    append(&log, &change("a", 1)).await;
+    assert_eq!(of(&endpoint.taken(2).await, "a"), [1, 1]);
+
+    drop(office.delete("/v1/subscriptions/copy").now_or_never());
+    office.gone("copy").await;
+    office.registered(asked("second")).await;
+    office.close().await;
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    office.shown("second", |view| view["state"] == "well").await;
+    assert_eq!(office.delete("/v1/subscriptions/copy").await.1["code"], "subscription_unknown");
     office.close().await;
 }
