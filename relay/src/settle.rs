@@ -187,8 +187,8 @@ impl Engine {
         })?;
         self.own(key, id)?;
         if let Some(other) = owner.filter(|other| *other != id) {
-            // Its event came before our answer: what was made of it joins.
-            self.join_into(other, id, Keep::Policy, now)?;
+            // Its event came before our answer: what was made of it joins. It bears our id, so it is a create of ours.
+            self.join_into(other, id, Keep::Ours, now)?;
         }
         Ok(placed.flatten().unwrap_or(false))
     }

@@ -61,7 +61,10 @@ impl Entity {
         let late = keep == Keep::Ours && self.is_late_create(other, cx);
         let keep = if late { Keep::Survivor } else { keep };
         let erasing = self.life == Life::Erasing;
-        if self.is_going() && !erasing && other.life == Life::Live && !late {
+        // What was only heard of tells nothing of whether the person is there: the read that follows does. The survivor of
+        // a merge is there all the same.
+        let tells = !other.is_unread() || keep == Keep::Survivor;
+        if self.is_going() && !erasing && other.life == Life::Live && tells && !late {
             self.stay();
         }
         other.questions.retain(|q| match &q.about {
@@ -104,14 +107,17 @@ impl Entity {
     }
 
     /// A record that bears our id and turned up while this entity goes is a create of ours that nobody touched: it takes
-    /// the place of a record that is no more, and shows only what was in force here at some time.
+    /// the place of a record that is no more, or that was not found the last time (no CRM has two with one id), or a
+    /// look-up linked it here already; and it shows only what was in force here at some time.
     fn is_late_create(&self, other: &Self, cx: &Context<'_>) -> bool {
         let fits = |o: usize, theirs: &Member| {
-            let free = self.member_of(theirs.connection).is_some_and(|m| !self.members[m].has_record());
-            free && other.fields.iter().all(|field| {
-                let shown = field.cells[o].as_ref().map(|c| &c.shown).filter(|shown| !shown.is_empty());
-                shown.is_none_or(|shown| self.was_in_force(&field.name, theirs.connection, shown, cx))
-            })
+            let place = self.member_of(theirs.connection).map(|m| &self.members[m]);
+            let has_place = place.is_some_and(|ours| !ours.is_found() || ours.native == theirs.native);
+            has_place
+                && other.fields.iter().all(|field| {
+                    let shown = field.cells[o].as_ref().map(|c| &c.shown).filter(|shown| !shown.is_empty());
+                    shown.is_none_or(|shown| self.was_in_force(&field.name, theirs.connection, shown, cx))
+                })
         };
         let there = other.members.iter().enumerate().filter(|(_, theirs)| theirs.has_record());
         matches!(self.life, Life::Leaving(_) | Life::Left)

@@ -103,6 +103,46 @@ fn a_record_that_is_gone_gives_its_place_away() {
     assert_eq!(ann.fields[0].rev, 1);
 }
 
+/// A person whose record in the first CRM somebody deleted, with the second one as given.
+fn leaving(native: Option<&str>, state: MemberState) -> Entity {
+    let mut ann = entity(&[(1, "a1"), (2, "a2")], "1", 10);
+    ann.members[0].state = MemberState::Gone;
+    ann.members[1].native = native.map(Into::into);
+    ann.members[1].state = state;
+    ann.leave(1, false, NOW);
+    ann
+}
+
+#[test]
+fn a_late_create_of_ours_goes_too_whatever_stood_in_its_place() {
+    for (native, state) in [
+        (None, MemberState::Absent),
+        (Some("a2"), MemberState::Gone),
+        (Some("a2"), MemberState::Missing(5)),
+        // A look-up by our id was faster than the read.
+        (Some("b2"), MemberState::Live),
+    ] {
+        let (mut ann, mut late) = (leaving(native, state), entity(&[(2, "b2")], "1", 20));
+        absorb(&mut ann, &mut late, Keep::Ours);
+        assert!(matches!(ann.life, Life::Leaving(_)), "{state:?}");
+        assert_eq!((ann.members[1].native.as_deref(), ann.members[1].state), (Some("b2"), MemberState::Live));
+        assert!(ann.detached.is_empty() && ann.questions.is_empty(), "{state:?}");
+    }
+    // What is there beside another record is none of ours.
+    let (mut ann, mut other) = (leaving(Some("a2"), MemberState::Live), entity(&[(2, "b2")], "1", 20));
+    absorb(&mut ann, &mut other, Keep::Ours);
+    assert_eq!((ann.life, ann.questions.len()), (Life::Live, 1));
+}
+
+#[test]
+fn a_record_that_was_only_heard_of_brings_nobody_back() {
+    let mut heard = Entity::heard(Uuid::nil(), "t", ObjectType::CONTACT, 2, "b2", 0);
+    let mut ann = leaving(None, MemberState::Absent);
+    absorb(&mut ann, &mut heard, Keep::Policy);
+    assert!(matches!(ann.life, Life::Leaving(_)));
+    assert_eq!(ann.members[1].native.as_deref(), Some("b2"), "the read that follows decides");
+}
+
 #[test]
 fn changes_of_the_other_end_by_what_became_of_their_values() {
     // In force here: the change still waits for it. Overtaken: it ends.

@@ -190,6 +190,11 @@ impl Member {
         self.native.is_some() && matches!(self.state, MemberState::Heard | MemberState::Live | MemberState::Missing(_))
     }
 
+    /// There is a record, and it was there the last time it was looked at.
+    pub(super) const fn is_found(&self) -> bool {
+        self.has_record() && !matches!(self.state, MemberState::Missing(_))
+    }
+
     /// Nothing of it is to be waited for: it is not there, and no call that could make it is unsettled.
     const fn has_left(&self, cx: &Context<'_>) -> bool {
         let left = matches!(
