@@ -136,10 +136,10 @@ impl Cache {
         self.entities.remove(&id);
     }
 
-    /// Forgets what this round looked at: nothing of it was kept.
+    /// Forgets what this round looked at or used: nothing of it was kept.
     pub(crate) fn void_round(&mut self) {
         let round = self.round;
-        self.entities.retain(|_, loaded| loaded.checked != round);
+        self.entities.retain(|_, loaded| loaded.checked != round && loaded.used != round);
         self.looked.clear();
         self.round += 1;
     }

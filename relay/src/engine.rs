@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::recount::Recount;
 use crate::shared::{Tenure, lease_of};
 use crate::step;
-use crate::store::{Before, EntityId, KeptRow, Key, LINK, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
+use crate::store::{Before, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
@@ -380,6 +380,8 @@ pub(crate) struct Tick {
     pub(crate) claims: BTreeMap<Key, Holding>,
     /// Weaker keys of entities that came or went.
     pub(crate) hints: BTreeMap<(Key, EntityId), bool>,
+    /// Who had the weaker keys that this tick asked about.
+    pub(crate) hinted: BTreeMap<Key, Vec<EntityId>>,
     pub(crate) changes: HashSet<Key>,
     /// Open deliveries that came or went, by entity.
     pub(crate) open: Vec<(EntityId, Share, i64)>,
@@ -604,14 +606,16 @@ impl Engine {
         self.rules = self.rules.without(rule);
     }
 
-    /// An entity as it stands, for tests.
+    /// An entity as it stands in the store, for tests: the engine itself learns nothing by it.
     ///
     /// # Errors
     /// When the store fails.
     #[doc(hidden)]
     pub fn entity(&mut self, id: EntityId) -> Result<Option<Entity>, StoreError> {
-        self.load(id)?;
-        Ok(self.cache.get_mut(id).map(|loaded| loaded.entity.clone()))
+        match self.store.entity(id, 0)? {
+            Look::Now(row) => crate::cache::decode(id, &row.doc).map(Some),
+            Look::Same | Look::Nothing => Ok(None),
+        }
     }
 
     /// How this worker holds the state.

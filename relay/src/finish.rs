@@ -101,11 +101,15 @@ impl Engine {
 
     /// Records, claims and weaker keys, as they stand at the end of the tick.
     fn write_identity(&mut self) {
-        let moved = |(key, Holding { was, now })| (was != now).then_some(KeyWrite { key, was, now });
+        // Where others write, too, what was read and stays as it is must still be so.
+        let shared = self.tenure.shared;
+        let moved = |(key, Holding { was, now })| (shared || was != now).then_some(KeyWrite { key, was, now });
         self.tick.unit.members.extend(std::mem::take(&mut self.tick.members).into_iter().filter_map(moved));
         self.tick.unit.claims.extend(std::mem::take(&mut self.tick.claims).into_iter().filter_map(moved));
         let hints = std::mem::take(&mut self.tick.hints);
         self.tick.unit.hints.extend(hints.into_iter().map(|((key, id), on)| (key, id, on)));
+        let hinted = std::mem::take(&mut self.tick.hinted);
+        self.tick.unit.hinted.extend(hinted.into_iter().filter(|_| shared));
     }
 
     fn write_work(&mut self, now: Timestamp) -> Result<(), StoreError> {

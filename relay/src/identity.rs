@@ -17,9 +17,6 @@ use crate::entity::{Entity, MemberState, Outcome};
 use crate::store::{EntityId, Key, StoreError, WorkKey, external_key, member_key};
 use crate::trail::Happened;
 
-/// Entities that share a weak key and are looked at; more than these say that the key says nothing.
-const CANDIDATES: usize = 8;
-
 impl Engine {
     /// The entity of a record or of an external id.
     pub(crate) fn owner(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError> {
@@ -145,6 +142,16 @@ impl Engine {
         }
     }
 
+    /// The entities that the store has under a weak key.
+    fn hinted(&mut self, key: &Key) -> Result<Vec<EntityId>, StoreError> {
+        if let Some(known) = self.tick.hinted.get(key) {
+            return Ok(known.clone());
+        }
+        let found = self.store.hints(key)?;
+        self.tick.hinted.insert(*key, found.clone());
+        Ok(found)
+    }
+
     /// Asks about entities that are likely to be the same and have no record in this CRM yet; creations wait for it.
     fn look_around(
         &mut self,
@@ -155,7 +162,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Some(entity) = self.look(id, now, |e, _| e.clone())? else { return Ok(()) };
         for match_key in weak {
-            let mut others = self.store.hints(&match_key.key, CANDIDATES)?;
+            let mut others = self.hinted(&match_key.key)?;
             others.extend(
                 self.tick.hints.iter().filter(|((k, _), on)| *k == match_key.key && **on).map(|((_, e), _)| *e),
             );

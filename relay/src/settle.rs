@@ -21,6 +21,10 @@ impl Engine {
     pub(crate) fn settle(&mut self, id: CallId, reply: Reply, now: Timestamp) -> Result<(), StoreError> {
         let Some(mut flight) = self.flights.remove(&id) else { return Ok(()) };
         flight.took = reply.answered.micros() - reply.sent.micros();
+        for (entity, _) in &flight.pairs {
+            // Others may have changed it since: nothing is told of what this worker remembers.
+            self.load(*entity)?;
+        }
         if flight.given_up {
             return self.settle_late(&flight, reply, now);
         }

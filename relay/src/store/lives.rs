@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{EntityId, Forgotten, Key, StoreError, Unit, trail};
+use super::{CANDIDATES, EntityId, Forgotten, Key, StoreError, Unit, trail};
 
 /// Their part of the schema.
 pub(super) const SCHEMA: &str = "
@@ -25,6 +25,11 @@ const EXPIRE_ROWS: i64 = 10_000;
 pub(super) type Standing = (Vec<(String, i64)>, Vec<(String, i64)>);
 
 pub(super) fn write(db: &Connection, unit: &Unit) -> Result<(), StoreError> {
+    for (key, known) in &unit.hinted {
+        if hints(db, key)? != *known {
+            return Err(StoreError::Taken);
+        }
+    }
     let mut drop = db.prepare_cached("DELETE FROM hint WHERE key=?1 AND entity=?2")?;
     let mut put = db.prepare_cached("INSERT OR IGNORE INTO hint(key,entity) VALUES(?1,?2)")?;
     for (key, entity, on) in &unit.hints {
@@ -67,10 +72,9 @@ fn forget(db: &Connection, of: &Forgotten) -> Result<(), StoreError> {
     trail::forget(db, of)
 }
 
-pub(super) fn hints(db: &Connection, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
+pub(super) fn hints(db: &Connection, key: &Key) -> Result<Vec<EntityId>, StoreError> {
     let mut statement = db.prepare_cached("SELECT entity FROM hint WHERE key=?1 ORDER BY entity LIMIT ?2")?;
-    Ok(statement.query_map(params![key.as_slice(), most], |r| r.get(0))?.collect::<Result<_, _>>()?)
+    Ok(statement.query_map(params![key.as_slice(), CANDIDATES], |r| r.get(0))?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn is_erased(db: &Connection, key: &Key) -> Result<bool, StoreError> {

@@ -222,7 +222,10 @@ pub enum Look {
     Now(EntityRow),
 }
 
-/// A member key or a claim that goes from one holder to another.
+/// Entities that share a weak key and are looked at; more than these say that the key says nothing.
+pub const CANDIDATES: u32 = 8;
+
+/// A member key or a claim that goes from one holder to another, or stays as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyWrite {
     /// The key.
@@ -435,13 +438,15 @@ pub struct Unit {
     pub entities: Vec<EntityWrite>,
     /// Entities that were looked at and stay as they are, with the version that was read.
     pub unchanged: Vec<(EntityId, u64)>,
-    /// Records that become members of an entity, or of none any more.
+    /// Records that become members of an entity, or of none any more; and those that were asked about and stay as they
+    /// are.
     pub members: Vec<KeyWrite>,
-    /// Claims taken and given up.
+    /// Claims taken and given up; and those that were asked about and stay as they are.
     pub claims: Vec<KeyWrite>,
-    /// Weaker keys that entities got (true) or lost. They are only hints: two entities that got one at the same moment
-    /// at two workers do not see each other by it.
+    /// Weaker keys that entities got (true) or lost.
     pub hints: Vec<(Key, EntityId, bool)>,
+    /// Weaker keys that were asked about, each with what [`Store::hints`] answered.
+    pub hinted: Vec<(Key, Vec<EntityId>)>,
     /// Hashes of records that were erased, with our time.
     pub tombstones: Vec<(Key, i64)>,
     /// Entities of which nothing is to be left but their number.
@@ -499,10 +504,9 @@ pub struct ClosedLetter {
 
 impl Unit {
     /// Nothing to write; what was only looked at does not count.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entities.is_empty()
-            && self.members.is_empty()
-            && self.claims.is_empty()
+            && self.members.iter().chain(&self.claims).all(|key| key.was == key.now)
             && self.hints.is_empty()
             && self.tombstones.is_empty()
             && self.forgotten.is_empty()
@@ -665,11 +669,11 @@ pub trait Store: Send {
     /// When the database fails.
     fn claim(&mut self, key: &Key) -> Result<Option<EntityId>, StoreError>;
 
-    /// Entities that have a weaker key, at most so many.
+    /// Entities that have a weaker key, at most [`CANDIDATES`].
     ///
     /// # Errors
     /// When the database fails.
-    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError>;
+    fn hints(&mut self, key: &Key) -> Result<Vec<EntityId>, StoreError>;
 
     /// Whether a record was erased.
     ///
@@ -714,7 +718,8 @@ pub trait Store: Send {
     /// * [`StoreError::LeaseLost`] when the worker's lease is over at `now`, or was ended.
     /// * [`StoreError::PartitionLost`] when a position is moved that another worker holds.
     /// * [`StoreError::Moved`] when an entity of the unit, changed or only looked at, has another version than was read.
-    /// * [`StoreError::Taken`] when a key has another holder than was read, or a change was taken before.
+    /// * [`StoreError::Taken`] when a key has another holder than was read, a weak key other entities, or a change was
+    ///   taken before.
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError>;
 
     /// Forgets what is older; a bounded number per call. Returns whether there may be more.

@@ -271,13 +271,14 @@ impl Sqlite {
         let mut put = self.db.prepare_cached(&sql("INSERT OR IGNORE INTO TABLE(key,entity) VALUES(?1,?2)"))?;
         let mut pass_on = self.db.prepare_cached(&sql("UPDATE TABLE SET entity=?2 WHERE key=?1 AND entity=?3"))?;
         let mut drop = self.db.prepare_cached(&sql("DELETE FROM TABLE WHERE key=?1 AND entity=?2"))?;
+        let mut there = self.db.prepare_cached(&sql("SELECT 1 FROM TABLE WHERE key=?1"))?;
         for KeyWrite { key, was, now } in keys {
             let key = key.as_slice();
             let rows = match (was, now) {
                 (None, Some(now)) => put.execute(params![key, now])?,
                 (Some(was), Some(now)) => pass_on.execute(params![key, now, was])?,
                 (Some(was), None) => drop.execute(params![key, was])?,
-                (None, None) => continue,
+                (None, None) => usize::from(!there.exists([key])?),
             };
             if rows != 1 {
                 return Err(StoreError::Taken);
@@ -401,8 +402,8 @@ impl Store for Sqlite {
         self.one("SELECT entity FROM claim WHERE key=?1", key)
     }
 
-    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
-        lives::hints(&self.db, key, most)
+    fn hints(&mut self, key: &Key) -> Result<Vec<EntityId>, StoreError> {
+        lives::hints(&self.db, key)
     }
 
     fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {

@@ -90,6 +90,87 @@ pub(super) fn a_key_goes_to_the_first(make: &dyn Make) {
     assert_eq!(other.document(2).unwrap().0, 1);
 }
 
+/// A unit that decides something, by what it is made with.
+fn decision() -> Unit {
+    Unit { sizes: vec![("contacts".to_owned(), 1)], ..Unit::default() }
+}
+
+/// A key that stays as it was read.
+fn stays(key: Key, holder: Option<EntityId>) -> KeyWrite {
+    KeyWrite { key, was: holder, now: holder }
+}
+
+pub(super) fn a_key_that_was_only_asked_about_must_stand_as_it_did(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    let (member, claim) = (member_key(1, "contact", "7002"), claim_key("acme", "contact", "email", "d@e.f"));
+    let asked = |holder| {
+        let members = Unit { members: vec![stays(member, holder)], ..decision() };
+        [members, Unit { claims: vec![stays(claim, holder)], ..decision() }]
+    };
+    let goes = |was, now| {
+        let write = |key| vec![KeyWrite { key, was, now }];
+        Unit { members: write(member), claims: write(claim), ..Unit::default() }
+    };
+    let mut holder = None;
+    for next in [Some(1), Some(2), None] {
+        asked(holder).iter().for_each(|unit| drop(other.commit(unit).unwrap()));
+        one.commit(&goes(holder, next)).unwrap();
+        for late in asked(holder) {
+            let error = other.commit(&Unit { entities: vec![entity(2, 1, b"late")], ..late }).unwrap_err();
+            assert!(matches!(error, StoreError::Taken), "{holder:?} to {next:?}: {error}");
+        }
+        holder = next;
+    }
+    assert_eq!(other.document(2).unwrap().0, 1, "nothing of the units stays");
+}
+
+/// A weak key has the entities that [`Store::hints`] told, and others get it.
+fn hinted(key: Key, known: &[EntityId], gets: &[EntityId]) -> Unit {
+    let hints = gets.iter().map(|id| (key, *id, true)).collect();
+    Unit { hinted: vec![(key, known.to_vec())], hints, ..decision() }
+}
+
+pub(super) fn a_weak_key_that_was_asked_about_must_have_the_same_entities(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    let [key, unknown] = ["415", "416"].map(|phone| claim_key("acme", "contact", "phone", phone));
+    let all: Vec<EntityId> = (11..=20).collect();
+    assert!(other.store.hints(&key).unwrap().is_empty());
+    one.commit(&hinted(key, &[], &[12])).unwrap();
+    assert!(matches!(other.commit(&hinted(key, &[], &[13])), Err(StoreError::Taken)));
+    assert_eq!(other.store.hints(&key).unwrap(), [12], "nothing of the unit stays");
+    other.commit(&hinted(key, &[12], &[11, 13])).unwrap();
+    assert!(matches!(one.commit(&hinted(key, &[12], &[])), Err(StoreError::Taken)));
+    // Those beyond the limit say no more than that there are too many.
+    one.commit(&hinted(key, &[11, 12, 13], &all)).unwrap();
+    assert_eq!(one.store.hints(&key).unwrap(), all[..8]);
+    let both = Unit { hinted: vec![(unknown, vec![]), (key, all[..8].to_vec())], ..decision() };
+    one.commit(&Unit { hints: vec![(key, 20, false)], ..both.clone() }).unwrap();
+    other.commit(&both).unwrap();
+    one.commit(&Unit { hints: vec![(key, 11, false)], ..both.clone() }).unwrap();
+    assert!(matches!(other.commit(&both), Err(StoreError::Taken)), "one that was told is gone");
+    assert_eq!(other.store.hints(&key).unwrap(), all[1..9]);
+}
+
+/// Each finds nothing and writes what the other must not miss, at the same moment: one of them is void.
+pub(super) fn of_two_that_found_nothing_at_once_one_is_void(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    let key = |what: &str, n: i64| claim_key("acme", "contact", what, &n.to_string());
+    let unit = |n: i64, id: EntityId, mine: &str, theirs: &str| Unit {
+        members: vec![taken(key(mine, n), id), stays(key(theirs, n), None)],
+        claims: vec![stays(key(theirs, n), None), taken(key(mine, n), id)],
+        ..hinted(key("phone", n), &[], &[id])
+    };
+    for n in 0..30 {
+        let both = std::thread::scope(|scope| {
+            let first = scope.spawn(|| one.commit(&unit(n, 1, "a", "b")).map(drop));
+            let second = scope.spawn(|| other.commit(&unit(n, 2, "b", "a")).map(drop));
+            [first.join().unwrap(), second.join().unwrap()]
+        });
+        let void = both.iter().filter_map(|done| done.as_ref().err());
+        assert!(void.clone().count() == 1 && void.clone().all(StoreError::is_overtaken), "{n}: {both:?}");
+    }
+}
+
 pub(super) fn a_change_is_taken_once(make: &dyn Make) {
     let (mut one, mut other) = two(make);
     let unit = Unit { changes: vec![(change_key("acme", change(7), 1_000), 20)], ..document(1, 1, b"folded") };

@@ -3,6 +3,7 @@
 //!
 //! The record is what the accounting is judged by; it shares no counter with the product.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use headgate_relay::store::{
     Before, Committed, EntityId, EntityWrite, Key, Look, QuestionEnd, Shelf, Sqlite, Start, Store, StoreError, Unit,
     WorkRow,
 };
+use headgate_schemas::Timestamp;
 use headgate_schemas::stream::Position;
 use parking_lot::Mutex;
 
@@ -23,19 +25,27 @@ struct State {
     fail: bool,
     /// The worker that started last.
     epoch: u64,
+    careless: bool,
     committed: Vec<Unit>,
+    /// Due times and calls of all pairs.
+    waiting: BTreeMap<(EntityId, u32), (i64, i64)>,
+    /// When something was done last.
+    done: i64,
 }
+
+/// Longer than two leases.
+const LATELY: i64 = 70_000_000;
 
 impl Disk {
     /// An empty state.
     pub fn new() -> Result<Self, StoreError> {
-        let state = State { sqlite: Sqlite::in_memory()?, fail: false, epoch: 0, committed: Vec::new() };
+        let state = State::of(Sqlite::in_memory()?);
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
     /// An empty state that several workers share, each with a clone.
     pub fn shared() -> Result<Self, StoreError> {
-        let state = State { sqlite: Sqlite::in_memory()?.shared(), fail: false, epoch: 0, committed: Vec::new() };
+        let state = State::of(Sqlite::in_memory()?.shared());
         Ok(Self(Arc::new(Mutex::new(state))))
     }
 
@@ -55,9 +65,48 @@ impl Disk {
         state.sqlite.commit(epoch, now, &unit).map(drop)
     }
 
+    /// From here on no version is checked where only work rows change, nor of what was only looked at: to show in tests
+    /// that this loses needs.
+    pub fn be_careless(&self) {
+        self.0.lock().careless = true;
+    }
+
+    /// Whether anything is to be done that is not for a person, or something was done of late: what a worker left that
+    /// died then is found by another one when its lease is over.
+    pub fn waits(&self, now: Timestamp) -> bool {
+        let state = self.0.lock();
+        let waits = |(due, until): &(i64, i64)| *due != i64::MAX || *until > 0;
+        now.micros() < state.done + LATELY || state.waiting.values().any(waits)
+    }
+
     /// What was committed since the last call, in order.
     pub fn committed(&self) -> Vec<Unit> {
         std::mem::take(&mut self.0.lock().committed)
+    }
+}
+
+impl State {
+    const fn of(sqlite: Sqlite) -> Self {
+        Self {
+            sqlite,
+            fail: false,
+            epoch: 0,
+            careless: false,
+            committed: Vec::new(),
+            waiting: BTreeMap::new(),
+            done: 0,
+        }
+    }
+
+    fn note(&mut self, unit: &Unit, now: i64) {
+        self.done = if unit.is_empty() { self.done } else { now };
+        for row in &unit.work {
+            self.waiting.insert((row.key.entity, row.key.target), (row.due, row.until));
+        }
+        for key in &unit.done {
+            self.waiting.remove(&(key.entity, key.target));
+        }
+        self.committed.push(unit.clone());
     }
 }
 
@@ -68,6 +117,7 @@ pub struct Shown<'a>(pub &'a Unit);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unit { entities, members, claims, work, done, outcomes, positions, trail, .. } = self.0;
+        let entities: Vec<_> = entities.iter().map(|e| (e.id, e.version, e.doc.is_some())).collect();
         write!(
             f,
             "committed documents {entities:?}, members {members:?}, claims {claims:?}, work {work:?}, done {done:?}, \
@@ -89,7 +139,10 @@ impl Store for Disk {
     }
 
     fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError> {
-        self.0.lock().sqlite.adopt(epoch, now, most)
+        let mut state = self.0.lock();
+        let adopted = state.sqlite.adopt(epoch, now, most)?;
+        state.done = if adopted.is_empty() { state.done } else { now };
+        Ok(adopted)
     }
 
     fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
@@ -128,8 +181,8 @@ impl Store for Disk {
         self.0.lock().sqlite.claim(key)
     }
 
-    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
-        self.0.lock().sqlite.hints(key, most)
+    fn hints(&mut self, key: &Key) -> Result<Vec<EntityId>, StoreError> {
+        self.0.lock().sqlite.hints(key)
     }
 
     fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {
@@ -161,8 +214,13 @@ impl Store for Disk {
         if std::mem::take(&mut state.fail) {
             return Err(StoreError::InUse { path: "a disk that fails".to_owned() });
         }
-        let committed = state.sqlite.commit(epoch, now, unit)?;
-        state.committed.push(unit.clone());
+        let mut unit = unit.clone();
+        if state.careless {
+            unit.unchanged.clear();
+            unit.entities.retain(|write| write.doc.is_some());
+        }
+        let committed = state.sqlite.commit(epoch, now, &unit)?;
+        state.note(&unit, now);
         Ok(committed)
     }
 

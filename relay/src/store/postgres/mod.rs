@@ -33,8 +33,8 @@ use self::statements::Statements;
 use self::workers::Numbers;
 use self::write::{Writer, signed, unsigned};
 use super::{
-    Before, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow,
-    split_fields,
+    Before, CANDIDATES, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey,
+    WorkRow, split_fields,
 };
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
@@ -243,10 +243,10 @@ impl Store for Postgres {
         self.one(&self.statements.claim, key)
     }
 
-    fn hints(&mut self, key: &Key, most: usize) -> Result<Vec<EntityId>, StoreError> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.rows(&self.statements.hints, &[&key.as_slice(), &most])?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(PostgresError::from)?)
+    fn hints(&mut self, key: &Key) -> Result<Vec<EntityId>, StoreError> {
+        let keys = [key.as_slice()];
+        let row = self.row(&self.statements.hints, &[&keys.as_slice(), &i64::from(CANDIDATES)])?;
+        Ok(row.map(|row| row.try_get(0)).transpose().map_err(PostgresError::from)?.unwrap_or_default())
     }
 
     fn is_erased(&mut self, tombstone: &Key) -> Result<bool, StoreError> {
@@ -292,7 +292,7 @@ impl Store for Postgres {
         }
         let client = &self.session.client;
         self.session.run(self.days.make_for(client, unit))?;
-        let writer = Writer { client, statements: &self.statements };
+        let writer = Writer { client, statements: &self.statements, shared: self.shared };
         self.rolled_back(self.session.run(writer.commit(epoch, now, unit)))
     }
 

@@ -96,7 +96,15 @@ statements! {
         FROM entity e LEFT JOIN work w ON w.entity=e.id AND e.ver<>$2 WHERE e.id=$1 ORDER BY w.target";
     member: "SELECT entity FROM member WHERE key=$1";
     claim: "SELECT entity FROM claim WHERE key=$1";
-    hints: "SELECT entity FROM hint WHERE key=$1 ORDER BY entity LIMIT $2";
+    hints: "SELECT ARRAY(SELECT entity FROM hint WHERE key=u.k ORDER BY entity LIMIT $2)
+        FROM unnest($1::bytea[]) WITH ORDINALITY u(k,n) ORDER BY n";
+    guard: "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) k";
+    find_members: "SELECT 1 FROM member WHERE key=ANY($1::bytea[])";
+    same_members: "SELECT 1 FROM member JOIN unnest($1::bytea[],$2::bigint[]) u(k,w) ON key=u.k AND entity=u.w
+        ORDER BY key FOR SHARE OF member";
+    find_claims: "SELECT 1 FROM claim WHERE key=ANY($1::bytea[])";
+    same_claims: "SELECT 1 FROM claim JOIN unnest($1::bytea[],$2::bigint[]) u(k,w) ON key=u.k AND entity=u.w
+        ORDER BY key FOR SHARE OF claim";
     tombstone: "SELECT at FROM tombstone WHERE key=$1";
     change: "SELECT at FROM change WHERE id=$1";
     letter: "SELECT entity,target,fields FROM dead_letter WHERE id=$1 AND state='open'";

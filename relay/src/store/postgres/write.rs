@@ -7,7 +7,7 @@
 //! each other, and the server ends one. The sums come last, so that the few rows that every unit writes are locked for
 //! the shortest time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use headgate_schemas::failpoint::pass;
@@ -23,7 +23,7 @@ use crate::books::{Place, Sum};
 use crate::entity::Outcome;
 use crate::step;
 use crate::store::trail::{CHAIN, encode};
-use crate::store::{Committed, Counter, EntityId, EntityWrite, Key, KeyWrite, StoreError, Unit, WorkKey};
+use crate::store::{CANDIDATES, Committed, Counter, EntityId, EntityWrite, Key, KeyWrite, StoreError, Unit, WorkKey};
 
 type Written = Result<(), StoreError>;
 
@@ -32,6 +32,8 @@ type Written = Result<(), StoreError>;
 pub(super) struct Writer<'s> {
     pub(super) client: &'s Client,
     pub(super) statements: &'s Statements,
+    /// Others write at the same time, so that what is not there must be guarded, too.
+    pub(super) shared: bool,
 }
 
 impl Writer<'_> {
@@ -44,9 +46,11 @@ impl Writer<'_> {
             biased;
             self.begin(),
             self.lease(epoch, now),
+            self.guard(unit),
             self.positions(epoch, unit),
             self.entities(unit),
             self.keys(unit),
+            self.hinted(unit),
             self.changes(unit),
             self.work(unit),
             self.asked(unit),
@@ -56,7 +60,8 @@ impl Writer<'_> {
             self.letters(unit),
             self.kept(unit),
         );
-        let ((), (), moved, written, keys, changes, (), (), (), (), committed, (), ()) = rows.map_err(contended)?;
+        let ((), (), (), moved, written, keys, hints, changes, (), (), (), (), committed, (), ()) =
+            rows.map_err(contended)?;
         if let Some(lost) = unit.positions.iter().find(|p| !moved.contains(&i64::from(p.partition))) {
             return Err(StoreError::PartitionLost { partition: lost.partition });
         }
@@ -64,7 +69,7 @@ impl Writer<'_> {
         if let Some(entity) = relied.find(|id| !written.contains(id)) {
             return Err(StoreError::Moved { entity });
         }
-        if !keys || !changes {
+        if !keys || !hints || !changes {
             return Err(StoreError::Taken);
         }
         pass(step::WRITTEN);
@@ -86,6 +91,35 @@ impl Writer<'_> {
         let row =
             self.client.query_opt(&self.statements.lease, &[&signed(epoch)]).await.map_err(PostgresError::from)?;
         holds(row.as_ref(), epoch, now)
+    }
+
+    /// Holds everybody off who makes, or found nothing under, one of the keys that this unit makes or found nothing
+    /// under: a row that is not there cannot be locked.
+    async fn guard(self, unit: &Unit) -> Written {
+        if !self.shared {
+            return Ok(());
+        }
+        let held = unit.members.iter().chain(&unit.claims).filter(|key| key.was.is_none()).map(|key| key.key);
+        let hints = unit.hints.iter().map(|(key, ..)| *key).chain(unit.hinted.iter().map(|(key, _)| *key));
+        let number = |key: Key| i64::from_le_bytes(std::array::from_fn(|byte| key[byte]));
+        let numbers: Vec<i64> = held.chain(hints).map(number).collect::<BTreeSet<_>>().into_iter().collect();
+        self.rows(numbers.len(), &self.statements.guard, [&numbers]).await?;
+        Ok(())
+    }
+
+    /// Whether all weak keys still have the entities that were read.
+    async fn hinted(self, unit: &Unit) -> Result<bool, StoreError> {
+        if unit.hinted.is_empty() {
+            return Ok(true);
+        }
+        let (keys, known) = unzip(unit.hinted.iter().map(|(key, known)| (key.as_slice(), known)));
+        let rows = self
+            .client
+            .query(&self.statements.hints, &[&keys, &i64::from(CANDIDATES)])
+            .await
+            .map_err(PostgresError::from)?;
+        let there = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Vec<EntityId>>, _>>();
+        Ok(there.map_err(PostgresError::from)?.iter().eq(known))
     }
 
     /// Which entities could be written, or stand as they were read.
@@ -128,12 +162,27 @@ impl Writer<'_> {
     /// Whether all keys had the holders that were read.
     async fn keys(self, unit: &Unit) -> Result<bool, StoreError> {
         let s = self.statements;
-        let (members, claims) = tokio::try_join!(
+        let (same_members, same_claims, members, claims) = tokio::try_join!(
             biased;
+            self.stay(&unit.members, [&s.find_members, &s.same_members]),
+            self.stay(&unit.claims, [&s.find_claims, &s.same_claims]),
             self.pass_on(&unit.members, [&s.put_members, &s.pass_members, &s.drop_members]),
             self.pass_on(&unit.claims, [&s.put_claims, &s.pass_claims, &s.drop_claims]),
         )?;
-        Ok(members && claims)
+        Ok(same_members && same_claims && members && claims)
+    }
+
+    /// Whether what was only asked about is as it was.
+    async fn stay(self, keys: &[KeyWrite], [find, same]: [&Statement; 2]) -> Result<bool, PostgresError> {
+        let stays = || keys.iter().filter(|key| key.was == key.now);
+        let absent: Vec<_> = stays().filter(|k| k.was.is_none()).map(|k| k.key.to_vec()).collect();
+        let (held, holders) = unzip(stays().filter_map(|k| Some((k.key.to_vec(), k.was?))));
+        let rows = tokio::try_join!(
+            biased;
+            self.rows(absent.len(), find, [&absent]),
+            self.rows(held.len(), same, [&held, &holders]),
+        )?;
+        Ok(rows == (0, held.len()))
     }
 
     async fn pass_on(self, keys: &[KeyWrite], [put, pass, drop]: [&Statement; 3]) -> Result<bool, PostgresError> {
@@ -143,7 +192,7 @@ impl Writer<'_> {
         let (taken, holders) = unzip(taken.map(|k| (key(k), k.now)));
         let given = of(|k| k.was.is_some() && k.now.is_none());
         let (given, from) = unzip(given.map(|k| (key(k), k.was)));
-        let passed = of(|k| k.was.is_some() && k.now.is_some());
+        let passed = of(|k| k.was.is_some() && k.now.is_some() && k.was != k.now);
         let (passed, holders_of) = unzip(passed.map(|k| (key(k), (k.was, k.now))));
         let (were, are) = unzip(holders_of.into_iter());
         let rows = tokio::try_join!(
