@@ -21,19 +21,23 @@ const STEPS: usize = 20_000;
 const DEATHS: f64 = 0.2;
 
 /// A process that dies.
-const DYING: Setting = Setting { deaths: DEATHS, without: None, answers: false };
+const DYING: Setting = Setting { deaths: DEATHS, ..STEADY };
 /// People who answer, and a process that dies now and then.
-const ANSWERED: Setting = Setting { deaths: DEATHS / 4.0, without: None, answers: true };
+const ANSWERED: Setting = Setting { deaths: DEATHS / 4.0, answers: true, ..STEADY };
+/// Two workers on one state that die now and then.
+const RIVALS: Setting = Setting { deaths: DEATHS / 4.0, rivals: true, ..STEADY };
+/// Nothing but the world disturbs.
+const STEADY: Setting = Setting { deaths: 0.0, without: None, answers: false, rivals: false, careless: false };
 
 struct Run {
     verdict: Verdict,
     fault: Option<String>,
-    lives: u64,
+    deaths: u64,
 }
 
 fn run(scenario: &'static Scenario, seed: u64, setting: Setting, traced: bool) -> Run {
     let mut world = World::new(scenario, seed, traced);
-    let mut played = match Played::new(&mut world) {
+    let mut played = match Played::new(&mut world, setting) {
         Ok(played) => played,
         Err(error) => panic!("scenario {}, seed {seed}: no engine: {error}", scenario.name),
     };
@@ -41,7 +45,8 @@ fn run(scenario: &'static Scenario, seed: u64, setting: Setting, traced: bool) -
     played.begin(setting);
     world.plan();
     let (verdict, now) = play(world, &mut played, STEPS);
-    Run { verdict, fault: played.fault(now), lives: played.lives() }
+    let deaths = played.deaths();
+    Run { verdict, fault: played.fault(now), deaths }
 }
 
 /// What no rule can fix is expected: the moment between the read and the delete is longer where calls take a second.
@@ -74,6 +79,11 @@ macro_rules! schedules {
                 super::check(stringify!($name), "dies", super::DYING);
             })*
         }
+        mod rivals {
+            $(#[test] fn $name() {
+                super::check(stringify!($name), "rivals", super::RIVALS);
+            })*
+        }
         mod answered { $(#[test] fn $name() { super::check(stringify!($name), "answered", super::ANSWERED); })* }
     };
 }
@@ -85,8 +95,8 @@ schedules! {
 
 #[test]
 fn processes_do_die() {
-    let lives: u64 = (0..20).map(|seed| run(scenario("twins"), seed, DYING, false).lives).sum();
-    assert!(lives > 40, "the process died {lives} times in 20 runs");
+    let deaths: u64 = (0..20).map(|seed| run(scenario("twins"), seed, DYING, false).deaths).sum();
+    assert!(deaths > 40, "the process died {deaths} times in 20 runs");
 }
 
 #[test]
@@ -96,6 +106,19 @@ fn a_seed_reproduces_a_run_to_the_byte() {
             let trace = |seed| run(scenario, seed, DYING, true).verdict.trace;
             assert_eq!(trace(seed), trace(seed), "scenario {}, seed {seed}: two runs differ", scenario.name);
         }
+    }
+}
+
+/// Without the check of versions where only work rows change, a worker deletes the row of a need that another has found.
+#[test]
+fn rivals_that_check_no_version_of_work_rows_lose_needs() {
+    let good = |name, seed, careless| {
+        let Run { verdict, fault, .. } = run(scenario(name), seed, Setting { careless, ..RIVALS }, false);
+        is_expected(name, verdict.end) && fault.is_none()
+    };
+    for name in ["twins", "twins_crash", "delete"] {
+        let caught = (0..300).find(|seed| !good(name, *seed, true));
+        assert!(caught.is_some_and(|seed| good(name, seed, false)), "{name}: {caught:?}");
     }
 }
 

@@ -157,6 +157,11 @@ impl World {
         !self.calm && fates.lost + fates.never + fates.late > 0
     }
 
+    /// Whether nothing disturbs yet.
+    pub const fn is_calm(&self) -> bool {
+        self.calm
+    }
+
     /// Puts a person into every CRM, as if an earlier run had made it.
     pub fn import(&mut self, email: &str, external: u128) -> Vec<RecordId> {
         let external = Some(external);

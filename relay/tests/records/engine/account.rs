@@ -134,12 +134,15 @@ impl Account {
         }
     }
 
-    /// Checks the sums after a commit.
-    pub fn after_tick(&mut self, engine: &Engine) {
-        let totals = engine.totals();
-        self.expect(totals.difference() == 0, || format!("{totals:?} do not add up"));
-        let open: usize = self.entities.values().map(|entity| entity.open_deliveries()).sum();
-        self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
+    /// Checks the sums after a commit; those of the engine only where it has the state for itself: each of several
+    /// workers adds up no more than what it did.
+    pub fn after_tick(&mut self, engine: &Engine, alone: bool) {
+        if alone {
+            let totals = engine.totals();
+            self.expect(totals.difference() == 0, || format!("{totals:?} do not add up"));
+            let open: usize = self.entities.values().map(|entity| entity.open_deliveries()).sum();
+            self.expect(i64::try_from(open) == Ok(totals.open), || format!("{open} are open, {totals:?}"));
+        }
         let crowded = |entity: &Entity| (0..entity.members.len()).any(|m| entity.open_intents(m).len() > 1);
         let crowded: Vec<_> = self.entities.iter().filter(|(_, e)| crowded(e)).map(|(id, _)| *id).collect();
         self.expect(crowded.is_empty(), || format!("two writes of one pair of entities {crowded:?} are in flight"));

@@ -6,6 +6,10 @@
 //! died; answers to calls of an earlier life are lost. Death comes at any of the three places where it matters: instead
 //! of a commit, between a commit and its calls, and with calls under way. The people of the beginning are made through
 //! the front door, in calm weather. Nothing is drawn outside the world's dice.
+//!
+//! *Rivals* are two workers on one state, each with a partition of the stream, that act in turn as the dice say: both
+//! fold into the same entities, each knows only what it read. Now and then one of them is held up, before a tick or
+//! between a commit and its calls, and often for longer than its lease.
 
 pub mod account;
 #[path = "../../support/disk.rs"]
@@ -15,6 +19,7 @@ pub mod vault;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -41,6 +46,9 @@ const BATCH: usize = 4;
 const REPEATED: u16 = 200;
 /// How often a read fails where writes do.
 const FAILED_READS: f64 = 0.1;
+/// How often a rival is held up, per tick and before its calls, and for how long: a lease is half a minute.
+const HELD_UP: f64 = 0.03;
+const HOLD_UP: &[i64] = &[SEC, MIN, 15 * MIN];
 /// Time from a wake-up to the tick.
 const SOON: &[i64] = &[20, 20, SEC];
 
@@ -53,6 +61,10 @@ pub struct Setting {
     pub without: Option<Rule>,
     /// People answer what they are asked.
     pub answers: bool,
+    /// Two workers have the state at once.
+    pub rivals: bool,
+    /// The state does not check the version of an entity whose work rows alone change.
+    pub careless: bool,
 }
 
 /// An engine over the state, with its place in the stream and the answers that wait for it.
@@ -64,12 +76,16 @@ struct Worker {
     inbox: Vec<(CallId, Reply)>,
     /// Versions that the replies in the inbox tell.
     telling: Vec<(RecordId, i64)>,
+    tick_at: Option<i64>,
 }
 
 /// What the machine is to do at a moment it asked for.
 #[derive(Clone, Debug)]
 enum Task {
-    Tick,
+    /// Of this worker.
+    Tick(usize),
+    /// A worker was held up before its call.
+    Make(u64, Call),
     /// The call reaches the CRM.
     Land(u64),
     /// The answer reaches us.
@@ -99,20 +115,20 @@ pub struct Played {
     metrics: Metrics,
     disk: Disk,
     stream: Memory,
-    worker: Worker,
+    workers: Vec<Worker>,
     setting: Setting,
+    /// Never counted anew: by its number an answer finds the life that asked.
     lives: u64,
     tasks: BTreeMap<u64, Task>,
     flights: BTreeMap<u64, Flight>,
     /// Tasks and flights are numbered together.
     next: u64,
-    tick_at: Option<i64>,
     account: Account,
 }
 
 impl Played {
     /// An engine over an empty state.
-    pub fn new(world: &mut World) -> Result<Self, StoreError> {
+    pub fn new(world: &mut World, setting: Setting) -> Result<Self, StoreError> {
         let config = wire::config();
         let puppet = wire::Puppet { conditional: world.scenario.strict };
         let names = config.connections.iter().map(|c| c.name.clone());
@@ -121,54 +137,63 @@ impl Played {
         let seed = world.below(usize::MAX) as u64;
         let faults = Faults { repeat: REPEATED, ..Faults::default() };
         let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
-        let disk = Disk::new()?;
-        let engine = open(&config, &targets, &metrics, &disk, &stream, 0)?;
-        let worker = Worker::new(engine, &stream, 0);
-        Ok(Self {
+        let disk = if setting.rivals { Disk::shared()? } else { Disk::new()? };
+        let mut played = Self {
             config,
             targets,
             metrics,
             disk,
             stream,
-            worker,
-            setting: Setting::default(),
+            workers: Vec::new(),
+            setting: Setting { rivals: setting.rivals, ..Setting::default() },
             lives: 0,
             tasks: BTreeMap::new(),
             flights: BTreeMap::new(),
             next: 0,
-            tick_at: None,
             account: Account::default(),
-        })
+        };
+        for place in 0..=usize::from(setting.rivals) {
+            let worker = played.hire(place, 0);
+            played.workers.push(worker);
+        }
+        Ok(played)
     }
 
     /// The calm is over.
     pub fn begin(&mut self, setting: Setting) {
         self.setting = setting;
-        setting.without.into_iter().for_each(|rule| self.worker.engine.forgo(rule));
+        for worker in &mut self.workers {
+            setting.without.into_iter().for_each(|rule| worker.engine.forgo(rule));
+        }
+        if setting.careless {
+            self.disk.be_careless();
+        }
     }
 
     /// What is wrong with the bookkeeping, first fault first. It is the next process that finds what was left.
     pub fn fault(&mut self, now: i64) -> Option<String> {
-        let next = self.hire(now);
-        self.account.after_tick(&next.engine);
+        // Long after, so that no lease holds of those that rest.
+        let next = self.hire(0, now + 24 * 60 * MIN);
+        self.account.after_tick(&next.engine, true);
         self.account.at_rest(&next.engine);
         self.account.fault().map(str::to_owned)
     }
 
-    /// How often the process died.
-    pub const fn lives(&self) -> u64 {
-        self.lives
+    /// How often a process died.
+    pub const fn deaths(&self) -> u64 {
+        self.lives - self.workers.len() as u64
     }
 
-    /// Another process opens the state. Opening may die, too.
-    fn hire(&mut self, now: i64) -> Worker {
+    /// Another process opens the state, in the place of one that died. Opening may die, too.
+    fn hire(&mut self, place: usize, now: i64) -> Worker {
         loop {
             self.lives += 1;
             let Self { config, targets, metrics, disk, stream, .. } = self;
-            match open(config, targets, metrics, disk, stream, now) {
+            match open(config, targets, metrics, disk, stream, (self.lives, now)) {
                 Ok(mut engine) => {
                     self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
-                    return Worker::new(engine, &self.stream, self.lives);
+                    let partitions = if self.setting.rivals { place..place + 1 } else { 0..2 };
+                    return Worker::new(engine, &self.stream, self.lives, partitions, now);
                 }
                 Err(StoreError::InUse { .. }) => {}
                 Err(error) => panic!("the state cannot be opened again: {error}"),
@@ -182,55 +207,74 @@ impl Played {
         world.wake(delay, self.next);
     }
 
-    fn schedule(&mut self, world: &mut World, at: i64) {
+    fn schedule(&mut self, world: &mut World, place: usize, at: i64) {
         let at = at.max(world.now);
-        if self.tick_at.is_none_or(|due| due > at) {
-            self.tick_at = Some(at);
-            self.later(world, at - world.now, Task::Tick);
+        if self.workers[place].tick_at.is_none_or(|due| due > at) {
+            self.workers[place].tick_at = Some(at);
+            self.later(world, at - world.now, Task::Tick(place));
         }
     }
 
-    fn schedule_soon(&mut self, world: &mut World) {
-        let delay = world.span(SOON);
-        self.schedule(world, world.now + delay);
+    fn schedule_soon(&mut self, world: &mut World, place: usize) {
+        let delay = world.span(SOON) + self.hold_up(world);
+        self.schedule(world, place, world.now + delay);
     }
 
-    fn tick(&mut self, world: &mut World) {
+    fn schedule_all_soon(&mut self, world: &mut World) {
+        (0..self.workers.len()).for_each(|place| self.schedule_soon(world, place));
+    }
+
+    /// How long a rival is held up.
+    fn hold_up(&self, world: &mut World) -> i64 {
+        let held_up = self.setting.rivals && !world.is_calm() && world.chance(HELD_UP);
+        if held_up { world.span(HOLD_UP) } else { 0 }
+    }
+
+    fn tick(&mut self, world: &mut World, place: usize) {
         let now = wire::clock(world.now);
-        let records = self.worker.read();
+        let records = self.workers[place].read();
         let more = records.len() == BATCH;
         if world.chance(self.setting.deaths / 3.0) {
             self.disk.fail_next();
         }
-        let replies = std::mem::take(&mut self.worker.inbox);
-        let telling = std::mem::take(&mut self.worker.telling);
+        let worker = &mut self.workers[place];
+        let (replies, telling) = (std::mem::take(&mut worker.inbox), std::mem::take(&mut worker.telling));
         let (commands, answered) = self.account.answers();
         let idle = replies.is_empty() && records.is_empty() && commands.is_empty();
-        let Ok(calls) = self.worker.engine.tick(now, Input { replies, records, commands }) else {
-            return self.die(world, "instead of a commit");
+        let calls = match self.workers[place].engine.tick(now, Input { replies, records, commands }) {
+            Ok(calls) => calls,
+            Err(StoreError::InUse { .. }) => return self.die(world, place, "instead of a commit"),
+            Err(StoreError::LeaseLost { .. }) if self.setting.rivals => return self.die(world, place, "by its lease"),
+            Err(error) => panic!("at {}: {error}", world.now),
         };
         self.account.answered(answered);
-        self.committed(world);
+        self.committed(world, place);
         telling.into_iter().for_each(|(id, at)| world.tell(id, at));
         let idle = idle && calls.is_empty();
-        self.account.expect(!idle || self.worker.engine.next_tick(now).is_none_or(|at| at > now), || {
+        let next = self.workers[place].engine.next_tick(now);
+        self.account.expect(!idle || next.is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
         });
         if world.chance(self.setting.deaths / 3.0) {
-            return self.die(world, "before its calls");
+            return self.die(world, place, "before its calls");
         }
+        let life = self.workers[place].life;
         for call in calls {
-            self.make(world, call);
+            match self.hold_up(world) {
+                0 => self.make(world, life, call),
+                delay => self.later(world, delay, Task::Make(life, call)),
+            }
         }
         if world.chance(self.setting.deaths / 3.0) {
-            return self.die(world, "with calls under way");
+            return self.die(world, place, "with calls under way");
         }
         self.ask(world);
         if more {
-            self.schedule(world, world.now);
+            self.schedule(world, place, world.now);
         }
-        if let Some(at) = self.worker.engine.next_tick(now) {
-            self.schedule(world, wire::moment(at));
+        // A rival would look for what others leave for ever.
+        if let Some(at) = next.filter(|_| !self.setting.rivals || self.disk.waits(now)) {
+            self.schedule(world, place, wire::moment(at));
         }
     }
 
@@ -243,20 +287,26 @@ impl Played {
         }
     }
 
-    fn committed(&mut self, world: &mut World) {
+    fn committed(&mut self, world: &mut World, place: usize) {
         for unit in self.disk.committed() {
-            world.say(format_args!("engine: {}", Shown(&unit)));
-            self.account.committed(&unit, &mut self.worker.engine);
+            world.say(format_args!("engine {place}: {}", Shown(&unit)));
+            self.account.committed(&unit, &mut self.workers[place].engine);
         }
-        self.account.after_tick(&self.worker.engine);
+        self.account.after_tick(&self.workers[place].engine, !self.setting.rivals);
     }
 
-    fn make(&mut self, world: &mut World, call: Call) {
+    /// Makes a call, unless its worker was held up for too long.
+    fn make(&mut self, world: &mut World, life: u64, call: Call) {
         world.say(format_args!("engine: {call:?}"));
+        if call.not_after.is_some_and(|last| wire::clock(world.now) > last) {
+            let now = wire::clock(world.now);
+            let reply = Reply { sent: now, answered: now, result: call.request.not_made() };
+            return self.give(world, life, call.id, reply, Vec::new());
+        }
         let write = matches!(call.request, Request::Write(_));
         let (fate, lands) = if write { world.fate() } else { read_fate(world) };
         self.next += 1;
-        let (flight, life, sent) = (self.next, self.worker.life, world.now);
+        let (flight, sent) = (self.next, world.now);
         let Call { id, connection, request, .. } = call;
         let crm = wire::crm(connection);
         self.flights.insert(flight, Flight { life, call: id, crm, request, fate, sent, replied: false });
@@ -283,14 +333,18 @@ impl Played {
     fn reply(&mut self, world: &mut World, flight: u64, result: ReplyResult, told: Vec<(RecordId, i64)>) {
         let now = world.now;
         let Some(flight) = self.flights.get_mut(&flight) else { return };
-        if self.worker.life != flight.life {
-            return;
-        }
         flight.replied = true;
         let reply = Reply { sent: wire::clock(flight.sent), answered: wire::clock(now), result };
-        self.worker.inbox.push((flight.call, reply));
-        self.worker.telling.extend(told);
-        self.schedule_soon(world);
+        let (life, call) = (flight.life, flight.call);
+        self.give(world, life, call, reply, told);
+    }
+
+    /// Gives a reply to the worker that made the call, if it still lives.
+    fn give(&mut self, world: &mut World, life: u64, call: CallId, reply: Reply, told: Vec<(RecordId, i64)>) {
+        let Some(place) = self.workers.iter().position(|worker| worker.life == life) else { return };
+        self.workers[place].inbox.push((call, reply));
+        self.workers[place].telling.extend(told);
+        self.schedule_soon(world, place);
     }
 
     fn give_up(&mut self, world: &mut World, flight: u64) {
@@ -304,28 +358,32 @@ impl Played {
     }
 
     /// The process dies and another one opens the state.
-    fn die(&mut self, world: &mut World, when: &str) {
-        world.say(format_args!("engine: dies {when}"));
+    fn die(&mut self, world: &mut World, place: usize, when: &str) {
+        world.say(format_args!("engine {place}: dies {when}"));
         if world.chance(self.setting.deaths) {
             self.disk.fail_next();
         }
-        self.worker = self.hire(world.now);
-        self.committed(world);
-        self.schedule_soon(world);
+        let (tick_at, hired) = (self.workers[place].tick_at, self.hire(place, world.now));
+        self.workers[place] = Worker { tick_at, ..hired };
+        self.committed(world, place);
+        self.schedule_soon(world, place);
     }
 }
 
 impl Worker {
-    /// A worker that reads the stream on from where the state stands.
-    fn new(engine: Engine, stream: &Memory, life: u64) -> Self {
+    /// A worker that reads partitions of the stream on from where the state stands.
+    fn new(mut engine: Engine, stream: &Memory, life: u64, partitions: Range<usize>, now: i64) -> Self {
         let mut source = stream.source();
+        let partitions: Vec<u32> = partitions.filter_map(|partition| partition.try_into().ok()).collect();
+        let taken = engine.take_partitions(&partitions, wire::clock(now));
+        assert!(taken.is_ok(), "partitions {partitions:?} were not given: {taken:?}");
         let known = engine.positions();
         let start = |partition| Position { partition, offset: 0 };
         let at = |partition| known.iter().find(|p| p.partition == partition).copied();
-        let positions: Vec<_> = (0..2).map(|partition| at(partition).unwrap_or_else(|| start(partition))).collect();
+        let positions: Vec<_> = partitions.iter().map(|&p| at(p).unwrap_or_else(|| start(p))).collect();
         let assigned = source.assign(&positions);
         assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
-        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new() }
+        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new(), tick_at: None }
     }
 
     fn read(&mut self) -> Vec<Delivered> {
@@ -344,22 +402,28 @@ impl Relay for Played {
         let appended = record.map(|record| self.stream.append(vec![record]).now_or_never());
         assert!(matches!(appended, Ok(Some(Ok(())))), "the stream refused a change: {appended:?}");
         self.account.accepted(change.id, hint.id.crm);
-        self.schedule_soon(world);
+        self.schedule_all_soon(world);
     }
 
     fn wake(&mut self, world: &mut World, token: u64) {
         match self.tasks.remove(&token) {
-            Some(Task::Tick) if self.tick_at.is_some_and(|due| due <= world.now) => {
-                self.tick_at = None;
-                self.tick(world);
+            Some(Task::Tick(place)) if self.workers[place].tick_at.is_some_and(|due| due <= world.now) => {
+                self.workers[place].tick_at = None;
+                self.tick(world, place);
             }
-            Some(Task::Tick) | None => {}
+            Some(Task::Tick(_)) | None => {}
+            Some(Task::Make(life, call)) => {
+                // Held up was the process: what it had not done when it died is never done.
+                if self.workers.iter().any(|worker| worker.life == life) {
+                    self.make(world, life, call);
+                }
+            }
             Some(Task::Land(flight)) => self.land(world, flight),
             Some(Task::Answer(flight, result, told)) => self.reply(world, flight, result, told),
             Some(Task::Deadline(flight)) => self.give_up(world, flight),
             Some(Task::Person(question)) => {
                 self.account.choose(question, world);
-                self.schedule_soon(world);
+                self.schedule_all_soon(world);
             }
         }
     }
@@ -390,7 +454,7 @@ fn open(
     metrics: &Metrics,
     disk: &Disk,
     stream: &Memory,
-    now: i64,
+    (life, now): (u64, i64),
 ) -> Result<Engine, StoreError> {
     let parts = Parts {
         config,
@@ -399,7 +463,8 @@ fn open(
         topic: &stream.topic(),
         vault: vault::vault(),
         metrics: metrics.clone(),
-        seed: 7,
+        // Two lives must not make the same ids.
+        seed: life,
     };
     Engine::open_linked(parts, |_| vec![wire::link()], wire::clock(now))
 }
