@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headgate_bench::sim::access::{AccessOptions, OauthApp};
+use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
 use headgate_bench::sim::hooks::{Hook, HookProvider, RetryPlan, hubspot_signature};
 use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
 use headgate_schemas::shutdown::Shutdown;
@@ -190,7 +190,7 @@ async fn tokens_expire_and_limits_fill() {
         client_secret: "secret".into(),
         refresh_token: "refresh".into(),
         expires_in: Duration::from_secs(1_800),
-        rotate: false,
+        rotation: Rotation::None,
     };
     let options = HubspotOptions {
         access: AccessOptions { token: None, app: Some(app) },

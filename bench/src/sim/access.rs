@@ -24,12 +24,23 @@ pub struct OauthApp {
     pub client_id: String,
     /// Client secret.
     pub client_secret: String,
-    /// The refresh token that is live at the start.
+    /// The refresh token that is live at the start; the empty text is none.
     pub refresh_token: String,
     /// Life of an access token.
     pub expires_in: Duration,
-    /// Whether each refresh answers a new refresh token and ends the old one.
-    pub rotate: bool,
+    /// What becomes of the refresh token when it is used.
+    pub rotation: Rotation,
+}
+
+/// What becomes of a refresh token when it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It stays.
+    None,
+    /// A new one takes its place and the old one ends at once.
+    Strict,
+    /// A new one takes its place; the old one is good until the new one is used.
+    Overlapping,
 }
 
 impl std::fmt::Debug for OauthApp {
@@ -62,7 +73,9 @@ pub(crate) struct NotIssued(pub(crate) &'static str);
 #[derive(Debug)]
 pub(crate) struct Access {
     options: AccessOptions,
-    refresh_token: String,
+    refresh_token: Option<String>,
+    /// The one before, while it is still good.
+    earlier: Option<String>,
     live: HashMap<String, Timestamp>,
     issued: u64,
 }
@@ -72,8 +85,8 @@ const LIVE_TOKENS: usize = 10_000;
 
 impl Access {
     pub(crate) fn new(options: AccessOptions) -> Self {
-        let refresh_token = options.app.as_ref().map_or_else(String::new, |a| a.refresh_token.clone());
-        Self { options, refresh_token, live: HashMap::new(), issued: 0 }
+        let refresh_token = options.app.as_ref().map(|a| a.refresh_token.clone()).filter(|token| !token.is_empty());
+        Self { options, refresh_token, earlier: None, live: HashMap::new(), issued: 0 }
     }
 
     /// Checks an `Authorization` header.
@@ -96,6 +109,17 @@ impl Access {
         self.live.clear();
     }
 
+    /// Ends the login: neither its refresh token nor any access token is good.
+    pub(crate) fn revoke_login(&mut self) {
+        (self.refresh_token, self.earlier) = (None, None);
+        self.revoke();
+    }
+
+    /// Access tokens issued so far.
+    pub(crate) const fn issued(&self) -> u64 {
+        self.issued
+    }
+
     /// Answers a token request; `form` gives its fields.
     pub(crate) fn issue(&mut self, form: &HashMap<String, String>, now: Timestamp) -> Result<Issued, NotIssued> {
         let field = |name: &str| form.get(name).map_or("", String::as_str);
@@ -104,18 +128,23 @@ impl Access {
             return Err(NotIssued("invalid_client"));
         }
         match field("grant_type") {
-            "refresh_token" if field("refresh_token") != self.refresh_token => Err(NotIssued("invalid_grant")),
-            "refresh_token" if app.rotate => {
-                self.refresh_token = format!("{}-{}", app.refresh_token, self.issued + 1);
-                let fresh = self.refresh_token.clone();
-                self.grant(app.expires_in, Some(fresh), now)
-            }
-            "refresh_token" => self.grant(app.expires_in, Some(self.refresh_token.clone()), now),
+            "refresh_token" => self.refresh(&app, field("refresh_token"), now),
             "client_credentials" => self.grant(app.expires_in, None, now),
             "authorization_code" if field("code").is_empty() => Err(NotIssued("invalid_grant")),
-            "authorization_code" => self.grant(app.expires_in, Some(self.refresh_token.clone()), now),
+            "authorization_code" => self.grant(app.expires_in, self.refresh_token.clone(), now),
             _ => Err(NotIssued("unsupported_grant_type")),
         }
+    }
+
+    fn refresh(&mut self, app: &OauthApp, shown: &str, now: Timestamp) -> Result<Issued, NotIssued> {
+        if ![&self.refresh_token, &self.earlier].into_iter().flatten().any(|good| good == shown) {
+            return Err(NotIssued("invalid_grant"));
+        }
+        if app.rotation != Rotation::None {
+            self.earlier = (app.rotation == Rotation::Overlapping).then(|| shown.to_owned());
+            self.refresh_token = Some(format!("{}-{}", app.refresh_token, self.issued + 1));
+        }
+        self.grant(app.expires_in, self.refresh_token.clone(), now)
     }
 
     fn grant(&mut self, life: Duration, refresh: Option<String>, now: Timestamp) -> Result<Issued, NotIssued> {
@@ -140,31 +169,56 @@ mod tests {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    #[test]
-    fn a_rotated_refresh_token_ends_the_old_one_and_tokens_expire() {
+    fn with(rotation: Rotation) -> Access {
         let app = OauthApp {
             client_id: "c".into(),
             client_secret: "s".into(),
             refresh_token: "r".into(),
             expires_in: Duration::from_secs(60),
-            rotate: true,
+            rotation,
         };
-        let mut access = Access::new(AccessOptions { token: None, app: Some(app) });
-        let ask = form(&[
-            ("grant_type", "refresh_token"),
-            ("client_id", "c"),
-            ("client_secret", "s"),
-            ("refresh_token", "r"),
-        ]);
+        Access::new(AccessOptions { token: None, app: Some(app) })
+    }
+
+    fn ask(refresh: &str) -> HashMap<String, String> {
+        form(&[("grant_type", "refresh_token"), ("client_id", "c"), ("client_secret", "s"), ("refresh_token", refresh)])
+    }
+
+    #[test]
+    fn a_rotated_refresh_token_ends_the_old_one_and_tokens_expire() {
+        let mut access = with(Rotation::Strict);
         let at = Timestamp::from_secs(100);
-        let first = access.issue(&ask, at).expect("the refresh token is live");
+        let first = access.issue(&ask("r"), at).expect("the refresh token is live");
         assert_eq!(first.refresh_token.as_deref(), Some("r-1"));
-        assert_eq!(access.issue(&ask, at), Err(NotIssued("invalid_grant")));
+        assert_eq!(access.issue(&ask("r"), at), Err(NotIssued("invalid_grant")));
         let header = format!("Bearer {}", first.access_token);
         assert_eq!(access.check(Some(&header), at), Ok(()));
         assert_eq!(access.check(Some(&header), Timestamp::from_secs(161)), Err(Denied::Expired));
         assert_eq!(access.check(Some("Bearer else"), at), Err(Denied::Invalid));
         assert_eq!(access.check(None, at), Err(Denied::Missing));
+    }
+
+    #[test]
+    fn with_overlap_the_old_refresh_token_is_good_until_the_new_one_is_used() {
+        let mut access = with(Rotation::Overlapping);
+        let at = Timestamp::from_secs(100);
+        let mut given = |shown: &str| access.issue(&ask(shown), at).map(|issued| issued.refresh_token);
+        assert_eq!(given("r"), Ok(Some("r-1".into())));
+        assert_eq!(given("r"), Ok(Some("r-2".into())), "the answer was lost");
+        assert_eq!(given("r-2"), Ok(Some("r-3".into())));
+        assert_eq!(given("r"), Err(NotIssued("invalid_grant")));
+    }
+
+    #[test]
+    fn a_login_that_is_revoked_gives_nothing_any_more() {
+        let mut access = with(Rotation::None);
+        let at = Timestamp::from_secs(100);
+        assert_eq!(access.issue(&ask("r"), at).map(|issued| issued.refresh_token), Ok(Some("r".into())));
+        access.revoke_login();
+        assert_eq!(access.issue(&ask("r"), at), Err(NotIssued("invalid_grant")));
+        assert_eq!(access.issue(&ask(""), at), Err(NotIssued("invalid_grant")));
+        assert_eq!(access.check(Some("Bearer access-1"), at), Err(Denied::Invalid));
+        assert_eq!(access.issued(), 1);
     }
 
     #[test]

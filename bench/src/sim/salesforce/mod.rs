@@ -287,6 +287,16 @@ impl Salesforce {
         self.inner.desk.lock().access.revoke();
     }
 
+    /// Ends the login of the app: its refresh token and every access token, as when a person withdraws the consent.
+    pub fn revoke_login(&self) {
+        self.inner.desk.lock().access.revoke_login();
+    }
+
+    /// Access tokens issued so far.
+    pub fn tokens_issued(&self) -> u64 {
+        self.inner.desk.lock().access.issued()
+    }
+
     /// Sends outbound messages to one more address from now on; a hook of another provider is passed over.
     ///
     /// # Errors
