@@ -8,6 +8,7 @@ use headgate_schemas::{ObjectType, System};
 use secrecy::SecretString;
 
 pub use crate::entity::record::DeletePolicy;
+pub use crate::oauth::OauthConfig;
 pub use crate::store::StorePlace;
 
 /// Everything the relay is told.
@@ -131,8 +132,10 @@ pub enum SetUp {
 /// How calls are authorised.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// `Authorization: Bearer …`.
+    /// `Authorization: Bearer …`, always the same.
     Bearer(SecretString),
+    /// Access tokens that end and are fetched anew.
+    Oauth(Box<OauthConfig>),
 }
 
 /// One object kept equal among connections of one tenant.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use headgate_schemas::Timestamp;
+use headgate_schemas::{Timestamp, time};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -22,12 +22,16 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::oauth::Tokens;
 use crate::target::{Disposition, TargetError};
 
 type Pool = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Longest wait an answer may ask for; a longer one is shortened to this and asked again then.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Bytes of one answer to a form; a longer one is an error of the call.
+const FORM_ANSWER_BYTES: usize = 256 << 10;
 
 /// Limits of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,32 +121,107 @@ impl Http {
     /// A client of one connection. `deadline` bounds a whole call, from its start to the last byte of the answer.
     ///
     /// # Errors
-    /// [`SetupError::BaseUrl`], [`SetupError::Token`].
-    pub fn client(&self, base_url: &str, token: &SecretString, deadline: Duration) -> Result<Client, SetupError> {
+    /// [`SetupError::BaseUrl`].
+    pub fn client(&self, base_url: &str, credential: Credential, deadline: Duration) -> Result<Client, SetupError> {
         let base = base_url.trim_end_matches('/');
         let uri: Uri = base.parse().map_err(|_| SetupError::BaseUrl(base.to_owned()))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() || uri.query().is_some() {
             return Err(SetupError::BaseUrl(base.to_owned()));
         }
-        let mut authorization =
-            HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map_err(|_| SetupError::Token)?;
-        authorization.set_sensitive(true);
-        Ok(Client { way: Way::Called(Arc::new(self.clone())), base_url: base.into(), authorization, deadline })
+        Ok(Client { way: Way::Called(Arc::new(self.clone())), base_url: base.into(), credential, deadline })
     }
 
-    async fn read(&self, effect: Effect, response: Response<Incoming>) -> Result<Reply, TargetError> {
-        let (head, body) = response.into_parts();
-        if head.status.is_redirection() {
-            return Err(redirected());
+    /// Posts a form without any credentials beside those in it, once. A lost one may have had its effect.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(crate) async fn post_form(&self, url: &str, form: Bytes, deadline: Duration) -> Result<Reply, TargetError> {
+        let mut request = Request::new(Full::new(form));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url.parse().map_err(|_| unsendable())?;
+        let headers = request.headers_mut();
+        common(headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        self.call(request, Effect::Write, deadline, FORM_ANSWER_BYTES.min(self.settings.answer_bytes)).await
+    }
+
+    /// Makes one call; `most` caps the answer.
+    async fn call(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        effect: Effect,
+        deadline: Duration,
+        most: usize,
+    ) -> Result<Reply, TargetError> {
+        let connection = capture_connection(&mut request);
+        let answer = async {
+            let mut waiting = connection.clone();
+            let response = self.pool.request(request);
+            tokio::pin!(response);
+            let connected = tokio::time::timeout(self.settings.connect, waiting.wait_for_connection_metadata());
+            let head = tokio::select! {
+                biased;
+                head = &mut response => head,
+                connected = async { connected.await.is_ok() } => {
+                    if !connected {
+                        return Err(not_connected());
+                    }
+                    response.await
+                }
+            };
+            read(head.map_err(|e| failed(&e, effect))?, effect, most).await
+        };
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answer) => answer,
+            Err(_) if connection.connection_metadata().is_none() => Err(not_connected()),
+            Err(_) => Err(lost("timeout", "no answer before the send deadline", effect.when_lost())),
         }
-        let body = Limited::new(body, self.settings.answer_bytes).collect().await.map_err(|e| {
-            if e.is::<LengthLimitError>() {
-                lost("answer_too_large", "the answer is longer than the configured limit", effect.when_lost())
-            } else {
-                lost("connection_lost", "the connection closed inside the answer", effect.when_lost())
-            }
-        })?;
-        Ok(Reply::new(head.status, head.headers, body.to_bytes()))
+    }
+}
+
+async fn read(response: Response<Incoming>, effect: Effect, most: usize) -> Result<Reply, TargetError> {
+    let (head, body) = response.into_parts();
+    if head.status.is_redirection() {
+        return Err(redirected());
+    }
+    let body = Limited::new(body, most).collect().await.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            lost("answer_too_large", "the answer is longer than the configured limit", effect.when_lost())
+        } else {
+            lost("connection_lost", "the connection closed inside the answer", effect.when_lost())
+        }
+    })?;
+    Ok(Reply::new(head.status, head.headers, body.to_bytes()))
+}
+
+/// Who we are in a CRM.
+#[derive(Clone)]
+pub enum Credential {
+    /// Always the same.
+    Fixed(HeaderValue),
+    /// A token that ends, drawn anew for each call.
+    Drawn(Tokens),
+}
+
+impl Credential {
+    /// `Authorization: Bearer …`.
+    ///
+    /// # Errors
+    /// [`SetupError::Token`].
+    pub fn bearer(token: &SecretString) -> Result<Self, SetupError> {
+        let mut header =
+            HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).map_err(|_| SetupError::Token)?;
+        header.set_sensitive(true);
+        Ok(Self::Fixed(header))
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fixed(_) => "Fixed",
+            Self::Drawn(_) => "Drawn",
+        })
     }
 }
 
@@ -249,7 +328,7 @@ pub(crate) fn wait(retry_after: &str, date: Option<Timestamp>) -> Option<Duratio
 pub struct Client {
     way: Way,
     base_url: Box<str>,
-    authorization: HeaderValue,
+    credential: Credential,
     deadline: Duration,
 }
 
@@ -274,7 +353,7 @@ impl Client {
         Self {
             way: Way::Told(Arc::new(Mutex::new(replies.into_iter().collect()))),
             base_url: "http://crm.example".into(),
-            authorization: HeaderValue::from_static("Bearer x"),
+            credential: Credential::Fixed(HeaderValue::from_static("Bearer x")),
             deadline: Duration::from_secs(10),
         }
     }
@@ -290,11 +369,39 @@ impl Client {
     /// `connect_failed`: not sent ([`Disposition::Retry`]). `timeout`, `connection_lost`, `answer_too_large`: sent
     /// ([`Effect::when_lost`]). `redirected`: the address answers with another one, which is not followed because our
     /// credentials are not for it ([`Disposition::Permanent`]). Any other status is an `Ok`.
+    ///
+    /// Where the token ends, one that the CRM refuses is renewed and the call made once more within the same deadline: a
+    /// refusal tells that nothing was applied. `no_token` and whatever the token endpoint says mean that it was not sent.
     pub async fn send(&self, call: Call) -> Result<Reply, TargetError> {
+        let tokens = match &self.credential {
+            Credential::Fixed(authorization) => return self.make(&call, authorization, self.deadline).await,
+            Credential::Drawn(tokens) => tokens,
+        };
+        let begun = tokio::time::Instant::now();
+        // The last quarter is for the call itself: a write that is cut off at once is one of unknown outcome.
+        let patience = || (self.deadline * 3 / 4).saturating_sub(begun.elapsed());
+        let left = || self.deadline.saturating_sub(begun.elapsed());
+        let access = tokens.draw(patience()).await?;
+        let mut reply = self.make(&call, access.header(), left()).await?;
+        if reply.status != StatusCode::UNAUTHORIZED {
+            access.worked();
+            return Ok(reply);
+        }
+        if tokens.refused(&access, time::now()) {
+            let access = tokens.draw(patience()).await?;
+            reply = self.make(&call, access.header(), left()).await?;
+            if reply.status != StatusCode::UNAUTHORIZED {
+                access.worked();
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn make(&self, call: &Call, authorization: &HeaderValue, left: Duration) -> Result<Reply, TargetError> {
         let effect = call.effect;
-        let request = self.request(call)?;
+        let request = self.request(call, authorization)?;
         match &self.way {
-            Way::Called(http) => self.call(http, request, effect).await,
+            Way::Called(http) => http.call(request, effect, left, http.settings.answer_bytes).await,
             Way::Told(replies) => match replies.lock().pop_front() {
                 Some(reply) if reply.status.is_redirection() => Err(redirected()),
                 Some(reply) => Ok(reply),
@@ -303,52 +410,36 @@ impl Client {
         }
     }
 
-    async fn call(&self, http: &Http, mut request: Request<Full<Bytes>>, effect: Effect) -> Result<Reply, TargetError> {
-        let connection = capture_connection(&mut request);
-        let answer = async {
-            let mut waiting = connection.clone();
-            let response = http.pool.request(request);
-            tokio::pin!(response);
-            let connected = tokio::time::timeout(http.settings.connect, waiting.wait_for_connection_metadata());
-            let head = tokio::select! {
-                biased;
-                head = &mut response => head,
-                connected = async { connected.await.is_ok() } => {
-                    if !connected {
-                        return Err(lost("connect_failed", "no connection in time; check base_url and the network", Disposition::Retry));
-                    }
-                    response.await
-                }
-            };
-            http.read(effect, head.map_err(|e| failed(&e, effect))?).await
-        };
-        match tokio::time::timeout(self.deadline, answer).await {
-            Ok(answer) => answer,
-            Err(_) if connection.connection_metadata().is_none() => {
-                Err(lost("connect_failed", "no connection in time; check base_url and the network", Disposition::Retry))
-            }
-            Err(_) => Err(lost("timeout", "no answer before the send deadline", effect.when_lost())),
-        }
-    }
-
-    fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, TargetError> {
-        let unsendable = || lost("unsendable", "the call cannot be written as an HTTP request", Disposition::Permanent);
+    fn request(&self, call: &Call, authorization: &HeaderValue) -> Result<Request<Full<Bytes>>, TargetError> {
         let uri: Uri = format!("{}{}", self.base_url, call.path).parse().map_err(|_| unsendable())?;
         let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
-        *request.method_mut() = call.method;
+        *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
-        headers.insert(header::AUTHORIZATION, self.authorization.clone());
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("headgate/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(header::AUTHORIZATION, authorization.clone());
+        common(headers);
         if call.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        for (name, value) in call.headers {
-            headers.insert(name, value);
+        for (name, value) in &call.headers {
+            headers.insert(name, value.clone());
         }
         Ok(request)
     }
+}
+
+/// What every request carries.
+fn common(headers: &mut HeaderMap) {
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("headgate/", env!("CARGO_PKG_VERSION"))));
+}
+
+fn unsendable() -> TargetError {
+    lost("unsendable", "the call cannot be written as an HTTP request", Disposition::Permanent)
+}
+
+fn not_connected() -> TargetError {
+    lost("connect_failed", "no connection in time; check base_url and the network", Disposition::Retry)
 }
 
 fn failed(error: &hyper_util::client::legacy::Error, effect: Effect) -> TargetError {
@@ -446,16 +537,18 @@ mod tests {
         let http = Http::new(Settings::default()).unwrap();
         let token = SecretString::from("s3cr3t-token");
         for bad in ["", "api.example.com", "ftp://api.example.com", "https://", "/crm", "https://a.example?x=1"] {
-            let refused = http.client(bad, &token, Duration::from_secs(1));
+            let refused = http.client(bad, Credential::bearer(&token).unwrap(), Duration::from_secs(1));
             assert!(matches!(refused, Err(SetupError::BaseUrl(_))), "{bad}");
         }
-        let broken = http.client("https://a.example", &SecretString::from("a\nb"), Duration::from_secs(1));
-        assert!(matches!(broken, Err(SetupError::Token)));
-        let client = http.client("https://api.example.com/", &token, Duration::from_secs(1)).unwrap();
-        let request = client.request(Call::get("/x?y=1".to_owned())).unwrap();
+        assert!(matches!(Credential::bearer(&SecretString::from("a\nb")), Err(SetupError::Token)));
+        let credential = Credential::bearer(&token).unwrap();
+        let Credential::Fixed(authorization) = &credential else { panic!("{credential:?}") };
+        let client = http.client("https://api.example.com/", credential.clone(), Duration::from_secs(1)).unwrap();
+        let request = client.request(&Call::get("/x?y=1".to_owned()), authorization).unwrap();
         assert_eq!(request.uri(), "https://api.example.com/x?y=1");
         assert_eq!(request.headers()["authorization"], "Bearer s3cr3t-token");
-        for shown in [format!("{client:?}"), format!("{request:?}"), format!("{http:?}")] {
+        let shown = [format!("{client:?}"), format!("{request:?}"), format!("{http:?}"), format!("{credential:?}")];
+        for shown in shown {
             assert!(!shown.contains("s3cr3t"), "{shown}");
         }
     }

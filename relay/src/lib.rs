@@ -34,6 +34,7 @@ mod identity;
 mod line;
 pub mod mapping;
 pub mod metrics;
+pub mod oauth;
 pub mod outgoing;
 mod recount;
 pub mod replay;
@@ -63,7 +64,7 @@ use prometheus_client::registry::Registry;
 pub use driver::{Busy, Handle, Standing, StartError};
 pub use step::STEPS;
 
-use config::RelayConfig;
+use config::{Auth, RelayConfig};
 use target::Target;
 
 /// Starts the relay: opens the state, reads the stream from where it stands, and works until `shutdown`.
@@ -81,8 +82,13 @@ pub fn start(
     let settings = http::Settings { answer_bytes: config.limits.answer_bytes, ..http::Settings::default() };
     let http = http::Http::new(settings)?;
     let mut targets: HashMap<String, Arc<dyn Target>> = HashMap::new();
+    let mut logins = Vec::new();
     for connection in &config.connections {
-        match target::build(connection, &http, config.limits.send_deadline) {
+        let tokens = oauth::Tokens::default();
+        if let Auth::Oauth(oauth) = &connection.auth {
+            logins.push((connection.name.clone(), oauth.as_ref().clone(), tokens.clone()));
+        }
+        match target::build_drawing(connection, &http, config.limits.send_deadline, tokens) {
             Ok(target) => {
                 targets.insert(connection.name.clone(), target);
             }
@@ -98,7 +104,8 @@ pub fn start(
     let setups = setup::Setups::default();
     let plans = admin::plans(&config, |name| targets.get(name).map(|target| target.conditional()));
     let circuit = metrics.circuit.clone();
-    let looks = admin::Looks::new(targets.clone(), config.limits.send_deadline);
+    let deadline = config.limits.send_deadline;
+    let looks = admin::Looks::new(targets.clone(), deadline);
     let driver = driver::Driver {
         config,
         targets,
@@ -108,6 +115,12 @@ pub fn start(
         shutdown: shutdown.clone(),
     };
     let handle = driver::start(driver, source)?;
+    for (connection, config, tokens) in logins {
+        let (http, vault, handle) = (http.clone(), Arc::clone(&vault), handle.clone());
+        let parts =
+            oauth::Parts { connection, config, tokens, http, deadline, vault, handle, shutdown: shutdown.clone() };
+        shutdown.spawn("relay-login", oauth::run(parts, fastrand::u64(..)));
+    }
     Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks })
 }
 

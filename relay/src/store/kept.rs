@@ -20,6 +20,8 @@ pub enum Shelf {
     Endpoint = 2,
     /// A replay, by its number.
     Replay = 3,
+    /// A login to a provider, by the name of the connection; sealed.
+    Login = 4,
 }
 
 impl Shelf {
@@ -33,6 +35,7 @@ impl Shelf {
         match self {
             Self::Subscription | Self::Endpoint => "subscription",
             Self::Replay => "replay",
+            Self::Login => "login",
         }
     }
 }

@@ -13,7 +13,8 @@ use headgate_schemas::{ObjectType, Resolution, System, Timestamp, Value};
 use uuid::Uuid;
 
 use crate::config::{Auth, ConnectionConfig};
-use crate::http::{Client, Http, SetupError};
+use crate::http::{Client, Credential, Http, SetupError};
+use crate::oauth::Tokens;
 
 pub mod hubspot;
 pub mod salesforce;
@@ -405,14 +406,31 @@ pub enum BuildError {
     },
 }
 
-/// The registry: the target of a connection. `deadline` bounds each call.
+/// The registry: the target of a connection. `deadline` bounds each call. Nobody fetches tokens for it: where the
+/// connection needs some, [`build_drawing`] says from where.
 ///
 /// # Errors
 /// [`BuildError`], naming the connection and what to change.
 pub fn build(config: &ConnectionConfig, http: &Http, deadline: Duration) -> Result<Arc<dyn Target>, BuildError> {
-    let Auth::Bearer(token) = &config.auth;
-    let client = http
-        .client(&config.base_url, token, deadline)
+    build_drawing(config, http, deadline, Tokens::default())
+}
+
+/// The same, with access tokens from `tokens` where the connection has no token of its own.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_drawing(
+    config: &ConnectionConfig,
+    http: &Http,
+    deadline: Duration,
+    tokens: Tokens,
+) -> Result<Arc<dyn Target>, BuildError> {
+    let credential = match &config.auth {
+        Auth::Bearer(token) => Credential::bearer(token),
+        Auth::Oauth(_) => Ok(Credential::Drawn(tokens)),
+    };
+    let client = credential
+        .and_then(|credential| http.client(&config.base_url, credential, deadline))
         .map_err(|source| BuildError::Http { connection: config.name.clone(), source })?;
     build_with(config, client)
 }
