@@ -3,16 +3,17 @@
 use std::io::{Write as _, stdout};
 use std::time::Duration;
 
-use headgate_bench::sim::access::AccessOptions;
+use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
 use headgate_bench::sim::hooks::{Hook, HookProvider};
 use headgate_bench::sim::hubspot::HubspotOptions;
 use headgate_bench::sim::salesforce::SalesforceOptions;
 use headgate_bench::sim::{SimulateOptions, simulate};
 use headgate_gateway::config::{Credential, EndpointConfig, GatewayConfig, ProviderName};
-use headgate_relay::config::Auth;
+use headgate_relay::config::{Auth, OauthConfig};
+use headgate_relay::oauth::Grant;
 use headgate_schemas::System;
 use headgate_schemas::shutdown::Shutdown;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::serve::drain;
 use crate::cli::SimulateArgs;
@@ -29,9 +30,8 @@ pub(super) async fn run(args: &SimulateArgs, env: &Env) -> Result<Exit, Failure>
     };
     let mut signals = Signals::listen()?;
     let shutdown = Shutdown::new(Duration::from_secs(5));
-    let access = |system| AccessOptions {
-        token: config.as_ref().filter(|_| args.strict_auth).and_then(|c| token(c, system)),
-        ..AccessOptions::default()
+    let access = |system| {
+        config.as_ref().filter(|_| args.strict_auth).map_or_else(AccessOptions::default, |c| access(c, system))
     };
     let hooks = |provider| config.as_ref().map_or_else(Vec::new, |c| hooks(&c.gateway, provider));
     let account = |system| {
@@ -61,11 +61,33 @@ pub(super) async fn run(args: &SimulateArgs, env: &Env) -> Result<Exit, Failure>
     Ok(if drain(&shutdown).await { Exit::Ok } else { Exit::Failed })
 }
 
-/// The token of the first connection to a system.
-fn token(config: &Config, system: System) -> Option<String> {
-    let connection = config.relay.connections.iter().find(|c| c.system == system)?;
-    let Auth::Bearer(token) = &connection.auth;
-    Some(token.expose_secret().to_owned())
+/// Whom a model accepts: the first connection to its system.
+fn access(config: &Config, system: System) -> AccessOptions {
+    let connection = config.relay.connections.iter().find(|c| c.system == system);
+    match connection.map(|connection| &connection.auth) {
+        Some(Auth::Bearer(token)) => {
+            AccessOptions { token: Some(token.expose_secret().to_owned()), ..AccessOptions::default() }
+        }
+        Some(Auth::Oauth(oauth)) => AccessOptions { app: Some(app(oauth)), ..AccessOptions::default() },
+        None => AccessOptions::default(),
+    }
+}
+
+fn app(oauth: &OauthConfig) -> OauthApp {
+    let text = |secret: Option<&SecretString>| secret.map_or("", |secret| secret.expose_secret()).to_owned();
+    let (client_secret, refresh_token) = match &oauth.grant {
+        Grant::RefreshToken { client_secret, refresh_token } => (client_secret.as_ref(), Some(refresh_token)),
+        Grant::ClientCredentials { client_secret } => (Some(client_secret), None),
+        Grant::JwtBearer { .. } => (None, None),
+    };
+    OauthApp {
+        client_id: oauth.client_id.clone(),
+        client_secret: text(client_secret),
+        refresh_token: text(refresh_token),
+        expires_in: Duration::from_secs(1_800),
+        // Whoever starts the program anew starts with the token of the file.
+        rotation: Rotation::None,
+    }
 }
 
 /// The endpoints of a configuration that a model posts to.

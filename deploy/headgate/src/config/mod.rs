@@ -21,6 +21,7 @@ mod gateway;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod link;
+mod oauth;
 mod reader;
 mod relay;
 mod secret;

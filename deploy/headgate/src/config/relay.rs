@@ -13,6 +13,7 @@ use super::address;
 use super::durations;
 use super::fault::At;
 use super::gateway::url;
+use super::oauth;
 use super::reader::{Choice, Section, set};
 use super::secret::{self, TOKEN};
 
@@ -159,7 +160,14 @@ fn base_url(section: &mut Section<'_>) -> Option<String> {
     Some(url)
 }
 
-/// `auth`: one of several kinds, of which the bearer token is built.
+/// What `auth` is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bearer,
+    Oauth,
+}
+
+/// `auth`: one of several kinds.
 fn auth(section: &mut Section<'_>) -> Option<Auth> {
     if !section.has("auth") {
         section.fault("auth", "it is missing", "write auth = { kind = \"bearer\", token_env = \"NAME\" }");
@@ -169,14 +177,22 @@ fn auth(section: &mut Section<'_>) -> Option<Auth> {
     if !auth.is_present() {
         return None;
     }
-    auth.required("kind", "write kind = \"bearer\"")?;
-    let kinds = [("bearer", Choice::Built(())), ("oauth2", Choice::NotYet), ("api_token", Choice::NotYet)];
+    auth.required("kind", "write kind = \"bearer\" or \"oauth2\"")?;
+    let kinds = [
+        ("bearer", Choice::Built(Kind::Bearer)),
+        ("oauth2", Choice::Built(Kind::Oauth)),
+        ("api_token", Choice::NotYet),
+    ];
     // Which keys belong here depends on the kind, so after a fault none of them can be called unknown.
-    auth.choice("kind", &kinds)?;
-    let token = secret::required(&mut auth, TOKEN);
-    let token = token.filter(|token| stands_in_header(&mut auth, token));
+    let read = match auth.choice("kind", &kinds)? {
+        Kind::Bearer => {
+            let token = secret::required(&mut auth, TOKEN);
+            token.filter(|token| stands_in_header(&mut auth, token)).map(Auth::Bearer)
+        }
+        Kind::Oauth => oauth::oauth(&mut auth).map(|oauth| Auth::Oauth(Box::new(oauth))),
+    };
     auth.finish();
-    token.map(Auth::Bearer)
+    read
 }
 
 fn stands_in_header(auth: &mut Section<'_>, token: &SecretString) -> bool {

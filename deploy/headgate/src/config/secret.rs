@@ -28,8 +28,12 @@ pub(crate) const SECOND: Keys = Keys { literal: "second_secret", env: "second_se
 /// The password of basic authentication.
 pub(crate) const PASSWORD: Keys = Keys { literal: "password", env: "password_env", file: "password_file" };
 
+/// What a person's login gave, for fetching tokens.
+pub(crate) const REFRESH: Keys =
+    Keys { literal: "refresh_token", env: "refresh_token_env", file: "refresh_token_file" };
+/// What signs assertions.
+pub(crate) const PRIVATE_KEY: Keys = Keys { literal: "private_key", env: "private_key_env", file: "private_key_file" };
 /// What a program shows when it fetches tokens for itself.
-#[cfg(feature = "kafka")]
 pub(crate) const CLIENT: Keys = Keys { literal: "client_secret", env: "client_secret_env", file: "client_secret_file" };
 
 impl Keys {

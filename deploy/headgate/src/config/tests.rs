@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use headgate_gateway::config::{Credential, Owner, Owners, ProviderName};
 use headgate_relay::config::{Auth, Guard, Policy, StorePlace};
+use headgate_relay::oauth::Grant;
 use headgate_schemas::{ObjectType, System};
 use secrecy::ExposeSecret;
 
@@ -115,7 +116,7 @@ fn the_documented_example_stands_as_it_is() {
         (hubspot.name.as_str(), hubspot.system, hubspot.account.as_str()),
         ("hubspot-main", System::Hubspot, "5550123")
     );
-    let Auth::Bearer(token) = &hubspot.auth;
+    let Auth::Bearer(token) = &hubspot.auth else { panic!("a bearer token") };
     assert_eq!(token.expose_secret(), "pat-1");
     assert_eq!((hubspot.api_version.as_str(), hubspot.external_id_field.as_str()), ("2026-09", "relay_id"));
     assert_eq!((salesforce.api_version.as_str(), salesforce.external_id_field.as_str()), ("62.0", "Relay_Id__c"));
@@ -225,7 +226,7 @@ fn variables_override_by_section_and_by_name() {
     assert_eq!(config.gateway.listen.port(), 9_000);
     assert_eq!(config.gateway.limits.connections, 7);
     assert_eq!(config.relay.connections[0].base_url, "http://127.0.0.1:9999");
-    let Auth::Bearer(token) = &config.relay.connections[1].auth;
+    let Auth::Bearer(token) = &config.relay.connections[1].auth else { panic!("a bearer token") };
     assert_eq!(token.expose_secret(), "sf-2");
     assert!(config.gateway.endpoints[0].raw_url_fallback);
     assert_eq!(config.relay.links[0].members, ["salesforce-main", "hubspot-main"]);
@@ -402,8 +403,13 @@ const ONE_FAULT: &[(&str, &str, &str)] = &[
     ),
     (
         "kind = \"bearer\", token_env = \"HUBSPOT_TOKEN\"",
+        "kind = \"api_token\", token_env = \"HUBSPOT_TOKEN\"",
+        "connection[hubspot-main].auth.kind | \"api_token\" is not available in this version | use \"bearer\" or \"oauth2\"",
+    ),
+    (
+        "kind = \"bearer\", token_env = \"HUBSPOT_TOKEN\"",
         "kind = \"oauth2\", client_id = \"x\"",
-        "connection[hubspot-main].auth.kind | \"oauth2\" is not available in this version | use \"bearer\"",
+        "connection[hubspot-main].auth.grant | it is missing | write grant = \"authorization_code\", \"client_credentials\" or \"jwt_bearer\"",
     ),
     (
         "token_env = \"HUBSPOT_TOKEN\"",
@@ -636,13 +642,87 @@ fn off_loopback_a_key_has_128_bits() {
     assert!(found[0].contains("endpoint[hubspot-app].key | it is shorter than 128 bits"), "{found:?}");
 }
 
+/// The example with this `auth` of its HubSpot connection.
+fn with_auth(keys: &str) -> String {
+    with("kind = \"bearer\", token_env = \"HUBSPOT_TOKEN\"", &format!("kind = \"oauth2\", {keys}"))
+}
+
+const TOKEN_URL: &str = "token_url = \"https://api.hubapi.com/oauth/v3/token\", client_id = \"app\"";
+
+#[test]
+fn a_login_and_a_programs_own_credentials_are_read() {
+    let secret = "client_secret_env = \"SALESFORCE_TOKEN\"";
+    let login = format!("grant = \"authorization_code\", {TOKEN_URL}, {secret}, refresh_token_env = \"HUBSPOT_TOKEN\"");
+    let config = read(&with_auth(&login), &[]);
+    let Auth::Oauth(oauth) = &config.relay.connections[0].auth else { panic!("a login") };
+    assert_eq!((oauth.token_url.as_str(), oauth.client_id.as_str()), ("https://api.hubapi.com/oauth/v3/token", "app"));
+    assert_eq!(oauth.scope, None);
+    let Grant::RefreshToken { client_secret: Some(client), refresh_token } = &oauth.grant else { panic!("a login") };
+    assert_eq!((client.expose_secret(), refresh_token.expose_secret()), ("sf-1", "pat-1"));
+    assert!(!format!("{config:?}").contains("pat-1"));
+
+    let own = format!("grant = \"client_credentials\", {TOKEN_URL}, {secret}, scope = \"api\"");
+    let config = read(&with_auth(&own), &[]);
+    let Auth::Oauth(oauth) = &config.relay.connections[0].auth else { panic!("credentials") };
+    assert!(
+        matches!(&oauth.grant, Grant::ClientCredentials { client_secret } if client_secret.expose_secret() == "sf-1")
+    );
+    assert_eq!(oauth.scope.as_deref(), Some("api"));
+}
+
+#[test]
+fn faults_of_fetched_tokens_say_what_to_do() {
+    let at = "connection[hubspot-main].auth";
+    let fix = "write the token endpoint of the CRM, like \"https://acme.my.salesforce.com/services/oauth2/token\"";
+    let refresh = "refresh_token_env = \"HUBSPOT_TOKEN\"";
+    let table = [
+        (
+            format!("grant = \"password\", {TOKEN_URL}"),
+            format!(
+                "{at}.grant | \"password\" is not known | use one of \"authorization_code\", \"client_credentials\", \"jwt_bearer\""
+            ),
+        ),
+        (
+            format!(
+                "grant = \"authorization_code\", client_id = \"app\", token_url = \"https://a:b@id.example.com\", {refresh}"
+            ),
+            format!("{at}.token_url | it is not an http or https address | {fix}"),
+        ),
+        (
+            format!(
+                "grant = \"authorization_code\", client_id = \"app\", token_url = \"http://id.example.com/token\", {refresh}"
+            ),
+            format!("{at}.token_url | secrets would travel to it in clear | use https://"),
+        ),
+        (
+            format!("grant = \"authorization_code\", {TOKEN_URL}"),
+            format!(
+                "{at}.refresh_token_env | it is missing | name an environment variable in refresh_token_env, or a file in refresh_token_file"
+            ),
+        ),
+        (
+            format!(
+                "grant = \"jwt_bearer\", {TOKEN_URL}, subject = \"relay@acme.example\", private_key_env = \"HUBSPOT_TOKEN\""
+            ),
+            format!(
+                "{at}.private_key_env | it holds no private key in PEM form, PKCS #8 or PKCS #1 | use the private key that belongs to the certificate of the app"
+            ),
+        ),
+    ];
+    for (keys, expected) in table {
+        let found = faults(&with_auth(&keys), &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(&expected), "{found:?}");
+    }
+}
+
 #[test]
 fn a_secret_file_is_read_without_its_line_end_and_relative_to_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("token"), "pat-file\n").unwrap();
     let text = with("token_env = \"HUBSPOT_TOKEN\"", "token_file = \"token\"");
     let config = parse(&text, folder.path(), &env(&[])).unwrap();
-    let Auth::Bearer(token) = &config.relay.connections[0].auth;
+    let Auth::Bearer(token) = &config.relay.connections[0].auth else { panic!("a bearer token") };
     assert_eq!(token.expose_secret(), "pat-file");
 }
 
