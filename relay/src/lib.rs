@@ -103,7 +103,7 @@ pub fn start(
     let systems = config.connections.iter().map(|c| (c.name.clone(), c.system)).collect();
     let setups = setup::Setups::default();
     let plans = admin::plans(&config, |name| targets.get(name).map(|target| target.conditional()));
-    let circuit = metrics.circuit.clone();
+    let (circuit, exchanges) = (metrics.circuit.clone(), metrics.exchanges.clone());
     let deadline = config.limits.send_deadline;
     let looks = admin::Looks::new(targets.clone(), deadline);
     let driver = driver::Driver {
@@ -116,9 +116,17 @@ pub fn start(
     };
     let handle = driver::start(driver, source)?;
     for (connection, config, tokens) in logins {
-        let (http, vault, handle) = (http.clone(), Arc::clone(&vault), handle.clone());
-        let parts =
-            oauth::Parts { connection, config, tokens, http, deadline, vault, handle, shutdown: shutdown.clone() };
+        let parts = oauth::Parts {
+            connection,
+            config,
+            tokens,
+            http: http.clone(),
+            deadline,
+            vault: Arc::clone(&vault),
+            handle: handle.clone(),
+            exchanges: exchanges.clone(),
+            shutdown: shutdown.clone(),
+        };
         shutdown.spawn("relay-login", oauth::run(parts, fastrand::u64(..)));
     }
     Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks })

@@ -51,6 +51,15 @@ pub struct CrmReason {
     pub reason: &'static str,
 }
 
+/// By connection and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Exchange {
+    /// The connection's name.
+    pub connection: String,
+    /// `granted`, `refused` (somebody has to do something) or `failed` (it is tried again).
+    pub outcome: &'static str,
+}
+
 /// By CRM and stage of the way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CrmStage {
@@ -152,6 +161,8 @@ pub struct Metrics {
     pub retries: Family<CrmReason, Counter>,
     /// 0 closed, 1 half open, 2 open, 3 parked for credentials.
     pub circuit: Family<Connection, Gauge>,
+    /// Exchanges of logins for access tokens.
+    pub exchanges: Family<Exchange, Counter>,
     /// 0 ready, 1 not known yet, 2 a person has to make the field of our external id.
     pub setup: Family<Place, Gauge>,
     /// Share of a limit left.
@@ -212,6 +223,7 @@ impl Metrics {
         registry.register("relay_batch_size", "Records per call", m.batch_size.clone());
         registry.register("relay_retries", "Attempts again, by reason", m.retries.clone());
         registry.register("relay_circuit_state", "0 closed, 1 half open, 2 open, 3 parked", m.circuit.clone());
+        registry.register("relay_token_exchanges", "Access tokens asked for, by outcome", m.exchanges.clone());
         registry.register("relay_setup_state", "0 ready, 1 not known yet, 2 needs an administrator", m.setup.clone());
         registry.register("relay_quota_remaining_ratio", "Share of a limit left", m.quota.clone());
         registry.register("relay_loop_suppressed", "Events recognised as our own writes", m.loops.clone());
@@ -253,6 +265,7 @@ impl Metrics {
             batch_size: batch(),
             retries: Family::default(),
             circuit: Family::default(),
+            exchanges: Family::default(),
             setup: Family::default(),
             quota: Family::default(),
             loops: Family::default(),

@@ -30,9 +30,13 @@ pub(crate) const AFTER_READ: Failpoint = Failpoint::new("relay.after_read");
 pub(crate) const BEFORE_WRITE: Failpoint = Failpoint::new("relay.before_write");
 /// A write was answered; the engine does not know.
 pub(crate) const AFTER_WRITE: Failpoint = Failpoint::new("relay.after_write");
+/// A provider gave tokens, and ended the refresh token before them; nothing of it is durable.
+pub(crate) const LOGIN_GIVEN: Failpoint = Failpoint::new("relay.login_given");
+/// Tokens are durable, and no call was made with them.
+pub(crate) const LOGIN_KEPT: Failpoint = Failpoint::new("relay.login_kept");
 
-/// All of them.
-pub const STEPS: [Failpoint; 14] = [
+/// All of them. The last two are met only where a connection has a login.
+pub const STEPS: [Failpoint; 16] = [
     RECOVERING,
     RECOVERED,
     READ,
@@ -47,4 +51,6 @@ pub const STEPS: [Failpoint; 14] = [
     AFTER_READ,
     BEFORE_WRITE,
     AFTER_WRITE,
+    LOGIN_GIVEN,
+    LOGIN_KEPT,
 ];

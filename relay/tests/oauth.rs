@@ -25,6 +25,12 @@ use headgate_schemas::{ChangeId, ChangeKind, ObjectType, System, contract, time}
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+#[path = "support/postgres.rs"]
+#[expect(dead_code, reason = "shared with the suite of the store, which asks the database more")]
+mod postgres;
+
+use postgres::Schema;
+
 /// Longest wait for anything that must happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 const REFRESH: &str = "s3cr3t-refresh";
@@ -77,6 +83,7 @@ struct Town {
     salesforce: Salesforce,
     log: Memory,
     folder: tempfile::TempDir,
+    place: StorePlace,
     shutdown: Shutdown,
 }
 
@@ -93,7 +100,9 @@ impl Town {
         let hubspot = Hubspot::start(options, &shutdown).await.unwrap();
         let options = SalesforceOptions { access: salesforce, ..SalesforceOptions::default() };
         let salesforce = Salesforce::start(options, &shutdown).await.unwrap();
-        Self { hubspot, salesforce, log: Memory::new(3), folder: tempfile::tempdir().unwrap(), shutdown }
+        let folder = tempfile::tempdir().unwrap();
+        let place = StorePlace::Sqlite(folder.path().join("state.db"));
+        Self { hubspot, salesforce, log: Memory::new(3), folder, place, shutdown }
     }
 
     /// HubSpot knows the login of an app; Salesforce takes any token.
@@ -151,7 +160,7 @@ impl Office {
         let mut metrics = Registry::default();
         let folder: &Path = town.folder.path();
         let config = RelayConfig {
-            store: StoreConfig { place: StorePlace::Sqlite(folder.join("state.db")), key_file: folder.join("key") },
+            store: StoreConfig { place: town.place.clone(), key_file: folder.join("key") },
             connections: vec![
                 connection("hubspot-main", System::Hubspot, town.hubspot.base_url(), hubspot),
                 connection("salesforce-main", System::Salesforce, town.salesforce.base_url(), salesforce),
@@ -174,12 +183,19 @@ impl Office {
 
     /// The connection to HubSpot is parked for its credentials.
     async fn parked(&self) {
-        until(|| {
-            let mut text = String::new();
-            encode(&mut text, &self.metrics).unwrap();
-            text.lines().any(|line| line == "relay_circuit_state{connection=\"hubspot-main\"} 3")
-        })
-        .await;
+        until(|| self.shows("relay_circuit_state{connection=\"hubspot-main\"} 3")).await;
+    }
+
+    /// So many exchanges of the login ended like this.
+    fn exchanges(&self, outcome: &str, n: u64) {
+        let shown = format!("relay_token_exchanges_total{{connection=\"hubspot-main\",outcome=\"{outcome}\"}} {n}");
+        assert!(self.shows(&shown), "{shown}");
+    }
+
+    fn shows(&self, metric: &str) -> bool {
+        let mut text = String::new();
+        encode(&mut text, &self.metrics).unwrap();
+        text.lines().any(|line| line == metric)
     }
 
     async fn close(self) {
@@ -217,8 +233,11 @@ async fn a_login_that_rotates_outlives_the_program_sealed_and_many_refusals_make
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_takes_over_goes_on_with_the_login_of_the_one_before() {
-    let town = Town::of_login(Rotation::Strict).await;
+async fn on_postgres_a_relay_that_takes_over_goes_on_with_the_login_of_the_one_before() {
+    let schema = tokio::task::spawn_blocking(Schema::make).await.unwrap();
+    let Some(schema) = schema else { return };
+    let place = StorePlace::Postgres(Box::new(schema.address()));
+    let town = Town { place, ..Town::of_login(Rotation::Strict).await };
     let first = town.relay();
     town.enter(1).await;
     town.delivered(1).await;
@@ -226,16 +245,14 @@ async fn a_relay_that_takes_over_goes_on_with_the_login_of_the_one_before() {
     first.close().await;
     town.enter(2).await;
     town.delivered(2).await;
-    assert_eq!(
-        town.hubspot.tokens_issued(),
-        1,
-        "the one that stands by makes no exchange, nor does it when it takes over"
-    );
+    let issued = town.hubspot.tokens_issued();
+    assert_eq!(issued, 1, "the one that stands by makes no exchange, nor does it when it takes over");
     town.hubspot.revoke_tokens();
     town.enter(3).await;
     town.delivered(3).await;
     assert_eq!(town.hubspot.tokens_issued(), 2);
     second.close().await;
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,6 +273,7 @@ async fn where_it_is_not_the_connection_is_parked_until_somebody_gives_another_o
     let office = town.relay();
     town.enter(1).await;
     office.parked().await;
+    office.exchanges("refused", 1);
     office.close().await;
     assert_eq!(town.salesforce.ids("Contact").len(), 0);
 
@@ -292,6 +310,8 @@ async fn an_endpoint_that_fails_or_is_slow_is_waited_for() {
     town.enter(1).await;
     town.delivered(1).await;
     assert_eq!(town.hubspot.tokens_issued(), 1);
+    office.exchanges("failed", 2);
+    office.exchanges("granted", 1);
     office.close().await;
 }
 

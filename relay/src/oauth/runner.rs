@@ -8,8 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::{Timestamp, time};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use secrecy::SecretString;
 
 use super::answer::{self, Answer, Granted};
@@ -20,6 +23,8 @@ use crate::delivery::backoff;
 use crate::driver::Handle;
 use crate::engine::Held;
 use crate::http::Http;
+use crate::metrics::Exchange;
+use crate::step;
 use crate::store::{KeptRow, Shelf};
 use crate::vault::Vault;
 
@@ -46,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<Vault>,
     /// The state.
     pub(crate) handle: Handle,
+    /// Counts the exchanges.
+    pub(crate) exchanges: Family<Exchange, Counter>,
     /// When to stop.
     pub(crate) shutdown: Shutdown,
 }
@@ -161,14 +168,28 @@ impl Runner {
         let _guest = self.parts.handle.guest();
         let refresh = self.kept.as_ref().map(|kept| kept.refresh.clone());
         let answer = self.ask(refresh.as_ref()).await;
+        self.count(&answer);
         let now = time::now();
         match answer {
-            Answer::Granted(granted) => self.take(epoch, granted, now).await,
+            Answer::Granted(granted) => {
+                pass(step::LOGIN_GIVEN);
+                self.take(epoch, granted, now).await;
+            }
             // Another relay may have made an exchange since: its word counts.
             Answer::Refused { .. } if !self.is_held(epoch) => {}
             Answer::Refused { code, blame } => self.on_refused(&code, blame.advice(&self.parts.config.grant), now),
             Answer::Later { code, wait } => self.on_failed(&code, wait, now),
         }
+    }
+
+    fn count(&self, answer: &Answer) {
+        let outcome = match answer {
+            Answer::Granted(_) => "granted",
+            Answer::Refused { .. } => "refused",
+            Answer::Later { .. } => "failed",
+        };
+        let connection = self.parts.connection.clone();
+        self.parts.exchanges.get_or_create(&Exchange { connection, outcome }).inc();
     }
 
     async fn ask(&self, refresh: Option<&SecretString>) -> Answer {
@@ -231,6 +252,7 @@ impl Runner {
             self.worker = None;
             return false;
         }
+        pass(step::LOGIN_KEPT);
         self.publish(&pending.access, pending.granted, pending.life, false);
         self.kept = self.pending.take();
         true

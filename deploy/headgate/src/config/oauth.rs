@@ -4,6 +4,7 @@
 //! The surprise: a secret goes to `token_url`, so it has to be an https address, or one of this machine for trials.
 
 use headgate_relay::oauth::{Grant, OauthConfig, SigningKey};
+use headgate_schemas::System;
 use hyper::Uri;
 use secrecy::SecretString;
 
@@ -41,7 +42,7 @@ enum Kind {
 }
 
 /// Reads the keys beside `kind`. `None` after a fault.
-pub(super) fn oauth(auth: &mut Section<'_>) -> Option<OauthConfig> {
+pub(super) fn oauth(auth: &mut Section<'_>, system: Option<System>) -> Option<OauthConfig> {
     let choices = [
         ("authorization_code", Choice::Built(Kind::RefreshToken)),
         ("client_credentials", Choice::Built(Kind::ClientCredentials)),
@@ -54,6 +55,15 @@ pub(super) fn oauth(auth: &mut Section<'_>) -> Option<OauthConfig> {
         auth.ignore(&KEYS);
         return None;
     };
+    if matches!(kind, Kind::JwtBearer) && system.is_some_and(|system| system != System::Salesforce) {
+        auth.fault(
+            "grant",
+            "only Salesforce takes assertions that we sign",
+            "use \"authorization_code\" or \"client_credentials\"",
+        );
+        auth.ignore(&KEYS);
+        return None;
+    }
     let token_url = token_url(auth);
     let client_id = auth.required("client_id", "write the id of the app as the provider shows it");
     let scope = auth.text("scope");

@@ -86,7 +86,7 @@ pub(crate) fn connection(mut section: Section<'_>) -> ConnectionDraft {
     let system = system(s);
     let account = account(s, system);
     let base_url = base_url(s);
-    let auth = auth(s);
+    let auth = auth(s, system);
     let poll = poll(s);
     s.not_yet(&["quota"]);
     let set_up = setup(s);
@@ -168,7 +168,7 @@ enum Kind {
 }
 
 /// `auth`: one of several kinds.
-fn auth(section: &mut Section<'_>) -> Option<Auth> {
+fn auth(section: &mut Section<'_>, system: Option<System>) -> Option<Auth> {
     if !section.has("auth") {
         section.fault("auth", "it is missing", "write auth = { kind = \"bearer\", token_env = \"NAME\" }");
         return None;
@@ -189,7 +189,7 @@ fn auth(section: &mut Section<'_>) -> Option<Auth> {
             let token = secret::required(&mut auth, TOKEN);
             token.filter(|token| stands_in_header(&mut auth, token)).map(Auth::Bearer)
         }
-        Kind::Oauth => oauth::oauth(&mut auth).map(|oauth| Auth::Oauth(Box::new(oauth))),
+        Kind::Oauth => oauth::oauth(&mut auth, system).map(|oauth| Auth::Oauth(Box::new(oauth))),
     };
     auth.finish();
     read

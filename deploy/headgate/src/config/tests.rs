@@ -705,7 +705,7 @@ fn faults_of_fetched_tokens_say_what_to_do() {
                 "grant = \"jwt_bearer\", {TOKEN_URL}, subject = \"relay@acme.example\", private_key_env = \"HUBSPOT_TOKEN\""
             ),
             format!(
-                "{at}.private_key_env | it holds no private key in PEM form, PKCS #8 or PKCS #1 | use the private key that belongs to the certificate of the app"
+                "{at}.grant | only Salesforce takes assertions that we sign | use \"authorization_code\" or \"client_credentials\""
             ),
         ),
     ];
@@ -714,6 +714,13 @@ fn faults_of_fetched_tokens_say_what_to_do() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].ends_with(&expected), "{found:?}");
     }
+    let jwt = format!(
+        "kind = \"oauth2\", grant = \"jwt_bearer\", {TOKEN_URL}, subject = \"relay@acme.example\", private_key_env = \"HUBSPOT_TOKEN\""
+    );
+    let found = faults(&with("kind = \"bearer\", token_env = \"SALESFORCE_TOKEN\"", &jwt), &[]);
+    let expected = "connection[salesforce-main].auth.private_key_env | it holds no private key in PEM form, PKCS #8 or PKCS #1 | use the private key that belongs to the certificate of the app";
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].ends_with(expected), "{found:?}");
 }
 
 #[test]

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 /// The configuration as the documentation gives it.
 pub(crate) const FILE: &str = include_str!("headgate.toml");
 /// What the configuration's variables hold.
-pub(crate) const SECRETS: [(&str, &str); 3] = [
+pub(crate) const SECRETS: [(&str, &str); 5] = [
     ("HUBSPOT_TOKEN", "token-of-the-hubspot-account"),
     ("SALESFORCE_TOKEN", "token-of-the-salesforce-organisation"),
     ("HUBSPOT_APP_SECRET", "secret-of-the-hubspot-app"),
+    ("HUBSPOT_CLIENT_SECRET", "secret-of-the-hubspot-client"),
+    ("HUBSPOT_REFRESH_TOKEN", "token-of-the-hubspot-login"),
 ];
 
 /// A variable of the tests: so many gateways and so many relays, in a process each, which only Kafka allows.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
+use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
 use headgate_bench::sim::hooks::{Hook, HookProvider, RetryPlan};
 use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
 use headgate_bench::sim::salesforce::{Salesforce, SalesforceEdit, SalesforceOptions};
@@ -32,6 +33,13 @@ const RETRY: RetryPlan =
 const HUBSPOT_HOOK: &str = "/in/hubspot/lp8tCkWv3fZ0yQ2mN7rBxA";
 const SALESFORCE_HOOK: &str = "/in/salesforce/q7ZtB1nXc5eWm0uKjR4sDg";
 const ORGANISATION: &str = "00D5g000000ABCDEA4";
+
+/// How the program logs in at HubSpot where it does; the address comes from a variable.
+const LOGIN: &str = concat!(
+    r#"{ kind = "oauth2", grant = "authorization_code", client_id = "headgate-app", "#,
+    r#"client_secret_env = "HUBSPOT_CLIENT_SECRET", refresh_token_env = "HUBSPOT_REFRESH_TOKEN", "#,
+    r#"token_url = "http://127.0.0.1:9101/oauth/2026-03/token" }"#,
+);
 
 /// A contact in both CRMs.
 #[derive(Clone, Debug)]
@@ -61,15 +69,38 @@ pub(crate) struct World {
 impl World {
     /// Starts everything. `edit` changes the documented configuration, `vars` are further variables of the environment.
     pub(crate) async fn open(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)]) -> Self {
-        Self::with(edit, vars, false).await
+        Self::with(edit, vars, false, AccessOptions::default()).await
+    }
+
+    /// The same where HubSpot gives access tokens that last eight seconds, and a new refresh token with each.
+    pub(crate) async fn with_a_login(vars: &[(&str, &str)]) -> Self {
+        let app = OauthApp {
+            client_id: "headgate-app".to_owned(),
+            client_secret: SECRETS[3].1.to_owned(),
+            refresh_token: SECRETS[4].1.to_owned(),
+            expires_in: Duration::from_secs(8),
+            rotation: Rotation::Overlapping,
+        };
+        let edit = |file: String| {
+            let (fixed, login) = (r#"{ kind = "bearer", token_env = "HUBSPOT_TOKEN" }"#, LOGIN);
+            assert!(file.contains(fixed));
+            file.replace(fixed, login)
+        };
+        Self::with(edit, vars, false, AccessOptions { token: None, app: Some(app) }).await
     }
 
     /// The same with somebody between the program and each CRM.
     pub(crate) async fn watched(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)]) -> Self {
-        Self::with(edit, vars, true).await
+        Self::with(edit, vars, true, AccessOptions::default()).await
     }
 
-    async fn with(edit: impl FnOnce(String) -> String, vars: &[(&str, &str)], watched: bool) -> Self {
+    async fn with(
+        edit: impl FnOnce(String) -> String,
+        vars: &[(&str, &str)],
+        watched: bool,
+        access: AccessOptions,
+    ) -> Self {
+        let has_login = access.app.is_some();
         let shutdown = Shutdown::new(Duration::from_secs(1));
         let chronicle = Arc::new(Chronicle::new());
         let witness = Witness::open(&chronicle, &shutdown).await;
@@ -77,6 +108,7 @@ impl World {
             vec![Hook { url: format!("{}{path}", witness.url()), provider, secret: secret.to_owned() }]
         };
         let hubspot = HubspotOptions {
+            access,
             burst: None,
             hooks: hook(HUBSPOT_HOOK, HookProvider::Hubspot, SECRETS[2].1),
             retry: RETRY,
@@ -94,6 +126,10 @@ impl World {
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut vars: Vec<(String, String)> = vars.iter().map(|(name, value)| own(name, value)).collect();
         vars.push(own("HEADGATE__GATEWAY__PUBLIC_URL", &witness.url()));
+        if has_login {
+            let at = format!("{}/oauth/2026-03/token", hubspot.base_url());
+            vars.push(own("HEADGATE__CONNECTION__HUBSPOT_MAIN__AUTH__TOKEN_URL", &at));
+        }
         let mut between = Vec::new();
         let crms =
             [("HUBSPOT_MAIN", "hubspot", hubspot.base_url()), ("SALESFORCE_MAIN", "salesforce", salesforce.base_url())];
