@@ -237,7 +237,8 @@ async fn on_postgres_a_relay_that_takes_over_goes_on_with_the_login_of_the_one_b
     let schema = tokio::task::spawn_blocking(Schema::make).await.unwrap();
     let Some(schema) = schema else { return };
     let place = StorePlace::Postgres(Box::new(schema.address()));
-    let town = Town { place, ..Town::of_login(Rotation::Strict).await };
+    let mut town = Town::of_login(Rotation::Strict).await;
+    town.place = place;
     let first = town.relay();
     town.enter(1).await;
     town.delivered(1).await;
