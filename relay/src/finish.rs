@@ -153,6 +153,8 @@ impl Engine {
                 // Another worker was faster.
                 continue;
             }
+            // Only from this commit on the row says that no call has it.
+            self.tick.work.insert(row.key);
             let intents =
                 self.with(row.key.entity, now, |e, _, _| e.member_of(row.key.target).map(|m| e.open_intents(m)))?;
             for intent in intents.flatten().unwrap_or_default() {

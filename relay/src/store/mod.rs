@@ -608,7 +608,8 @@ pub trait Store: Send {
     fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError>;
 
     /// Ends the leases that are over at `now`, and gives a worker pairs whose owner is no more: the oldest, at most
-    /// `most`. They come back as that worker's, without a call.
+    /// `most`. They come back as that worker's, without a call; others still see the calls they had, until a unit of that
+    /// worker says otherwise: it may be gone, too, before it has told what became of them.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when its own lease is over.

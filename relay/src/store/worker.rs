@@ -71,7 +71,7 @@ pub(super) fn adopt(db: &Connection, epoch: u64, now: i64, most: usize) -> Resul
         )?
         .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |r| free_row(r, epoch))?
         .collect::<Result<_, _>>()?;
-    let mut take = db.prepare_cached("UPDATE work SET owner=?3, until=0 WHERE target=?1 AND entity=?2")?;
+    let mut take = db.prepare_cached("UPDATE work SET owner=?3 WHERE target=?1 AND entity=?2")?;
     for row in &rows {
         take.execute(params![row.key.target, row.key.entity, signed(epoch)])?;
     }

@@ -229,8 +229,9 @@ pub(super) fn work_is_adopted_when_its_owner_is_gone_and_not_before(make: &dyn M
     assert_eq!(other.adopt().unwrap(), [], "its owner has its lease");
     other.now = LEASE;
     let adopted = other.adopt().unwrap();
-    assert_eq!(adopted, [other.row(2, 2, 90), other.row(2, 1, 100)], "the oldest first, without its call");
-    assert_eq!(other.work(1), [other.row(2, 1, 100)]);
+    assert_eq!(adopted, [other.row(2, 2, 90), other.row(2, 1, 100)], "the oldest first, to be worked without its call");
+    let called = WorkRow { until: 105, ..other.row(2, 1, 100) };
+    assert_eq!(other.work(1), [called], "whoever looks sees its call until somebody has said what became of it");
     assert_eq!(other.adopt().unwrap(), [], "once");
 }
 

@@ -111,7 +111,7 @@ pub(super) async fn adopt(client: &Client, epoch: u64, now: i64, most: usize) ->
     // A row that another worker is about to adopt is left to it.
     let sql = "WITH free AS (SELECT target,entity FROM work WHERE owner NOT IN (SELECT epoch FROM worker)
                 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED)
-               UPDATE work SET owner=$1, until=0 FROM free WHERE work.target=free.target AND work.entity=free.entity
+               UPDATE work SET owner=$1 FROM free WHERE work.target=free.target AND work.entity=free.entity
                RETURNING work.target,work.entity,work.due,work.attempts";
     let adopted = async {
         client.execute("DELETE FROM worker WHERE until<=$1", &[&now]).await?;
