@@ -9,6 +9,7 @@ use crate::audit::Deed;
 use crate::cache;
 use crate::engine::{Command, Engine, Holding, Recalled, Told, link_of};
 use crate::entity::pending::Closed;
+use crate::entity::record::RemovalState;
 use crate::entity::{Entity, Life, MemberState, NO_REV, Outcome};
 use crate::step;
 use crate::store::{ClosedLetter, EntityId, EntityWrite, KeptRow, KeyWrite, StoreError, WorkKey, WorkRow, digest};
@@ -253,7 +254,7 @@ impl Engine {
             if e.members[m].state == MemberState::Refused {
                 e.members[m].state = MemberState::Absent;
             }
-            e.members[m].removal = None;
+            e.members[m].removals.retain(|r| r.state != RemovalState::Refused);
         })?;
         Ok(())
     }

@@ -308,7 +308,7 @@ impl Engine {
             let item = self.with(*entity, now, |e, cx, _| {
                 let m = e.member_of(connection).filter(|m| e.wants_removal(*m, cx))?;
                 let id = e.members[m].native.as_deref()?.to_owned();
-                let intent = e.intend_removal(m);
+                let intent = e.intend_removal(m, cx.now);
                 let erase = e.life == Life::Erasing;
                 let unless_changed = unless_changed.filter(|_| !erase);
                 Some((DeleteItem { id, trace: format!("{}-{intent}", e.uuid), unless_changed, erase }, intent))

@@ -463,9 +463,9 @@ impl Engine {
         let Some(loaded) = self.cache.get_mut(id) else { return };
         let entity = &loaded.entity;
         let Some(member) = entity.member_of(connection).map(|m| &entity.members[m]) else { return };
-        let deed = match (&member.create, &member.removal) {
-            (Some(create), _) if create.intent == intent => Deed::Create,
-            (_, Some(removal)) if removal.intent == intent => Deed::Delete,
+        let deed = match &member.create {
+            Some(create) if create.intent == intent => Deed::Create,
+            _ if member.removals.iter().any(|removal| removal.intent == intent) => Deed::Delete,
             _ => Deed::Update,
         };
         let fields = entity.sent_with(connection, intent);

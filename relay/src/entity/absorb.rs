@@ -140,10 +140,12 @@ impl Entity {
     fn take_late_create(&mut self, theirs: &Member, mut column: Vec<(usize, Option<Cell>)>) {
         let Some(m) = self.member_of(theirs.connection) else { return };
         let member = &mut self.members[m];
+        if member.native != theirs.native {
+            member.removals.clear();
+        }
         member.native.clone_from(&theirs.native);
         member.state = MemberState::Live;
         member.create = None;
-        member.removal = None;
         member.into = None;
         member.purge = false;
         member.stale = 0;
@@ -215,6 +217,7 @@ impl Entity {
         if ours.native.is_some() && ours.native == theirs.native {
             ours.asked.append(&mut theirs.asked);
             ours.waiting.append(&mut theirs.waiting);
+            ours.removals.append(&mut theirs.removals);
             ours.floor = ours.floor.max(theirs.floor);
             return;
         }
@@ -272,7 +275,7 @@ impl Entity {
         member.state = MemberState::Heard;
         member.into = None;
         member.purge = false;
-        member.removal = None;
+        member.removals.clear();
         member.stale = 0;
         member.floor = super::NO_FLOOR;
         member.reads = vec![cx.now];
@@ -295,7 +298,7 @@ impl Member {
         if let Some(create) = &mut self.create {
             create.intent += offset;
         }
-        if let Some(removal) = &mut self.removal {
+        for removal in &mut self.removals {
             removal.intent += offset;
         }
     }

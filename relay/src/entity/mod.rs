@@ -118,8 +118,8 @@ pub struct Member {
     pub into: Option<Box<str>>,
     /// An event says that it was erased for privacy; a read decides. Afterwards: nothing of it is left to erase.
     pub purge: bool,
-    /// An unsettled delete of ours.
-    pub removal: Option<Removal>,
+    /// Unsettled deletes of ours: one that is open at most, or refused, and those that may still land.
+    pub removals: Vec<Removal>,
 }
 
 /// Whether the record is there.
@@ -422,7 +422,7 @@ impl Member {
             sought: false,
             into: None,
             purge: false,
-            removal: None,
+            removals: Vec::new(),
         }
     }
 

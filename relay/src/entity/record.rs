@@ -184,6 +184,13 @@ pub enum Parting {
     Ask,
 }
 
+impl Removal {
+    /// It was sent and nobody answered: the record may go by it yet.
+    const fn may_land(&self) -> bool {
+        matches!(self.state, RemovalState::Unknown(_))
+    }
+}
+
 impl Member {
     /// There is a record, as far as is known.
     pub const fn has_record(&self) -> bool {
@@ -243,8 +250,8 @@ impl Entity {
             member.state = MemberState::Gone;
             return Missed::Purged(member.end_asked());
         }
-        if let Some(removal) = member.removal.filter(|r| matches!(r.state, RemovalState::Unknown(_))) {
-            return Missed::Known(self.removed(m, removal.intent, cx.now));
+        if let Some(intent) = member.removals.iter().find(|r| r.may_land()).map(|r| r.intent) {
+            return Missed::Known(self.removed(m, intent, cx.now));
         }
         match member.state {
             MemberState::Heard if member.stale < UNREAD_LOOKS => {
@@ -293,12 +300,13 @@ impl Entity {
             member.into = None;
             member.purge = false;
         }
-        if let Some(Removal { state: RemovalState::Unknown(until), .. }) = member.removal {
-            // It may still land: until then a record that is not found was not deleted by somebody else.
-            if cx.now < until {
-                member.need_read(until);
-            } else {
-                member.removal = None;
+        // What may still land is kept: until then a record that is not found was not deleted by somebody else.
+        member.removals.retain(|r| !matches!(r.state, RemovalState::Unknown(until) if until <= asked_at));
+        for removal in &member.removals {
+            if let RemovalState::Unknown(until) = removal.state
+                && !member.reads.contains(&until)
+            {
+                member.reads.push(until);
             }
         }
         let was = std::mem::replace(&mut member.state, MemberState::Live);
@@ -340,7 +348,7 @@ impl Entity {
     pub fn make_again(&mut self, m: usize) {
         let member = &mut self.members[m];
         member.state = MemberState::Absent;
-        member.removal = None;
+        member.removals.clear();
         member.reads.clear();
         for cell in self.fields.iter_mut().filter_map(|f| f.cells[m].as_mut()) {
             cell.rev = super::NO_REV;
@@ -420,8 +428,7 @@ impl Entity {
             Life::Erasing => member.native.is_some() && !member.purge,
             Life::Live | Life::Joined(_) | Life::Erased => false,
         };
-        let free = member.removal.is_none_or(|r| matches!(r.state, RemovalState::Unknown(_)));
-        open && free && !self.asks_about_delete()
+        open && member.removals.iter().all(|r| r.may_land()) && !self.asks_about_delete()
     }
 
     /// A question whether the others go is open.
@@ -452,21 +459,24 @@ impl Entity {
     }
 
     /// Opens the intent that takes member `m` away. Commit the entity before making the call.
-    pub fn intend_removal(&mut self, m: usize) -> u32 {
+    pub fn intend_removal(&mut self, m: usize, now: i64) -> u32 {
         self.intents += 1;
-        self.members[m].removal = Some(Removal { intent: self.intents, state: RemovalState::Open });
+        let removals = &mut self.members[m].removals;
+        // What is erased is not read before, which would forget them.
+        removals.retain(|r| !matches!(r.state, RemovalState::Unknown(until) if until <= now));
+        removals.push(Removal { intent: self.intents, state: RemovalState::Open });
         self.intents
     }
 
     /// The delete of member `m` landed. Where the entity lives again by now, the record is made again. The changes that
-    /// waited for the record end.
+    /// waited for the record end. Another delete that may still land is kept: somebody may restore the record before.
     pub fn removed(&mut self, m: usize, intent: u32, now: i64) -> Vec<Asked> {
         let member = &mut self.members[m];
-        if member.removal.take_if(|r| r.intent == intent).is_none() {
-            return Vec::new();
-        }
+        let Some(place) = member.removals.iter().position(|r| r.intent == intent) else { return Vec::new() };
+        let unknown = member.removals.remove(place).may_land();
         member.state = MemberState::Removed(now);
-        member.reads.clear();
+        // Of one whose answer came late nobody knows whether it landed before or after somebody restored the record.
+        member.reads.retain(|t| unknown && self.life != Life::Erasing && *t > now);
         let ended = member.end_asked();
         if self.life == Life::Live {
             self.make_again(m);
@@ -526,6 +536,7 @@ impl Entity {
         let connection = self.members[m].connection;
         let member = &mut self.members[m];
         member.purge = true;
+        member.removals.clear();
         if let Some(native) = member.native.clone() {
             self.erased.push(Detached { connection, native });
         }
@@ -538,11 +549,13 @@ impl Entity {
     /// Takes the answer to a delete that was not applied: for good, or for a passing reason.
     pub(super) fn settle_removal(&mut self, m: usize, intent: u32, answer: &Answer, now: i64) {
         let member = &mut self.members[m];
-        if !matches!(answer, Answer::Landed { .. }) && member.removal.is_some_and(|r| r.intent == intent) {
-            let for_good = matches!(answer, Answer::Rejected { .. });
-            member.removal = for_good.then_some(Removal { intent, state: RemovalState::Refused });
-            member.need_read(now);
+        let Some(place) = member.removals.iter().position(|r| r.intent == intent) else { return };
+        match answer {
+            Answer::Landed { .. } => return,
+            Answer::Rejected { .. } => member.removals[place].state = RemovalState::Refused,
+            Answer::NotApplied | Answer::Refused => _ = member.removals.remove(place),
         }
+        member.need_read(now);
     }
 
     /// Moves on when all records are gone. True when that is news.

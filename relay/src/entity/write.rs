@@ -275,7 +275,8 @@ impl Entity {
             create.unknown_until = Some(until);
             any = true;
         }
-        if let Some(removal) = member.removal.as_mut().filter(|r| r.intent == intent && r.state == RemovalState::Open) {
+        if let Some(removal) = member.removals.iter_mut().find(|r| r.intent == intent && r.state == RemovalState::Open)
+        {
             removal.state = RemovalState::Unknown(until);
             any = true;
         }
@@ -293,7 +294,7 @@ impl Entity {
         if let Some(create) = self.members[m].create.as_ref().filter(|c| c.unknown_until.is_none()) {
             open.push(create.intent);
         }
-        open.extend(self.members[m].removal.filter(|r| r.state == RemovalState::Open).map(|r| r.intent));
+        open.extend(self.members[m].removals.iter().filter(|r| r.state == RemovalState::Open).map(|r| r.intent));
         open.sort_unstable();
         open.dedup();
         open
