@@ -3,7 +3,8 @@
 //! (`agreement`), and the real engine is played in the same world (`schedules`).
 //!
 //! `HEADGATE_MODEL_SEEDS` sets how many seeds each scenario is played with, `HEADGATE_MODEL_SEED` plays one and shows
-//! its trace if it ends badly. Verdicts depend on the seeds and on nothing else; no clock is read.
+//! its trace if it ends badly; `HEADGATE_MODEL_FROM` is the first seed of the real engine's runs, so that a long form can
+//! go on where another one ended. Verdicts depend on the seeds and on nothing else; no clock is read.
 
 mod agreement;
 pub mod dress;

@@ -85,8 +85,9 @@ fn check(name: &str, module: &str, deaths: f64) {
     };
     let single = number_from_env("HEADGATE_MODEL_SEED");
     let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(SEEDS);
+    let first = number_from_env("HEADGATE_MODEL_FROM").unwrap_or(0);
     let mut tally = Tally::default();
-    for seed in single.map_or(0..many, |seed| seed..seed + 1) {
+    for seed in single.map_or(first..first + many, |seed| seed..seed + 1) {
         let run = run(scenario, seed, Setting { deaths, diary: single.is_some(), ..Setting::default() });
         tally.add(&run);
         let Run { verdict: Verdict { end, writes, reordered, trace, .. }, fault, .. } = &run;

@@ -49,6 +49,8 @@ impl End {
 pub struct Verdict {
     /// How it ended.
     pub end: End,
+    /// Records that the relay deleted although somebody had restored them.
+    pub undone: usize,
     /// The trace, if one was kept.
     pub trace: String,
 }
@@ -56,7 +58,7 @@ pub struct Verdict {
 /// Plays a relay in a world until it rests, or has not after so many steps of the agenda. Says when that was, too.
 pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> (Verdict, i64) {
     let end = if world.run(relay, steps) { judge(&world, relay) } else { End::Loop };
-    (Verdict { end, trace: world.trace().to_owned() }, world.now)
+    (Verdict { end, undone: world.undone.len(), trace: world.trace().to_owned() }, world.now)
 }
 
 fn judge(world: &World, relay: &dyn Relay) -> End {

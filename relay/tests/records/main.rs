@@ -69,7 +69,7 @@ fn tally(name: &str, test: &str, seeds: u64, run: impl Fn(u64, bool) -> Verdict)
     let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(seeds);
     let mut ends = BTreeMap::new();
     for seed in single.map_or(0..many, |seed| seed..seed + 1) {
-        let Verdict { end, trace } = run(seed, single.is_some());
+        let Verdict { end, trace, .. } = run(seed, single.is_some());
         let expected = end.is_good() || residual(name).is_some_and(|(residual, _)| residual == end);
         assert!(
             expected,

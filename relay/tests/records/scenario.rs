@@ -49,6 +49,8 @@ pub struct Fates {
     pub never: u32,
     /// Carried out minutes later, without an answer.
     pub late: u32,
+    /// Not carried out: the CRM asks to be called again later.
+    pub refused: u32,
 }
 
 /// One scenario.
@@ -80,8 +82,8 @@ impl Scenario {
 }
 
 /// Every call is carried out and answered.
-pub const SMOOTH: Fates = Fates { answered: 1, lost: 0, never: 0, late: 0 };
-const CRASH: Fates = Fates { answered: 5, lost: 2, never: 1, late: 2 };
+pub const SMOOTH: Fates = Fates { answered: 1, lost: 0, never: 0, late: 0, refused: 0 };
+const CRASH: Fates = Fates { answered: 5, lost: 2, never: 1, late: 2, refused: 0 };
 
 const PLAIN: Scenario = Scenario {
     name: "",

@@ -4,7 +4,7 @@
 //! drawn from its dice, so a run is a function of scenario, seed and relay. What a relay deletes is noted here, with
 //! whether it deleted over an edit that no answer had shown it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use crate::scenario::{Act, CRMS, Line, SEC, SMOOTH, Scenario};
@@ -78,6 +78,8 @@ pub enum Fate {
     Never,
     /// Carried out minutes later, without an answer.
     Late,
+    /// Not carried out: the CRM asks to be called again later.
+    Refused,
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +103,9 @@ pub struct World {
     pub blind: Vec<RecordId>,
     /// Those of them that held an edit which came after the delete that was carried over.
     pub newer: Vec<RecordId>,
+    /// Those of them that somebody had restored, and that nobody deleted anywhere after that.
+    pub undone: Vec<RecordId>,
+    restored: BTreeSet<RecordId>,
     /// The newest version of each record that an answer has told.
     told: BTreeMap<RecordId, i64>,
     agenda: BTreeMap<(i64, u64), Job>,
@@ -121,6 +126,8 @@ impl World {
             deleted: Vec::new(),
             blind: Vec::new(),
             newer: Vec::new(),
+            undone: Vec::new(),
+            restored: BTreeSet::new(),
             told: BTreeMap::new(),
             agenda: BTreeMap::new(),
             minted: 0,
@@ -191,6 +198,11 @@ impl World {
         let reported = self.shelves[line.crm].user(line.act, line.email, phone, self.now);
         self.say(format_args!("crm{} user {:?} {}: {reported:?} phone {phone}", line.crm, line.act, line.email));
         for (id, kind) in reported {
+            match kind {
+                Kind::Restored => _ = self.restored.insert(id),
+                Kind::Deleted => self.restored.clear(),
+                Kind::Created | Kind::Updated | Kind::Merged(_) => {}
+            }
             self.emit(id, kind);
         }
     }
@@ -231,7 +243,7 @@ impl World {
         *told = at.max(*told);
     }
 
-    /// The fate of a write call, and after which time it is carried out; never, for some.
+    /// The fate of a write call, and after which time it is carried out, or refused; never, for some.
     pub fn fate(&mut self) -> (Fate, Option<i64>) {
         let fates = if self.is_rough() { self.scenario.fates } else { SMOOTH };
         let ends = [
@@ -239,6 +251,7 @@ impl World {
             (Fate::Lost, fates.lost),
             (Fate::Never, fates.never),
             (Fate::Late, fates.late),
+            (Fate::Refused, fates.refused),
         ];
         let mut drawn = self.dice.u32(0..ends.iter().map(|(_, weight)| weight).sum());
         let mut fate = Fate::Answered;
@@ -251,7 +264,7 @@ impl World {
         }
         let soon = self.span(&[50, SEC]);
         let lands = match fate {
-            Fate::Answered | Fate::Lost => Some(soon),
+            Fate::Answered | Fate::Lost | Fate::Refused => Some(soon),
             Fate::Never => None,
             Fate::Late => Some(soon + self.span(&[300 * SEC])),
         };
@@ -322,6 +335,9 @@ impl World {
             self.blind.push(id);
         } else if row.hand == Hand::User && newer {
             self.newer.push(id);
+        }
+        if self.restored.contains(&id) {
+            self.undone.push(id);
         }
         self.deleted.push(id);
         self.shelves[id.crm].touch(id, self.now, Hand::Us, |row| row.alive = false);

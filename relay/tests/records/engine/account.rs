@@ -9,6 +9,7 @@ use headgate_relay::engine::{Choice, Command, Engine, Resolution, ResolveError, 
 use headgate_relay::entity::{About, Entity, Member};
 use headgate_relay::mapping::Link;
 use headgate_relay::store::{EntityId, Key, Unit};
+use headgate_relay::target::{WriteCall, WriteItems};
 use headgate_schemas::ChangeId;
 use tokio::sync::oneshot;
 
@@ -134,6 +135,20 @@ impl Account {
         }
     }
 
+    /// A write is sent: its intent must be open, which it is no more once another worker had reason to give it up.
+    pub fn sent(&mut self, connection: u32, call: &WriteCall) {
+        for trace in traces(call) {
+            let is_open = |entity: &Entity| {
+                let prefix = format!("{}-", entity.uuid);
+                let intent = trace.strip_prefix(&prefix).and_then(|intent| intent.parse::<u32>().ok());
+                let open = entity.member_of(connection).map(|m| entity.open_intents(m));
+                intent.zip(open).is_some_and(|(intent, open)| open.contains(&intent))
+            };
+            let holds = self.entities.values().any(is_open);
+            self.expect(holds, || format!("write {trace} is sent, and was given up before"));
+        }
+    }
+
     /// Checks the sums after a commit; those of the engine only where it has the state for itself: each of several
     /// workers adds up no more than what it did.
     pub fn after_tick(&mut self, engine: &Engine, alone: bool) {
@@ -200,6 +215,15 @@ impl Account {
         if !holds && self.fault.is_none() {
             self.fault = Some(what());
         }
+    }
+}
+
+/// What names the intents of a call.
+fn traces(call: &WriteCall) -> Vec<&str> {
+    match &call.items {
+        WriteItems::Create(items) => items.iter().map(|item| item.trace.as_str()).collect(),
+        WriteItems::Update(items) => items.iter().map(|item| item.trace.as_str()).collect(),
+        WriteItems::Delete(items) => items.iter().map(|item| item.trace.as_str()).collect(),
     }
 }
 

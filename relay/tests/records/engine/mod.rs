@@ -65,6 +65,8 @@ pub struct Setting {
     pub rivals: bool,
     /// The state does not check the version of an entity whose work rows alone change.
     pub careless: bool,
+    /// Calls are made however late it is: the machine around the engine breaks its promise.
+    pub overdue: bool,
 }
 
 /// An engine over the state, with its place in the stream and the answers that wait for it.
@@ -77,6 +79,8 @@ struct Worker {
     /// Versions that the replies in the inbox tell.
     telling: Vec<(RecordId, i64)>,
     tick_at: Option<i64>,
+    /// Nothing of it goes on until then.
+    held_until: i64,
 }
 
 /// What the machine is to do at a moment it asked for.
@@ -259,10 +263,12 @@ impl Played {
             return self.die(world, place, "before its calls");
         }
         let life = self.workers[place].life;
+        let delay = if calls.is_empty() { 0 } else { self.hold_up(world) };
+        self.workers[place].held_until = world.now + delay;
         for call in calls {
-            match self.hold_up(world) {
+            match delay {
                 0 => self.make(world, life, call),
-                delay => self.later(world, delay, Task::Make(life, call)),
+                _ => self.later(world, delay, Task::Make(life, call)),
             }
         }
         if world.chance(self.setting.deaths / 3.0) {
@@ -298,13 +304,18 @@ impl Played {
     /// Makes a call, unless its worker was held up for too long.
     fn make(&mut self, world: &mut World, life: u64, call: Call) {
         world.say(format_args!("engine: {call:?}"));
-        if call.not_after.is_some_and(|last| wire::clock(world.now) > last) {
+        if !self.setting.overdue && call.not_after.is_some_and(|last| wire::clock(world.now) > last) {
             let now = wire::clock(world.now);
             let reply = Reply { sent: now, answered: now, result: call.request.not_made() };
             return self.give(world, life, call.id, reply, Vec::new());
         }
-        let write = matches!(call.request, Request::Write(_));
-        let (fate, lands) = if write { world.fate() } else { read_fate(world) };
+        let (fate, lands) = match &call.request {
+            Request::Write(write) => {
+                self.account.sent(call.connection, write);
+                world.fate()
+            }
+            Request::Read(_) | Request::Find(_) => read_fate(world),
+        };
         self.next += 1;
         let (flight, sent) = (self.next, world.now);
         let Call { id, connection, request, .. } = call;
@@ -320,10 +331,11 @@ impl Played {
         let Some(Flight { crm, request, fate, .. }) = self.flights.get(&flight).cloned() else { return };
         let (result, told) = match request {
             Request::Read(call) => wire::read(world, crm, &call),
+            Request::Write(_) if fate == Fate::Refused => (ReplyResult::Write(Err(wire::busy())), Vec::new()),
             Request::Write(call) => (wire::write(world, crm, &call), Vec::new()),
             Request::Find(call) => (wire::find(world, crm, &call), Vec::new()),
         };
-        if fate == Fate::Answered {
+        if matches!(fate, Fate::Answered | Fate::Refused) {
             let delay = world.span(&[50, SEC]);
             self.later(world, delay, Task::Answer(flight, result, told));
         }
@@ -383,7 +395,7 @@ impl Worker {
         let positions: Vec<_> = partitions.iter().map(|&p| at(p).unwrap_or_else(|| start(p))).collect();
         let assigned = source.assign(&positions);
         assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
-        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new(), tick_at: None }
+        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new(), tick_at: None, held_until: i64::MIN }
     }
 
     fn read(&mut self) -> Vec<Delivered> {
@@ -409,7 +421,11 @@ impl Relay for Played {
         match self.tasks.remove(&token) {
             Some(Task::Tick(place)) if self.workers[place].tick_at.is_some_and(|due| due <= world.now) => {
                 self.workers[place].tick_at = None;
-                self.tick(world, place);
+                match self.workers[place].held_until {
+                    // Its calls first: it does not know how late it is.
+                    until if world.now < until => self.schedule(world, place, until + 1),
+                    _ => self.tick(world, place),
+                }
             }
             Some(Task::Tick(_)) | None => {}
             Some(Task::Make(life, call)) => {

@@ -325,3 +325,8 @@ pub fn candidate(entity: &Entity, name: &str, world: &mut World) -> Choice {
 pub fn lost() -> TargetError {
     TargetError::new("timeout", "no answer", Disposition::Unknown)
 }
+
+/// Not now.
+pub fn busy() -> TargetError {
+    TargetError::new("busy", "call again later", Disposition::Retry)
+}

@@ -103,7 +103,7 @@ impl Machine {
         let write = Write { person, crm, record, email, phone: known.phone };
         let (fate, lands) = world.fate();
         world.say(format_args!("relay: sends {write:?}: {fate:?}"));
-        if let Some(delay) = lands {
+        if let Some(delay) = lands.filter(|_| fate != Fate::Refused) {
             self.later(world, delay, Task::Land(write, fate));
         }
         if fate != Fate::Answered {
