@@ -6,11 +6,11 @@
 //! the call of a client that showed none of its authority.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use headgate_schemas::bounded;
 use headgate_schemas::shutdown::Shutdown;
 use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -25,17 +25,19 @@ use crate::config::TlsConfig;
 use crate::metrics::{Metrics, Reloaded};
 use crate::peer::Peer;
 
+/// Longest file: a chain has a few certificates, the bundle of a system some hundreds.
+const FILE_BYTES: u64 = 1 << 20;
+
 /// Why TLS cannot be spoken. Names files, never what stands in them.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{} cannot be read; name a readable PEM file", file.display())]
+    /// A file cannot be read, or not to its end.
+    #[error("{} {problem}; name a readable PEM file", file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// Why.
-        #[source]
-        source: io::Error,
+        problem: String,
     },
     /// A file holds no certificate.
     #[error("{} holds no certificate in PEM form", .0.display())]
@@ -95,7 +97,7 @@ pub(crate) struct Tls {
 }
 
 struct Current {
-    files: [Vec<u8>; 2],
+    files: [String; 2],
     server: Arc<ServerConfig>,
 }
 
@@ -158,12 +160,12 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn server(
     config: &TlsConfig,
-    files: &[Vec<u8>; 2],
+    files: &[String; 2],
     clients: &Arc<RootCertStore>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let [certificate, key] = files;
     let chain = certificates(&config.cert_file, certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey(config.key_file.clone()))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::NoKey(config.key_file.clone()))?;
     let identity = |source| TlsError::Identity { cert: config.cert_file.clone(), key: config.key_file.clone(), source };
     // Versions 1.2 and 1.3: the safe defaults of the library have no older ones and no weak suites.
     let builder =
@@ -182,12 +184,12 @@ fn server(
     Ok(Arc::new(server))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(file).map_err(|source| TlsError::Read { file: file.to_owned(), source })
+fn read(file: &Path) -> Result<String, TlsError> {
+    bounded::read(file, FILE_BYTES).map_err(|problem| TlsError::Read { file: file.to_owned(), problem })
 }
 
-fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(file: &Path, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let none = || TlsError::NoCertificate(file.to_owned());
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| none())?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| none())?;
     if chain.is_empty() { Err(none()) } else { Ok(chain) }
 }

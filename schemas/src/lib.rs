@@ -14,9 +14,12 @@
 //! | [`filter`] | which changes a reader wants |
 //! | [`asyncapi`] | all of that described as an AsyncAPI document |
 //! | `stream` | engines: memory for tests, embedded for one machine |
+//! | `bounded` | files that a person named, read as far as allowed |
 //! | `shutdown` | the value that tells tasks to stop and waits for them |
 
 pub mod asyncapi;
+#[cfg(feature = "stream")]
+pub mod bounded;
 pub mod change;
 pub mod contract;
 pub mod event;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use headgate_schemas::bounded;
 use headgate_schemas::stream::kafka::{Bearer, Token};
 use headgate_schemas::{Timestamp, time};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -31,6 +32,8 @@ use serde::Deserialize;
 
 /// Longest wait for a token.
 const LONGEST: Duration = Duration::from_secs(5);
+/// Longest file of certificates.
+const CA_FILE_BYTES: u64 = 1 << 20;
 /// Largest answer that is read.
 const ANSWER_BYTES: usize = 64 << 10;
 /// How long a token is used whose end its endpoint does not tell.
@@ -184,7 +187,8 @@ impl TokenEndpoint {
         let mut roots = RootCertStore::empty();
         match &self.ca_file {
             Some(file) => {
-                for certificate in CertificateDer::pem_file_iter(file).map_err(|e| refused(&e))? {
+                let pem = bounded::read(file, CA_FILE_BYTES).map_err(|problem| refused(&problem))?;
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                     roots.add(certificate.map_err(|e| refused(&e))?).map_err(|e| refused(&e))?;
                 }
             }

@@ -9,7 +9,6 @@ mod admin_client;
 mod admin_endpoints;
 mod admin_gateway;
 mod admin_listener;
-mod bounded;
 mod cli;
 mod command;
 mod config;

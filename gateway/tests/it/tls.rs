@@ -197,6 +197,10 @@ async fn check_13_a_new_certificate_is_shown_to_new_connections_and_open_ones_li
     assert!(bench.gateway.reload_certificate().is_err());
     std::fs::remove_file(folder.path().join("server-key.pem")).unwrap();
     assert!(bench.gateway.reload_certificate().is_err());
+    // And a file that never ends is not waited for.
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("server-key.pem")).unwrap();
+    let problem = bench.gateway.reload_certificate().unwrap_err().to_string();
+    assert!(problem.ends_with("is longer than 1048576 bytes; name a readable PEM file"), "{problem}");
     assert!(new.connect(&bench).await.is_ok());
 }
 

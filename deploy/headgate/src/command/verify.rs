@@ -10,11 +10,11 @@ use headgate_gateway::vectors::{self, Explanation, VectorReport};
 use headgate_schemas::time::now;
 use serde_json::{Map, Value, json};
 
-use crate::bounded;
 use crate::cli::VerifyArgs;
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, printable};
+use headgate_schemas::bounded;
 
 /// Largest file that is read.
 const FILE_BYTES: u64 = 64 << 20;

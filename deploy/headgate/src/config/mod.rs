@@ -40,7 +40,7 @@ use headgate_gateway::config::GatewayConfig;
 use headgate_relay::config::{AdminConfig, ConnectionConfig, LinkConfig, RelayConfig};
 use headgate_relay::subscription::{SubscriptionConfig, SubscriptionsConfig};
 
-use crate::bounded;
+use headgate_schemas::bounded;
 
 pub(crate) use address::base_url;
 pub(crate) use env::Env;

@@ -6,7 +6,7 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::reader::Section;
-use crate::bounded;
+use headgate_schemas::bounded;
 
 /// Largest secret file that is read; a longer one is a wrong path, not a secret.
 const FILE_BYTES: u64 = 64 << 10;

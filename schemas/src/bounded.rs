@@ -1,4 +1,4 @@
-//! Files that a person named: configurations, secrets, captured calls. It must not know what stands in them.
+//! Files that a person named: configurations, secrets, certificates, captured calls. It must not know what stands in them.
 //!
 //! The surprising thing: the length that the system tells is not asked for. A device has none and never ends, and a file
 //! may grow while it is read.
@@ -8,7 +8,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 /// Reads a file of at most `most` bytes of text. The error completes a sentence about the file and holds nothing of it.
-pub(crate) fn read(path: &Path, most: u64) -> Result<String, String> {
+///
+/// # Errors
+/// That it cannot be read, is longer, or is no text.
+pub fn read(path: &Path, most: u64) -> Result<String, String> {
     let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
