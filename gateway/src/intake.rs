@@ -19,7 +19,6 @@ use bytes::Bytes;
 use headgate_schemas::failpoint::pass;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::{Timestamp, time};
-use http_body_util::Full as Whole;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
@@ -29,6 +28,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Limits, Network, ProviderName};
 use crate::dedup::{Dedup, Reserved};
 use crate::doors::{Directory, Doors};
+use crate::held::{Held, Open, Reply, Unread};
 use crate::limit::{self, Admission, BodyFault, Failures, Full, Holder, Permit};
 use crate::metrics::{Found, Metrics, Object, Outcome, Reason, Scheme, object_label};
 use crate::peer::{self, Peer};
@@ -151,15 +151,16 @@ impl From<Full> for Rejection {
     }
 }
 
-/// A request that was not accepted, with its body where nobody read it.
+/// A request that was not accepted, and what was not read of it.
 struct Refused {
     rejection: Rejection,
-    unread: Option<Incoming>,
+    unread: Unread,
 }
 
+/// Refused after its body was read, or without a word about traffic.
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Self { rejection, unread: None }
+        Self { rejection, unread: Unread::Nothing }
     }
 }
 
@@ -180,7 +181,7 @@ pub(crate) struct Intake {
     /// The turn to read a large body.
     pub large: Semaphore,
     /// Refusals that may be held back.
-    pub held: Semaphore,
+    pub held: Arc<Semaphore>,
     /// What was published.
     pub dedup: Arc<Dedup>,
     /// The way to the stream.
@@ -221,51 +222,37 @@ struct Door<'a> {
 
 impl Intake {
     /// Answers one request.
-    pub(crate) async fn receive(&self, request: Request<Incoming>) -> Response<Whole<Bytes>> {
+    pub(crate) async fn receive(&self, request: Request<Incoming>) -> Reply {
         let (started, at) = (Instant::now(), time::now());
-        self.metrics.inflight.inc();
-        let _inflight = Inflight(&self.metrics);
+        let open = Open::new(&self.metrics.inflight);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let (provider, result) = match route(&method, uri.path()) {
             Route::Unknown => (None, Err(Rejection::NotFound.into())),
             Route::WrongMethod => (None, Err(Rejection::WrongMethod.into())),
             Route::Inbound { provider, key } => (Some(provider), self.take(request, provider, key, at).await),
             Route::Consent { provider, key } => match self.consent(request.headers(), provider, key) {
-                Some(answer) => return answer,
+                Some(answer) => return answer.into(),
                 None => (None, Err(Rejection::WrongMethod.into())),
             },
         };
         self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
-        let result = match result {
-            Ok(answer) => Ok(answer),
+        match result {
+            Ok(answer) => self.answer(provider, Ok(answer)).into(),
             Err(Refused { rejection, unread }) => {
-                if rejection.is_about_traffic() {
-                    self.hold_back(unread).await;
-                }
-                Err(rejection)
+                let held = if rejection.is_about_traffic() { self.hold_back(unread, open) } else { None };
+                Reply { response: self.answer(provider, Err(rejection)), held }
             }
-        };
-        self.answer(provider, result)
-    }
-
-    /// Lets a refusal wait, and takes its body off the connection meanwhile.
-    async fn hold_back(&self, unread: Option<Incoming>) {
-        let Ok(_place) = self.held.try_acquire() else { return };
-        let discard = async {
-            if let Some(body) = unread {
-                limit::discard(body).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = self.shutdown.stopped() => {}
-            () = tokio::time::sleep(self.limits.refusal_delay) => {}
-            () = discard => {}
         }
     }
 
+    /// How a refusal is held back while there is room for one more.
+    fn hold_back(&self, unread: Unread, open: Open) -> Option<Held> {
+        let place = Arc::clone(&self.held).try_acquire_owned().ok()?;
+        Some(Held { time: self.limits.refusal_delay, unread, place, open })
+    }
+
     /// Answers a request for consent to deliveries. Behind an unknown key it is refused like any other origin.
-    fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Whole<Bytes>>> {
+    fn consent(&self, headers: &HeaderMap, name: ProviderName, key: &str) -> Option<Response<Bytes>> {
         let endpoint = self.endpoints.find(name, key);
         let consent = provider::find(name).consent(headers, endpoint.as_deref(), self.limits.endpoint_rate)?;
         let mut reply = reply(StatusCode::OK, None);
@@ -331,10 +318,11 @@ impl Intake {
         let (parts, body) = request.into_parts();
         let mut permit = match self.place(&parts.headers, door) {
             Ok(permit) => permit,
-            Err(rejection) => return Err(Refused { rejection, unread: Some(body) }),
+            Err(rejection) => return Err(Refused { rejection, unread: Unread::All(body) }),
         };
         let cap = door.provider.body_bytes().unwrap_or(0).max(self.limits.body_bytes);
-        let body = limit::read_body(body, cap, &mut permit, &self.limits).await.map_err(Rejection::from)?;
+        let body = limit::read_body(body, cap, &mut permit, &self.limits).await;
+        let body = body.map_err(|fault| Refused { rejection: fault.into(), unread: Unread::Part })?;
         Ok(Received { parts, body, at: door.at, permit })
     }
 
@@ -495,7 +483,7 @@ impl Intake {
         format!("{}{target}", self.public_url)
     }
 
-    fn answer(&self, name: Option<ProviderName>, result: Result<Answer, Rejection>) -> Response<Whole<Bytes>> {
+    fn answer(&self, name: Option<ProviderName>, result: Result<Answer, Rejection>) -> Response<Bytes> {
         let source = name.map_or("none", ProviderName::as_str);
         let outcome = match result {
             Ok(_) => "accepted",
@@ -512,7 +500,7 @@ impl Intake {
         let read = name.and_then(|name| provider::find(name).refused());
         let mut reply = reply(rejection.status(), read);
         if read.is_none() {
-            *reply.body_mut() = Whole::new(Bytes::from(format!("{rejection}\n")));
+            *reply.body_mut() = Bytes::from(format!("{rejection}\n"));
             reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         }
         if matches!(reply.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
@@ -531,15 +519,6 @@ impl Received {
     }
 }
 
-/// Counts a request as open until it is answered or its client is gone.
-struct Inflight<'a>(&'a Metrics);
-
-impl Drop for Inflight<'_> {
-    fn drop(&mut self) {
-        self.0.inflight.dec();
-    }
-}
-
 /// Runs work that takes long without keeping its thread from what else it would do. With a single thread there is nobody
 /// else to do it.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
@@ -555,9 +534,9 @@ fn plain_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) { Ok(()) } else { Err(Rejection::Encoded) }
 }
 
-fn reply(status: StatusCode, body: Option<Body>) -> Response<Whole<Bytes>> {
+fn reply(status: StatusCode, body: Option<Body>) -> Response<Bytes> {
     let text = body.map_or("", |body| body.text);
-    let mut reply = Response::new(Whole::new(Bytes::from_static(text.as_bytes())));
+    let mut reply = Response::new(Bytes::from_static(text.as_bytes()));
     *reply.status_mut() = status;
     if let Some(body) = body {
         reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(body.content_type));

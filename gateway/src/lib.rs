@@ -48,11 +48,13 @@ use crate::spool::{Spool, SpoolConfig};
 use crate::tls::Tls;
 use crate::unrouted::UnroutedEvents;
 
+mod activity;
 pub mod config;
 mod connection;
 mod dedup;
 mod doors;
 pub mod foreign;
+mod held;
 mod intake;
 mod limit;
 mod line;
@@ -287,7 +289,7 @@ pub async fn start(
         public_url,
         admission: Admission::new(limits.requests, limits.inflight_bytes),
         large: Semaphore::new(1),
-        held: Semaphore::new(limits.held_refusals.min(Semaphore::MAX_PERMITS)),
+        held: Arc::new(Semaphore::new(limits.held_refusals.min(Semaphore::MAX_PERMITS))),
         failures: Failures::new(limits.failure_rate, limits.failing_peers),
         trusted_proxies,
         rejected: Rejected::default(),

@@ -5,7 +5,9 @@
 //! here so that a connection can be taken from the HTTP library and given back to it. Its buffers cost more than
 //! everything else a connection needs, and most connections rest.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// How every HTTP/2 connection begins (RFC 9113, section 3.4). No HTTP/1.1 request does.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are thrown away in one go, on the stack.
+const SKIPPED_AT_ONCE: usize = 16 << 10;
 
 /// What the client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,29 @@ impl<S: AsyncRead + Unpin> Line<S> {
             self.ahead = Bytes::copy_from_slice(&first[..read]);
         }
         Ok(!self.ahead.is_empty())
+    }
+
+    /// Throws away what is there of the next `most` bytes, without waiting for more, and answers how many they were. An end
+    /// before them is an error.
+    pub(crate) async fn skip(&mut self, most: u64) -> io::Result<u64> {
+        poll_fn(|cx| {
+            let mut skipped = 0;
+            while skipped < most {
+                let mut buf = [const { MaybeUninit::<u8>::uninit() }; SKIPPED_AT_ONCE];
+                let length = usize::try_from(most - skipped).unwrap_or(usize::MAX).min(SKIPPED_AT_ONCE);
+                let mut buf = ReadBuf::uninit(&mut buf[..length]);
+                match Pin::new(&mut *self).poll_read(cx, &mut buf) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    Poll::Ready(Ok(())) => skipped += buf.filled().len() as u64,
+                }
+            }
+            Poll::Ready(Ok(skipped))
+        })
+        .await
     }
 
     /// Reads until it is clear what the client speaks. What breaks off before is left to the reader of HTTP/1.1. Bytes
@@ -190,6 +218,22 @@ mod tests {
         assert_eq!(&all, b"abcdef");
         drop(client);
         assert!(!line.says_more().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_thrown_away_and_nothing_behind_it() {
+        let (mut client, server) = duplex(64);
+        let mut line = Line::new(server);
+        line.put_back(Bytes::from_static(b"abc"));
+        client.write_all(b"defgh").await.unwrap();
+        assert_eq!(line.skip(2).await.unwrap(), 2);
+        assert_eq!(line.skip(4).await.unwrap(), 4);
+        let mut next = [0];
+        line.read_exact(&mut next).await.unwrap();
+        assert_eq!((&next, line.skip(9).await.unwrap(), line.skip(9).await.unwrap()), (b"g", 1, 0));
+        drop(client);
+        assert_eq!(line.skip(0).await.unwrap(), 0);
+        assert_eq!(line.skip(1).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]

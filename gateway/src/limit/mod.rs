@@ -28,8 +28,6 @@ pub(crate) use self::admission::{Admission, Full, Holder, Permit};
 
 /// Largest buffer made on the word of a declared length.
 const TRUSTED_CAPACITY: usize = 64 << 10;
-/// Bytes of an unread body that are thrown away so that its connection can go on.
-const DISCARDED: usize = 64 << 10;
 /// A body's rate is not looked at before this.
 const GRACE: Duration = Duration::from_secs(5);
 /// Failures allowed at once, in seconds of the rate.
@@ -236,16 +234,6 @@ pub(crate) async fn read_body(
     whole.extend_from_slice(&read);
     whole.extend_from_slice(&more);
     Ok(whole.freeze())
-}
-
-/// Throws away what comes of a body that nobody will read, at most [`DISCARDED`] bytes: a connection that is closed
-/// with bytes unread is reset, and its sender may never see the answer.
-pub(crate) async fn discard(mut body: Incoming) {
-    let mut discarded = 0;
-    while discarded < DISCARDED {
-        let Some(Ok(frame)) = body.frame().await else { return };
-        discarded += frame.data_ref().map_or(0, Bytes::len);
-    }
 }
 
 /// How long a body of which `read` bytes have come may take until its next piece: some seconds free, since a network may
