@@ -32,7 +32,6 @@ use headgate_schemas::stream::{Sink, Source, StreamError};
 use headgate_schemas::{System, time};
 use prometheus_client::registry::Registry;
 use rustls::RootCertStore;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::config::{EndpointConfig, GatewayConfig, Owner, Owners, ProviderName};
@@ -271,7 +270,7 @@ pub async fn start(
     let endpoints = Doors::open(endpoints, limits.endpoint_rate, tls.is_some(), &mut authorities)?;
     let tls = tls.map(|tls| Tls::load(tls, authorities)).transpose()?.map(Arc::new);
     let listen_error = |source| StartError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
+    let listener = server::listen(listen).map_err(listen_error)?;
     let local_addr = listener.local_addr().map_err(listen_error)?;
     let public_url =
         public_url.unwrap_or_else(|| format!("{}://{local_addr}", if tls.is_some() { "https" } else { "http" }));

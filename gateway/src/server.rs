@@ -3,13 +3,14 @@
 //! The surprising thing: a connection that says nothing has a socket and a timer, and nothing else: neither the state of
 //! a TLS handshake nor any buffer is made before its first byte.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_schemas::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -22,6 +23,10 @@ use crate::tls::Tls;
 
 /// After a failed accept (no free descriptors) the loop waits this long instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that may wait to be accepted; the system may allow fewer. One more is not heard at all, and whoever opens it
+/// tries again after a second: too late for a sender that waits five.
+const BACKLOG: u32 = 4_096;
+
 /// What all connections share.
 struct Server {
     connections: Connections,
@@ -30,6 +35,16 @@ struct Server {
     slots: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     shutdown: Shutdown,
+}
+
+/// Listens on an address of this machine.
+pub(crate) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a gateway that has ended may linger.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections until the stop; then the listener is closed at once and open connections finish their requests.
@@ -140,5 +155,22 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn more_connections_than_one_burst_brings_wait_to_be_accepted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let at = listener.local_addr().unwrap();
+        // More than libraries ask for by themselves; nobody accepts them, and one that has ended waits as well.
+        for n in 0..1_500 {
+            let opened = timeout(Duration::from_millis(900), TcpStream::connect(at)).await;
+            assert!(matches!(opened, Ok(Ok(_))), "connection {n} has to try again");
+        }
     }
 }
