@@ -1,6 +1,6 @@
 //! Answers of a CRM: what was asked, then each answer as `> ` and its status, its headers, an empty line, its body.
 
-use headgate_relay::foreign::{Answer, Asked, try_answers};
+use headgate_relay::foreign::{Answer, Asked, try_answers, try_login};
 use headgate_schemas::System;
 
 use crate::Broken;
@@ -18,6 +18,15 @@ pub fn run(system: System, input: &[u8]) -> Result<usize, Broken> {
     let question = String::from_utf8_lossy(parts.next().unwrap_or_default());
     let asked = Asked::ALL.into_iter().find(|asked| asked.as_str() == question.trim()).unwrap_or(Asked::Read);
     Ok(try_answers(system, asked, &parts.map(answer).collect::<Vec<_>>())?)
+}
+
+/// Reads the first answer as one of a token endpoint; what stands before it says nothing. Answers 1 for a token.
+///
+/// # Errors
+/// A broken promise. A refusal is none.
+pub fn login(input: &[u8]) -> Result<usize, Broken> {
+    let told = Parts(Some(input)).map(answer).nth(1).unwrap_or_default();
+    Ok(try_login(&told)?)
 }
 
 /// The text of a question and its answers.

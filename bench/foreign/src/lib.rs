@@ -10,7 +10,7 @@
 //! | [`webhook`] | a call of a provider |
 //! | [`signature`] | a call signed with a known secret, and a place to damage it |
 //! | [`captured`] | a captured call as `headgate verify` takes it |
-//! | [`answer`] | answers of a CRM |
+//! | [`answer`] | answers of a CRM, and of its token endpoint |
 //! | [`record`] | a record of the stream |
 //! | [`position`] | where a reader of the stream wants to begin |
 //! | [`value`] | two values of a field |
@@ -46,11 +46,12 @@ enum Reader {
 }
 
 /// Those that read something else than webhooks.
-const OTHERS: [Target; 8] = [
+const OTHERS: [Target; 9] = [
     Target { name: "signature", reader: Reader::Other(signature::run) },
     Target { name: "captured", reader: Reader::Other(captured::run) },
     Target { name: "hubspot-answers", reader: Reader::Answer(System::Hubspot) },
     Target { name: "salesforce-answers", reader: Reader::Answer(System::Salesforce) },
+    Target { name: "login-answers", reader: Reader::Other(answer::login) },
     Target { name: "record", reader: Reader::Other(record::run) },
     Target { name: "position", reader: Reader::Other(position::run) },
     Target { name: "value", reader: Reader::Other(value::run) },

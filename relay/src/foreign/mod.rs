@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::config::{Auth, ConnectionConfig, SetUp};
 use crate::http::{Client, Reply};
+use crate::oauth;
 use crate::target::{
     self, By, CreateItem, DeleteItem, FindCall, NativeName, NativeValues, ReadCall, Target, TargetError, UpdateItem,
     Version, WriteCall, WriteItems,
@@ -115,6 +116,20 @@ pub fn try_answers(system: System, asked: Asked, answers: &[Answer]) -> Result<u
     let first = ask(system, asked, answers)?;
     let again = ask(system, asked, answers)?;
     if first == again { Ok(first.0) } else { Err(Broken::Unstable) }
+}
+
+/// Reads an answer of a token endpoint. Answers 1 for a token.
+///
+/// # Errors
+/// [`Broken`]. A refusal, whatever it says, is no error.
+pub fn try_login(answer: &Answer) -> Result<usize, Broken> {
+    let Some(reply) = answer.reply() else { return Ok(0) };
+    let first = oauth::read(&reply);
+    let again = oauth::read(&reply);
+    if format!("{first:?}") != format!("{again:?}") {
+        return Err(Broken::Unstable);
+    }
+    promise::login(&first)
 }
 
 /// How much came back good, and all of it as text.

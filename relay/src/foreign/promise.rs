@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use headgate_schemas::System;
+use headgate_schemas::{System, Timestamp};
+use hyper::header::HeaderValue;
+use secrecy::ExposeSecret as _;
 
 use crate::http::LONGEST_WAIT;
+use crate::oauth;
 use crate::target::{
     Answered, Disposition, FieldInfo, Found, LONGEST_MESSAGE, LONGEST_NAME, MOST_FIELDS, MOST_FOUND, NativeName,
     Prepared, ReadItem, TargetError, Written, is_id, is_plain,
@@ -41,9 +44,39 @@ pub enum Broken {
     /// A write that the CRM took is thought not to have happened.
     #[error("a write that was answered with success counts as {0:?}")]
     Taken(Disposition),
+    /// A token that no header can carry is believed, or shown.
+    #[error("a token is believed that cannot be sent, or it is shown")]
+    Token,
+    /// A token that would be renewed before it was given, or in a loop.
+    #[error("a token is renewed less than a second after it came")]
+    Renewal,
     /// The same answers mean two things.
     #[error("the same answers are read in two ways")]
     Unstable,
+}
+
+/// A token, or why there is none.
+pub(super) fn login(told: &oauth::Answer) -> Result<usize, Broken> {
+    let now = Timestamp::from_secs(1_767_268_798);
+    match told {
+        oauth::Answer::Granted(granted) => {
+            let token = granted.access.expose_secret();
+            // One of a letter or two stands in every word.
+            let shown = token.len() > 8 && format!("{told:?}").contains(token);
+            if shown || HeaderValue::try_from(token).is_err() {
+                return Err(Broken::Token);
+            }
+            let soonest =
+                [0, u64::MAX].into_iter().filter_map(|random| oauth::renew_at(now, granted.life, random)).min();
+            let loops = soonest.is_some_and(|at| at < now + Duration::from_secs(1));
+            if loops { Err(Broken::Renewal) } else { Ok(1) }
+        }
+        oauth::Answer::Refused { code, .. } | oauth::Answer::Later { code, .. } if !is_plain(code) => {
+            Err(Broken::Error("code"))
+        }
+        oauth::Answer::Later { wait, .. } if wait.is_some_and(|wait| wait > LONGEST_WAIT) => Err(Broken::Error("wait")),
+        oauth::Answer::Refused { .. } | oauth::Answer::Later { .. } => Ok(0),
+    }
 }
 
 /// Records found by a read of `fields`.

@@ -19,7 +19,7 @@ const LONGEST_TOKEN: usize = 16 << 10;
 
 /// What an answer means.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Here is a token.
     Granted(Granted),
     /// None is given until somebody does something.
@@ -40,18 +40,18 @@ pub(super) enum Answer {
 
 /// What is given.
 #[derive(Debug)]
-pub(super) struct Granted {
+pub(crate) struct Granted {
     /// For calls.
-    pub(super) access: SecretString,
+    pub(crate) access: SecretString,
     /// For the next exchange, where it is told.
-    pub(super) refresh: Option<SecretString>,
+    pub(crate) refresh: Option<SecretString>,
     /// How long the access token is good, where it is told.
-    pub(super) life: Option<Duration>,
+    pub(crate) life: Option<Duration>,
 }
 
 /// What the provider does not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blame {
+pub(crate) enum Blame {
     /// What was shown for the token: a refresh token, an assertion.
     Grant,
     /// Who we are, or that we may ask at all.
@@ -123,7 +123,7 @@ impl Seconds {
 }
 
 /// The `Authorization` header of an access token, where it can stand in one.
-pub(super) fn header(access: &SecretString) -> Option<HeaderValue> {
+pub(crate) fn header(access: &SecretString) -> Option<HeaderValue> {
     let text = access.expose_secret();
     if text.is_empty() || text.len() > LONGEST_TOKEN || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return None;
@@ -134,7 +134,7 @@ pub(super) fn header(access: &SecretString) -> Option<HeaderValue> {
 }
 
 /// Reads an answer.
-pub(super) fn read(reply: &Reply) -> Answer {
+pub(crate) fn read(reply: &Reply) -> Answer {
     let body: Option<Body> = serde_json::from_slice(&reply.body).ok();
     if reply.status.is_success() {
         return granted(body).map_or_else(|| later("unreadable_answer", None), Answer::Granted);

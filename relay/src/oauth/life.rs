@@ -25,7 +25,7 @@ const REFUSED_MOST: Duration = Duration::from_secs(600);
 
 /// When a token is renewed: a part of its life before its end, and up to half as much earlier by chance, so that
 /// connections that began together do not ask together. Never, where its life is not told.
-pub(super) fn renew_at(granted: Timestamp, life: Option<Duration>, random: u64) -> Option<Timestamp> {
+pub(crate) fn renew_at(granted: Timestamp, life: Option<Duration>, random: u64) -> Option<Timestamp> {
     let life = life?;
     let ahead = AHEAD.min(life / 4);
     let early = spread(ahead / 2, random);

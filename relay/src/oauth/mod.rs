@@ -24,7 +24,9 @@ use tokio::sync::watch;
 
 use crate::target::{Disposition, TargetError};
 
+pub(crate) use answer::{Answer, read};
 pub(crate) use life::Access;
+pub(crate) use life::renew_at;
 use life::{Purse, Standing};
 pub use request::{KeyError, SigningKey};
 pub(crate) use runner::{Parts, run};
