@@ -3,7 +3,8 @@
 //!
 //! Gateway and relay are processes of their own, the broker is Apache's, the models of the CRMs and the load are here.
 //! The surprising thing: the load never pauses. Whoever comes back to a stream of 5,000 changes a second has to read
-//! faster than that to arrive; *back* means less behind than comes in a tenth of a second.
+//! faster than that to arrive; *back* means less behind than comes in a tenth of a second. What was read is not written
+//! yet: that comes later, and is told beside it.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -36,12 +37,12 @@ use crate::sim::hubspot::{Hubspot, HubspotOptions};
 use crate::sim::salesforce::{Salesforce, SalesforceOptions};
 
 /// Before anything is measured.
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(15);
 /// The load goes on for so long when the relay is back.
 const TAIL: Duration = Duration::from_secs(20);
 /// Longest wait for what is open when the load has ended.
 const SETTLE: Duration = Duration::from_secs(120);
-/// Between two looks at how far the relay is behind.
+/// Between two looks at how far the relay is.
 const LOOK: Duration = Duration::from_millis(50);
 /// Changes that make a record, of all: people edit more than they create.
 const CREATES: f64 = 0.05;
@@ -49,6 +50,12 @@ const CREATES: f64 = 0.05;
 const ACK_MS: f64 = 150.0;
 /// How long the relay may be behind when it is back.
 const BACK_S: f64 = 10.0;
+/// Changes in the stream that the relay has not read.
+const LAG: &str = "relay_lag_events ";
+/// Deliveries that it has to make of what it read.
+const OPEN: &str = "relay_deliveries_open ";
+/// What the load makes records of.
+const OBJECTS: [&str; 3] = ["contacts", "companies", "deals"];
 const KEY: &str = "bench-endpoint-on-loopback";
 const SECRET: &str = "bench-secret-of-the-simulated-app";
 
@@ -84,6 +91,11 @@ pub struct Outcome {
     pub behind: u64,
     /// From the relay's line until it was no longer behind; `None` when it still was after the load and its end.
     pub back_s: Option<f64>,
+    /// From the relay's line until no more deliveries were open than come in a second; `None` when there were more to
+    /// the end.
+    pub through_s: Option<f64>,
+    /// Records that all changes were made in.
+    pub records: usize,
     /// What the checker says of all changes.
     pub verdict: Verdict,
 }
@@ -147,9 +159,18 @@ pub async fn run(options: Options, shutdown: &Shutdown) -> anyhow::Result<Outcom
     let (progress, _) = watch::channel(Progress::default());
     let watched = async { Ok(measure(&hubspot, &salesforce, endpoint, measured, &progress, shutdown).await?) };
     let (verdict, seen) = tokio::try_join!(watched, conduct(&options, parts, &answers, &broker))?;
-    let Seen { steady, cores, behind, back_s, .. } = &seen;
-    let (ack_p50_ms, ack_p99_ms) = (steady.quantile_ms(0.5), steady.quantile_ms(0.99));
-    Ok(Outcome { ack_p50_ms, ack_p99_ms, acks: steady.len(), cores: *cores, behind: *behind, back_s: *back_s, verdict })
+    let Seen { steady, cores, behind, back_s, through_s, .. } = &seen;
+    Ok(Outcome {
+        ack_p50_ms: steady.quantile_ms(0.5),
+        ack_p99_ms: steady.quantile_ms(0.99),
+        acks: steady.len(),
+        cores: *cores,
+        behind: *behind,
+        back_s: *back_s,
+        through_s: *through_s,
+        records: OBJECTS.iter().map(|object| hubspot.ids(object).len()).sum(),
+        verdict,
+    })
 }
 
 /// What is seen while the load runs.
@@ -158,6 +179,7 @@ struct Seen {
     cores: [f64; 4],
     behind: u64,
     back_s: Option<f64>,
+    through_s: Option<f64>,
     /// Both go on until everything is judged.
     _parts: Parts,
 }
@@ -184,25 +206,30 @@ async fn conduct(
     sleep(options.away).await;
     parts = tokio::task::spawn_blocking(move || parts.start_relay()).await??;
     let since = Instant::now();
-    let lag = format!("{}/metrics", parts.relay.said("admin=")?);
-    let behind = read_lag(&lag).await?;
-    let mut back_s = None;
-    while back_s.is_none() && since.elapsed() < TAIL + SETTLE {
-        if read_lag(&lag).await? <= u64::from(options.rate / 10) {
+    let metrics = format!("{}/metrics", parts.relay.said("admin=")?);
+    let behind = read_metric(&metrics, LAG).await?;
+    let (mut back_s, mut through_s) = (None, None);
+    while (back_s.is_none() || through_s.is_none()) && since.elapsed() < TAIL + SETTLE {
+        if back_s.is_none() && read_metric(&metrics, LAG).await? <= u64::from(options.rate / 10) {
             back_s = Some(since.elapsed().as_secs_f64());
+        }
+        // What waits in the stream is not due yet.
+        let open = read_metric(&metrics, OPEN).await?;
+        if back_s.is_some() && through_s.is_none() && open <= u64::from(options.rate) {
+            through_s = Some(since.elapsed().as_secs_f64());
         }
         sleep(LOOK).await;
     }
-    Ok(Seen { steady, cores, behind, back_s, _parts: parts })
+    Ok(Seen { steady, cores, behind, back_s, through_s, _parts: parts })
 }
 
-/// How far the relay is behind, as it tells itself.
-async fn read_lag(url: &str) -> anyhow::Result<u64> {
+/// A number that the relay tells of itself.
+async fn read_metric(url: &str, name: &str) -> anyhow::Result<u64> {
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(Request::get(url).body(Empty::new())?).await?;
     let text = answer.into_body().collect().await?.to_bytes();
     let text = std::str::from_utf8(&text)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("relay_lag_events ")).context("no relay_lag_events")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     Ok(line.trim().parse()?)
 }
 
@@ -340,10 +367,13 @@ pub fn markdown(machine: &Machine, command: &str, options: &Options, outcome: &O
         format_args!(
             "\n{} posts measured, half of them answered in {}. Cores busy meanwhile: gateway {gateway:.2}, relay \
              {relay:.2}, broker {broker:.2}, load and models {load:.2}. When the relay was back, {} records waited. Of \
-             {sent} changes {accepted} were taken and {delivered} stand in the other CRM.\n",
+             {sent} changes, made in {} records, {accepted} were taken and {delivered} stand in the other CRM. No more \
+             deliveries were open than come in a second: {} after the relay was back.\n",
             outcome.acks,
             ms(outcome.ack_p50_ms),
             outcome.behind,
+            outcome.records,
+            outcome.through_s.map_or_else(|| "not until the load ended,".to_owned(), |s| format!("{s:.1} s")),
         ),
     );
     out

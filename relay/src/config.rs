@@ -40,6 +40,9 @@ pub struct Limits {
     pub calls_per_connection: usize,
     /// Changes taken from the stream in one transaction; the rest stays in the stream.
     pub accept_batch: usize,
+    /// Records that may be due on one connection that works; beyond it nothing more is read, and the backlog stays in
+    /// the stream. What waits is one row for each record, not for each change, so a backlog shrinks as it is read.
+    pub due_per_connection: usize,
     /// Entities kept decoded; beyond it the least recently used are read again from the store.
     pub cached_entities: usize,
     /// From the intent to the moment the outcome counts as unknown. Also the time-out of a call.
@@ -72,7 +75,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_per_connection: 4,
-            accept_batch: 1_000,
+            accept_batch: 2_000,
+            due_per_connection: 50_000,
             cached_entities: 50_000,
             send_deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),

@@ -484,6 +484,11 @@ impl Thread {
             owed |= !input.records.is_empty();
             last_tick = Instant::now();
             let now = time::now();
+            // The next batch is fetched while this one is worked on.
+            if owed && !engine.is_full(now) {
+                owed = false;
+                self.credit.add_permits(1);
+            }
             let calls = engine.tick(now, input)?;
             self.driver.metrics.tick.observe(last_tick.elapsed().as_secs_f64());
             for call in calls {
@@ -497,10 +502,6 @@ impl Thread {
             }
             *self.state.books.lock() = Report { accounts: engine.accounts(now), links: engine.link_names() };
             *self.state.positions.lock() = engine.positions();
-            if owed && !engine.is_full(now) {
-                owed = false;
-                self.credit.add_permits(1);
-            }
             if last_expiry.elapsed() > EXPIRE_EVERY && !engine.expire(now)? {
                 last_expiry = Instant::now();
             }

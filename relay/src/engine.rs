@@ -33,7 +33,7 @@ use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
 use crate::vault::Vault;
-use crate::work::{Pair, Work};
+use crate::work::{Backlog, Pair, Work};
 
 /// What the driver gives to a tick.
 #[derive(Debug, Default)]
@@ -363,6 +363,7 @@ pub struct Engine {
     pub(crate) books: Books,
     pub(crate) recount: Recount,
     pub(crate) draining: bool,
+    pub(crate) backlog: Backlog,
     /// What this tick changed.
     pub(crate) tick: Tick,
 }
@@ -508,6 +509,7 @@ impl Engine {
             books: Books::new(start.sums.iter().copied()),
             recount: Recount::default(),
             draining: false,
+            backlog: Backlog::default(),
             tick: Tick::default(),
             numbers,
         };
@@ -566,6 +568,7 @@ impl Engine {
         }
         self.accept(records, now)?;
         if !records.is_empty() {
+            self.backlog.met(records.len() >= self.limits.accept_batch, now.micros());
             pass(step::FOLDED);
         }
         self.join_free(now)?;
@@ -628,15 +631,13 @@ impl Engine {
         self.positions.iter().map(|(partition, offset)| Position { partition: *partition, offset: *offset }).collect()
     }
 
-    /// Reading the stream should pause: more than four times what the calls can carry is due on a connection that
-    /// works, and more belongs in the stream. A connection that is down stops nobody: what waits for it is one row per
-    /// record, not per change.
+    /// Reading the stream should pause: more is due on a connection that works than is configured, and more belongs in
+    /// the stream. A connection that is down stops nobody: what waits for it is one row per record, not per change.
     pub fn is_full(&self, now: Timestamp) -> bool {
+        let most = self.limits.due_per_connection;
         self.lines.values().any(|line| {
-            let slots = self.limits.calls_per_connection * line.pack.write.max(line.pack.read);
-            let most = 4 * slots.max(1);
             let well = matches!(line.room(now), Room::Calls(_) | Room::Closed(None));
-            well && self.work.due(line.number, now.micros()).take(most + 1).count() > most
+            well && self.work.has_due(line.number, now.micros(), most)
         })
     }
 

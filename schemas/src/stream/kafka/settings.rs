@@ -122,7 +122,7 @@ impl KafkaConfig {
             queue_records: 50_000,
             queue_bytes: 64 << 20,
             max_record_bytes: 1 << 20,
-            linger: Duration::from_millis(1),
+            linger: Duration::from_millis(5),
             read_ahead_bytes: 8 << 20,
             security: Security::default(),
         }
@@ -168,9 +168,12 @@ impl KafkaConfig {
             // A lost position must be seen, not skipped.
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false")
-            .set("fetch.wait.max.ms", "100")
+            // A broker pays for each answer, however little is in it: under load they are few and full, and a record
+            // that comes alone waits for so long.
+            .set("fetch.min.bytes", "65536")
+            .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", (self.read_ahead_bytes >> 10).max(64).to_string())
-            .set("queued.min.messages", "1000")
+            .set("queued.min.messages", "5000")
             .set("isolation.level", "read_committed");
         c
     }
