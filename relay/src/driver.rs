@@ -213,6 +213,8 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     let state = Arc::new(State::default());
     let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
     let positions = engine.as_ref().map(Engine::positions).unwrap_or_default();
+    // The lag is that of these places from the first moment on.
+    state.positions.lock().clone_from(&positions);
     let (assigner, assigned) = watch::channel(Assignment { generation: 0, topic: topic.clone(), positions });
     // A relay that stands by reads nothing.
     let credit = Arc::new(Semaphore::new(usize::from(engine.is_some())));

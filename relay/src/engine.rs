@@ -33,7 +33,7 @@ use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
 use crate::vault::Vault;
-use crate::work::{Backlog, Pair, Work};
+use crate::work::{Pair, Work};
 
 /// What the driver gives to a tick.
 #[derive(Debug, Default)]
@@ -363,7 +363,6 @@ pub struct Engine {
     pub(crate) books: Books,
     pub(crate) recount: Recount,
     pub(crate) draining: bool,
-    pub(crate) backlog: Backlog,
     /// What this tick changed.
     pub(crate) tick: Tick,
 }
@@ -509,7 +508,6 @@ impl Engine {
             books: Books::new(start.sums.iter().copied()),
             recount: Recount::default(),
             draining: false,
-            backlog: Backlog::default(),
             tick: Tick::default(),
             numbers,
         };
@@ -568,7 +566,6 @@ impl Engine {
         }
         self.accept(records, now)?;
         if !records.is_empty() {
-            self.backlog.met(records.len() >= self.limits.accept_batch, now.micros());
             pass(step::FOLDED);
         }
         self.join_free(now)?;

@@ -34,7 +34,7 @@ struct Group {
 
 impl Engine {
     pub(crate) fn send(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.draining || self.backlog.is_read(now.micros()) {
+        if self.draining {
             return Ok(());
         }
         let connections: Vec<u32> = self.lines.keys().copied().collect();

@@ -25,32 +25,6 @@ pub(crate) struct Pair {
     pub(crate) busy: Option<u64>,
 }
 
-/// A backlog of the stream is read for so long before anything is sent.
-const READ_FIRST: i64 = 10_000_000;
-/// A full batch was the last one if no other follows in this time.
-const FOLLOWS: i64 = 100_000;
-
-/// Whether the stream holds more than was read. What is behind is late already, and a record that is written after the
-/// last of its changes was read is written once; so a backlog is read before it is sent, as far as that takes a while
-/// and no longer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Backlog {
-    /// When its first full batch was read, and its last.
-    read: Option<(i64, i64)>,
-}
-
-impl Backlog {
-    /// Something was read: a full batch, or all there was.
-    pub(crate) fn met(&mut self, full: bool, now: i64) {
-        self.read = full.then(|| (self.read.map_or(now, |(first, _)| first), now));
-    }
-
-    /// It is being read, and has not been for too long.
-    pub(crate) fn is_read(self, now: i64) -> bool {
-        self.read.is_some_and(|(first, last)| now - first < READ_FIRST && now - last < FOLLOWS)
-    }
-}
-
 /// All pairs, in memory; the store has a row for each.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
@@ -209,22 +183,6 @@ mod tests {
         assert_eq!(work.next_due(7), Some(30));
         work.put(key(7, 1), Pair::due_at(PARKED, 0));
         assert_eq!(work.next_due(7), Some(99));
-    }
-
-    #[test]
-    fn a_backlog_is_read_first_and_not_for_ever() {
-        let mut backlog = Backlog::default();
-        backlog.met(true, 1_000);
-        assert!(backlog.is_read(1_000 + FOLLOWS - 1));
-        assert!(!backlog.is_read(1_000 + FOLLOWS), "nothing follows");
-        backlog.met(true, READ_FIRST);
-        assert!(backlog.is_read(READ_FIRST));
-        backlog.met(true, READ_FIRST + 1_000);
-        assert!(!backlog.is_read(READ_FIRST + 1_000), "what is due is sent beside it");
-        backlog.met(false, READ_FIRST + 2_000);
-        assert!(!backlog.is_read(READ_FIRST + 2_000));
-        backlog.met(true, READ_FIRST + 3_000);
-        assert!(backlog.is_read(READ_FIRST + 3_001), "another one");
     }
 
     #[test]
