@@ -95,8 +95,15 @@ fn every_scenario_has_its_test() {
 
 #[test]
 fn a_complaint_names_scenario_seed_and_command() {
-    let verdict =
-        Verdict { end: End::Differ, writes: 3, unseen: 0, reordered: 0, twins: 0, trace: "0.000 nothing\n".to_owned() };
+    let verdict = Verdict {
+        end: End::Differ,
+        writes: 3,
+        unseen: 0,
+        reordered: 0,
+        twins: 0,
+        rested: 0,
+        trace: "0.000 nothing\n".to_owned(),
+    };
     assert_eq!(
         complaint(scenario("crash"), 7, &verdict),
         "scenario crash, seed 7: ended Differ after 3 writes, 0 out of order; replay with\n  HEADGATE_MODEL_SEED=7 cargo test -p \

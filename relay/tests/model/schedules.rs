@@ -1,5 +1,6 @@
 //! The real engine in every scenario of the model: it ends as well as the reference does, with and without a process
-//! that dies, and its books balance; without a rule, or with a machine that breaks its promise, it does not.
+//! that dies, and as two workers on one state, and its books balance; without a rule, or with a machine that breaks its
+//! promise, it does not.
 //!
 //! Same environment variables as the scenarios of the reference. Verdicts depend on the seeds and on nothing else.
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use headgate_relay::entity::Outcome;
 use headgate_relay::entity::fold::Rule;
 
+use crate::dress::Dress;
 use crate::engine::{Played, Setting};
 use crate::real::Cut;
 use crate::reference::judge::{End, Verdict, play};
@@ -21,8 +23,27 @@ const SEEDS: u64 = 320;
 const STEPS: usize = 20_000;
 /// More writes than any run needs; a fight that nobody holds goes on long before it is out of steps.
 const MOST_WRITES: u32 = 200;
+/// The same for two workers at once, which look at each other's leases all the time.
+const RIVAL_SEEDS: u64 = 20;
 /// How often the process dies, per tick, where it does.
 const DEATHS: f64 = 0.2;
+
+/// Nothing but the world disturbs.
+const STEADY: Setting = Setting {
+    deaths: 0.0,
+    without: None,
+    mute: false,
+    diary: false,
+    strangers: 0.0,
+    cut: Cut { dress: Dress::Plain, blunt: false, apart: false },
+    undated: false,
+    longest_run: None,
+    rivals: false,
+};
+/// A process that dies.
+const DYING: Setting = Setting { deaths: DEATHS, ..STEADY };
+/// Two workers on one state that die now and then.
+const RIVALS: Setting = Setting { deaths: DEATHS / 4.0, rivals: true, ..STEADY };
 
 /// What a run of the engine came to.
 pub(crate) struct Run {
@@ -30,8 +51,8 @@ pub(crate) struct Run {
     pub verdict: Verdict,
     /// What is wrong with the books.
     pub fault: Option<String>,
-    /// How often the process died.
-    pub lives: u64,
+    /// How often a process died.
+    pub deaths: u64,
     /// The decision log: how often each rule came to each ruling.
     pub decided: BTreeMap<(String, String), u32>,
     /// How changes ended.
@@ -55,8 +76,9 @@ pub(crate) fn run(scenario: &'static Scenario, seed: u64, setting: Setting) -> R
         Err(error) => panic!("scenario {}, seed {seed}: no engine: {error}", scenario.name),
     };
     let verdict = play(world, &mut played, STEPS);
-    let (fault, lives, strangers) = (played.fault(), played.lives(), played.strangers());
-    Run { verdict, fault, lives, decided: played.decided().clone(), ways: played.ways().clone(), strangers }
+    let deaths = played.deaths();
+    let (fault, strangers) = (played.fault(verdict.rested), played.strangers());
+    Run { verdict, fault, deaths, decided: played.decided().clone(), ways: played.ways().clone(), strangers }
 }
 
 /// What came of many runs of one scenario; shown when one of them ends badly.
@@ -71,24 +93,24 @@ impl Tally {
     fn add(&mut self, run: &Run) {
         *self.ends.entry(run.verdict.end).or_default() += 1;
         self.most_writes = self.most_writes.max(run.verdict.writes);
-        self.deaths += run.lives;
+        self.deaths += run.deaths;
     }
 }
 
-fn check(name: &str, module: &str, deaths: f64) {
+fn check(name: &str, module: &str, setting: Setting, seeds: u64) {
     let scenario = scenario(name);
     // Who may die may lose an answer: what then stands is equal everywhere, but it need not be the last edit, nor
     // that of the preferred side.
     let good = |verdict: &Verdict| {
         let equal = verdict.is_good(Want::Equal) || verdict.end == End::WrongSide;
-        verdict.is_good(scenario.want) || (deaths > 0.0 && equal)
+        verdict.is_good(scenario.want) || (setting.deaths > 0.0 && equal)
     };
     let single = number_from_env("HEADGATE_MODEL_SEED");
-    let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(SEEDS);
+    let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(seeds);
     let first = number_from_env("HEADGATE_MODEL_FROM").unwrap_or(0);
     let mut tally = Tally::default();
     for seed in single.map_or(first..first + many, |seed| seed..seed + 1) {
-        let run = run(scenario, seed, Setting { deaths, diary: single.is_some(), ..Setting::default() });
+        let run = run(scenario, seed, Setting { diary: single.is_some(), ..setting });
         tally.add(&run);
         let Run { verdict: Verdict { end, writes, reordered, trace, .. }, fault, .. } = &run;
         assert!(
@@ -102,8 +124,11 @@ fn check(name: &str, module: &str, deaths: f64) {
 
 macro_rules! schedules {
     ($($name:ident)*) => {
-        mod runs { $(#[test] fn $name() { super::check(stringify!($name), "runs", 0.0); })* }
-        mod dies { $(#[test] fn $name() { super::check(stringify!($name), "dies", super::DEATHS); })* }
+        mod runs { $(#[test] fn $name() { super::check(stringify!($name), "runs", super::STEADY, super::SEEDS); })* }
+        mod dies { $(#[test] fn $name() { super::check(stringify!($name), "dies", super::DYING, super::SEEDS); })* }
+        mod rivals {
+            $(#[test] fn $name() { super::check(stringify!($name), "rivals", super::RIVALS, super::RIVAL_SEEDS); })*
+        }
     };
 }
 
@@ -127,8 +152,8 @@ fn a_seed_reproduces_a_run_to_the_byte() {
 #[test]
 fn processes_do_die() {
     let setting = Setting { deaths: DEATHS, ..Setting::default() };
-    let lives: u64 = (0..20).map(|seed| run(scenario("crash"), seed, setting).lives).sum();
-    assert!(lives > 40, "the process died {lives} times in 20 runs");
+    let deaths: u64 = (0..20).map(|seed| run(scenario("crash"), seed, setting).deaths).sum();
+    assert!(deaths > 40, "the process died {deaths} times in 20 runs");
 }
 
 /// An edit that nobody reported is found by looking at the records, each of them once.

@@ -16,6 +16,7 @@ pub mod strangers;
 #[path = "../../support/vault.rs"]
 pub mod vault;
 pub mod wire;
+pub mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,9 +32,9 @@ use headgate_relay::entity::fold::Rule;
 use headgate_relay::entity::{About, Cause, Outcome};
 use headgate_relay::metrics::Metrics;
 use headgate_relay::store::{EntityId, StoreError};
-use headgate_relay::target::{Target, Version};
-use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig, MemorySource};
-use headgate_schemas::stream::{Position, Sink as _, Source as _};
+use headgate_relay::target::Target;
+use headgate_schemas::stream::Sink as _;
+use headgate_schemas::stream::memory::{Faults, Memory, MemoryConfig};
 use headgate_schemas::{Change, ChangeId, Timestamp, contract};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
@@ -46,6 +47,7 @@ use crate::reference::world::{DEADLINE, LATEST, Relay, Standing, World};
 use account::Account;
 use disk::{Disk, Shown};
 use strangers::Strangers;
+use workers::{PARTITIONS, Worker};
 
 /// Records taken from the stream by one tick.
 const BATCH: usize = 4;
@@ -71,6 +73,8 @@ pub struct Setting {
     pub undated: bool,
     /// The longest run of a call that the engine is told of, where it is not the true one.
     pub longest_run: Option<i64>,
+    /// Two workers have the state at once.
+    pub rivals: bool,
 }
 
 /// A call under way.
@@ -87,22 +91,27 @@ struct Flight {
 /// What a wake-up is for.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    Tick,
+    /// Of the worker in this place.
+    Tick(usize),
     Deadline(u64),
+    /// A call that its worker did not make at once.
+    Make(u64),
 }
 
 impl Timer {
     const fn token(self) -> u64 {
         match self {
-            Self::Tick => 0,
-            Self::Deadline(flight) => flight + 1,
+            Self::Tick(place) => 3 * place as u64,
+            Self::Deadline(flight) => 3 * flight + 1,
+            Self::Make(call) => 3 * call + 2,
         }
     }
 
     const fn of(token: u64) -> Self {
-        match token.checked_sub(1) {
-            None => Self::Tick,
-            Some(flight) => Self::Deadline(flight),
+        match token % 3 {
+            0 => Self::Tick((token / 3) as usize),
+            1 => Self::Deadline(token / 3),
+            _ => Self::Make(token / 3),
         }
     }
 }
@@ -115,21 +124,17 @@ pub struct Played {
     metrics: Metrics,
     disk: Disk,
     stream: Memory,
-    source: MemorySource,
-    engine: Engine,
+    workers: Vec<Worker>,
     entity: EntityId,
     setting: Setting,
-    life: u64,
+    /// Never counted anew: by its number an answer finds the life that asked.
+    lives: u64,
     flights: BTreeMap<u64, Flight>,
-    inbox: Vec<(CallId, Reply)>,
-    /// Who set the values of each change and of the reads in the inbox, for the judge of order.
+    /// Calls whose worker stood still before it made them, with its life.
+    held_up: BTreeMap<u64, (u64, Call)>,
+    /// Who set the values of each change, for the judge of order.
     hands: BTreeMap<ChangeId, Vec<Hand>>,
-    read_hands: Vec<Hand>,
-    /// When the next tick is due, if a wake-up for it is on its way.
-    tick_at: Option<i64>,
     looks: u64,
-    /// Version and state of the last read of each member that was answered.
-    read: BTreeMap<usize, (Version, u64)>,
     /// Questions that a person was told of.
     asked: BTreeSet<i64>,
     /// Answers that were not taken yet.
@@ -149,11 +154,8 @@ impl Played {
         let metrics = Metrics::register(&mut Registry::default());
         let seed = world.below(usize::MAX) as u64;
         let faults = Faults { repeat: REPEATED, ..Faults::default() };
-        let stream = Memory::with(MemoryConfig { partitions: 2, seed, faults, ..MemoryConfig::default() });
-        let disk = Disk::new()?;
-        let mut engine = open((scenario, setting.cut), &config, &targets, &metrics, &disk, &stream, 0)?;
-        setting.without.into_iter().for_each(|rule| engine.forgo(rule));
-        let source = stream.source();
+        let stream = Memory::with(MemoryConfig { partitions: PARTITIONS, seed, faults, ..MemoryConfig::default() });
+        let disk = if setting.rivals { Disk::shared()? } else { Disk::new()? };
         let account = Account::new(scenario);
         let mut played = Self {
             scenario,
@@ -162,23 +164,23 @@ impl Played {
             metrics,
             disk,
             stream,
-            source,
-            engine,
+            workers: Vec::new(),
             entity: 0,
             setting,
-            life: 0,
+            lives: 0,
             flights: BTreeMap::new(),
-            inbox: Vec::new(),
+            held_up: BTreeMap::new(),
             hands: BTreeMap::new(),
-            read_hands: Vec::new(),
-            tick_at: None,
             looks: 0,
-            read: BTreeMap::new(),
             asked: BTreeSet::new(),
             choices: Vec::new(),
             strangers: Strangers::default(),
             account,
         };
+        for place in 0..=usize::from(setting.rivals) {
+            let worker = played.hire(place, 0);
+            played.workers.push(worker);
+        }
         played.import(world)?;
         Ok(played)
     }
@@ -190,15 +192,20 @@ impl Played {
         if self.scenario.crms.iter().any(|crm| crm.skew != 0) {
             entity.members.iter_mut().for_each(|member| member.need_read(wire::MICROS.zero));
         }
-        self.entity = self.engine.adopt(entity, wire::clock(0))?;
-        self.read_on();
-        self.schedule(world, 0);
+        self.entity = self.workers[0].engine.adopt(entity, wire::clock(0))?;
+        (0..self.workers.len()).for_each(|place| self.schedule(world, place, 0));
         Ok(())
     }
 
-    /// What is wrong with the bookkeeping, first fault first.
-    pub fn fault(&mut self) -> Option<String> {
-        self.account.at_rest(&self.engine);
+    /// What is wrong with the bookkeeping, first fault first. Of rivals each adds up no more than what it did: it is the
+    /// next process that finds what they left.
+    pub fn fault(&mut self, now: i64) -> Option<String> {
+        if self.setting.rivals {
+            let next = self.hire_at_last(now);
+            self.workers = vec![next];
+            self.account.after_tick(&mut self.workers[0].engine, self.entity, true);
+        }
+        self.account.at_rest(&self.workers[0].engine);
         self.look_for_marks();
         self.account.fault().map(str::to_owned)
     }
@@ -218,19 +225,9 @@ impl Played {
         self.strangers.counts()
     }
 
-    /// How often the process died.
-    pub const fn lives(&self) -> u64 {
-        self.life
-    }
-
-    /// Reads the stream from where the state stands.
-    fn read_on(&mut self) {
-        let known = self.engine.positions();
-        let start = |partition| Position { partition, offset: 0 };
-        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
-        let positions: Vec<_> = (0..2).map(|partition| at(partition).unwrap_or_else(|| start(partition))).collect();
-        let assigned = self.source.assign(&positions);
-        assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
+    /// How often a process died.
+    pub const fn deaths(&self) -> u64 {
+        self.lives - self.workers.len() as u64
     }
 
     fn publish(&mut self, change: &Change) {
@@ -240,97 +237,124 @@ impl Played {
         self.account.accepted(change.id, &change.source.connection);
     }
 
-    fn schedule(&mut self, world: &mut World, at: i64) {
-        let at = at.max(world.now);
-        if self.tick_at.is_none_or(|due| due > at) {
-            self.tick_at = Some(at);
-            world.wake(at, Timer::Tick.token());
-        }
-    }
-
-    /// As the driver does: soon, and under load or with a machine that stutters much later.
-    fn schedule_soon(&mut self, world: &mut World) {
-        let delay = world.span(world.scenario.send_delay);
-        self.schedule(world, world.now + delay);
-    }
-
-    fn tick(&mut self, world: &mut World) {
+    fn tick(&mut self, world: &mut World, place: usize) {
         let now = wire::clock(world.now);
-        let records = match self.source.next(BATCH).now_or_never() {
-            Some(Ok(records)) => records,
-            None => Vec::new(),
-            Some(Err(error)) => panic!("the stream cannot be read: {error}"),
-        };
+        let records = self.workers[place].take_records();
         let more = records.len() == BATCH;
         let changes = records.iter().filter_map(|delivered| contract::decode(&delivered.record).ok());
         let hands = changes.filter_map(|change| self.hands.get(&change.id)).flatten().copied();
-        let hands: Vec<Hand> = hands.chain(std::mem::take(&mut self.read_hands)).collect();
+        let hands: Vec<Hand> = hands.chain(std::mem::take(&mut self.workers[place].read_hands)).collect();
         hands.iter().for_each(|hand| world.note(*hand));
         world.tell(hands);
         if world.chance(self.setting.deaths / 3.0) {
             self.disk.fail_next();
         }
         self.meddle(world);
-        let replies = std::mem::take(&mut self.inbox);
+        let replies = std::mem::take(&mut self.workers[place].inbox);
         let idle = replies.is_empty() && records.is_empty();
         let (commands, told): (Vec<_>, Vec<_>) = self.choices.iter().cloned().map(answer).unzip();
         let idle = idle && commands.is_empty();
         let input = Input { replies, records, commands };
-        let calls = match self.engine.tick(now, input) {
+        let calls = match self.workers[place].engine.tick(now, input) {
             Ok(calls) => calls,
             Err(error) => {
                 self.strangers.overtook(&error);
-                return self.die(world, "instead of a commit");
+                return self.die(world, place, "instead of a commit");
             }
         };
-        self.choices.clear();
-        for mut told in told {
-            let result = told.try_recv();
-            self.account.expect(matches!(result, Ok(Ok(_))), || format!("a choice was not taken: {result:?}"));
-        }
-        self.committed(world);
+        self.told(told);
+        self.committed(world, place);
         self.ask(world);
         let idle = idle && calls.is_empty();
-        self.account.expect(!idle || self.engine.next_tick(now).is_none_or(|at| at > now), || {
+        let next = self.workers[place].engine.next_tick(now);
+        self.account.expect(!idle || next.is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
         });
         if world.chance(self.setting.deaths / 3.0) {
-            return self.die(world, "before its calls");
+            return self.die(world, place, "before its calls");
         }
-        for call in calls {
-            self.make(world, call);
-        }
+        self.make_all(world, place, calls);
         if world.chance(self.setting.deaths / 3.0) {
-            return self.die(world, "with calls under way");
+            return self.die(world, place, "with calls under way");
         }
         if more {
-            self.schedule(world, world.now);
+            self.schedule(world, place, world.now);
         }
-        if let Some(at) = self.engine.next_tick(now) {
-            self.schedule(world, wire::moment(at));
+        // A rival would look for what others leave for ever.
+        if let Some(at) = next.filter(|_| !self.setting.rivals || self.disk.waits(now)) {
+            self.schedule(world, place, wire::moment(at));
         }
     }
 
-    fn committed(&mut self, world: &mut World) {
+    /// What became of the answers that a tick was given. Only a call under way is a reason to answer again; beside a
+    /// rival the question may have ended, too.
+    fn told(&mut self, told: Vec<(i64, oneshot::Receiver<Result<Resolved, ResolveError>>)>) {
+        let rivals = self.setting.rivals;
+        for (id, mut told) in told {
+            match told.try_recv() {
+                Ok(Err(ResolveError::Busy)) if rivals => {}
+                Ok(Err(ResolveError::Ended { .. })) if rivals => self.choices.retain(|(choice, _)| *choice != id),
+                result => {
+                    self.choices.retain(|(choice, _)| *choice != id);
+                    let taken = matches!(result, Ok(Ok(_)));
+                    self.account.expect(taken, || format!("a choice was not taken: {result:?}"));
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, world: &mut World, place: usize) {
         for unit in self.disk.committed() {
-            world.say(format_args!("engine: {}", Shown(&unit)));
+            world.say(format_args!("engine {place}: {}", Shown(&unit)));
             self.account.committed(&unit);
         }
-        self.account.after_tick(&mut self.engine, self.entity);
+        self.account.after_tick(&mut self.workers[place].engine, self.entity, !self.setting.rivals);
     }
 
-    fn make(&mut self, world: &mut World, call: Call) {
+    /// Makes the calls of a tick, unless the worker stands still before it has made them.
+    fn make_all(&mut self, world: &mut World, place: usize, calls: Vec<Call>) {
+        let life = self.workers[place].life;
+        let delay = if calls.is_empty() { 0 } else { self.hold_up(world) };
+        self.workers[place].held_until = world.now + delay;
+        for call in calls {
+            if delay == 0 {
+                self.make(world, life, call);
+                continue;
+            }
+            let token = self.held_up.len() as u64;
+            self.held_up.insert(token, (life, call));
+            world.wake(world.now + delay, Timer::Make(token).token());
+        }
+    }
+
+    /// Makes a call that its worker stood still before. What it had not done when it died is never done, and what is too
+    /// late is not done either.
+    fn make_late(&mut self, world: &mut World, token: u64) {
+        let Some((life, call)) = self.held_up.get(&token).cloned() else { return };
+        let Some(place) = self.living(life) else { return };
+        let now = wire::clock(world.now);
+        if call.not_after.is_some_and(|last| now > last) {
+            let reply = Reply { sent: now, answered: now, result: call.request.not_made() };
+            self.workers[place].inbox.push((call.id, reply));
+            return self.schedule_soon(world, place);
+        }
+        self.make(world, life, call);
+    }
+
+    fn make(&mut self, world: &mut World, life: u64, call: Call) {
         world.say(format_args!("engine: {call:?}"));
         let member = call.connection as usize - 1;
         let token = self.flights.len() as u64;
-        let (life, sent) = (self.life, world.now);
+        let sent = world.now;
         self.flights.insert(token, Flight { life, call: call.id, member, sent, replied: false });
         match call.request {
             Request::Read(_) => world.read(member, token),
             Request::Write(write) => {
                 let values = wire::written(&write, self.scenario, self.setting.cut, &world.crms[member]);
-                let precondition = wire::precondition(&write).map(|named| match self.read.get(&member) {
-                    Some((version, state)) if *version == named => *state,
+                self.account.sent(call.connection, &write);
+                let read = self.living(life).and_then(|place| self.workers[place].read.get(&member).copied());
+                let precondition = wire::precondition(&write).map(|named| match read {
+                    Some((version, state)) if version == named => state,
                     read => panic!("a write names {named:?}, the last read was {read:?}"),
                 });
                 world.write(member, &values, precondition, token);
@@ -352,33 +376,20 @@ impl Played {
         }
     }
 
-    /// The process dies and another one opens the state. Opening may die, too.
-    fn die(&mut self, world: &mut World, when: &str) {
-        world.say(format_args!("engine: dies {when}"));
+    /// The process dies and another one opens the state.
+    fn die(&mut self, world: &mut World, place: usize, when: &str) {
+        world.say(format_args!("engine {place}: dies {when}"));
         if world.chance(self.setting.deaths) {
             self.disk.fail_next();
         }
-        let now = world.now;
-        loop {
-            self.life += 1;
-            let Self { scenario, setting, config, targets, metrics, disk, stream, .. } = self;
-            match open((*scenario, setting.cut), config, targets, metrics, disk, stream, now) {
-                Ok(mut engine) => {
-                    self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
-                    let before = std::mem::replace(&mut self.engine, engine);
-                    self.wake_the_dead(before);
-                    break;
-                }
-                Err(StoreError::InUse { .. }) => {}
-                Err(error) => panic!("the state cannot be opened again: {error}"),
-            }
+        let (tick_at, hired) = (self.workers[place].tick_at, self.hire(place, world.now));
+        let before = std::mem::replace(&mut self.workers[place], Worker { tick_at, ..hired });
+        if !self.setting.rivals {
+            self.wake_the_dead(before.engine);
         }
-        self.committed(world);
+        self.committed(world, place);
         self.ask(world);
-        self.inbox.clear();
-        self.read_hands.clear();
-        self.read_on();
-        self.schedule_soon(world);
+        self.schedule_soon(world, place);
     }
 
     /// What the `Date` header of an answer says.
@@ -386,14 +397,14 @@ impl Played {
         wire::date(self.scenario, member, now).filter(|_| !self.setting.undated)
     }
 
-    /// Gives the engine a reply to a call of this life.
+    /// Gives a reply to the worker that made the call, if it still lives.
     fn reply(&mut self, world: &mut World, token: u64, result: ReplyResult) {
-        let now = world.now;
-        let Some(flight) = self.flights.get_mut(&token).filter(|flight| flight.life == self.life) else { return };
-        flight.replied = true;
-        let reply = Reply { sent: wire::clock(flight.sent), answered: wire::clock(now), result };
-        self.inbox.push((flight.call, reply));
-        self.schedule_soon(world);
+        let Some(&Flight { life, call, sent, .. }) = self.flights.get(&token) else { return };
+        let Some(place) = self.living(life) else { return };
+        self.flights.entry(token).and_modify(|flight| flight.replied = true);
+        let reply = Reply { sent: wire::clock(sent), answered: wire::clock(world.now), result };
+        self.workers[place].inbox.push((call, reply));
+        self.schedule_soon(world, place);
     }
 }
 
@@ -401,16 +412,13 @@ impl Relay for Played {
     fn accept(&mut self, world: &mut World, change: &model::Change) {
         self.hands.insert(wire::id(change), change.hands());
         self.publish(&wire::change(change, self.setting.cut.dress, world.now));
-        self.schedule_soon(world);
+        self.schedule_all_soon(world);
     }
 
     fn wake(&mut self, world: &mut World, token: u64) {
         match Timer::of(token) {
-            Timer::Tick if self.tick_at.is_some_and(|due| due <= world.now) => {
-                self.tick_at = None;
-                self.tick(world);
-            }
-            Timer::Tick => {}
+            Timer::Tick(place) => self.wake_up(world, place),
+            Timer::Make(call) => self.make_late(world, call),
             Timer::Deadline(flight) => {
                 if !self.setting.mute && self.flights.get(&flight).is_some_and(|flight| !flight.replied) {
                     self.reply(world, flight, ReplyResult::Write(Err(wire::lost())));
@@ -424,9 +432,9 @@ impl Relay for Played {
         let result = match answer {
             Some(snapshot) => {
                 // An answer to a process that died reaches nobody.
-                if life == self.life {
-                    self.read_hands.extend(snapshot.hands());
-                    self.read.insert(member, (wire::version(snapshot.version), snapshot.etag));
+                if let Some(place) = self.living(life) {
+                    self.workers[place].read_hands.extend(snapshot.hands());
+                    self.workers[place].read.insert(member, (wire::version(snapshot.version), snapshot.etag));
                 }
                 wire::read(member, snapshot, self.setting.cut.dress, self.date(member, snapshot.asked))
             }
@@ -444,7 +452,7 @@ impl Relay for Played {
     fn reconcile(&mut self, world: &mut World, member: usize) {
         self.looks += 1;
         self.publish(&wire::look(member, self.looks, world.now));
-        self.schedule_soon(world);
+        self.schedule_all_soon(world);
     }
 
     fn resolve(&mut self, world: &mut World, field: Field) {
@@ -457,7 +465,7 @@ impl Relay for Played {
             By::Person => Choice::Kept,
         };
         self.choices.push((entity.questions[question].id, choice));
-        self.schedule_soon(world);
+        self.schedule_all_soon(world);
     }
 
     fn standing(&self, field: Field) -> Standing {
@@ -487,9 +495,9 @@ impl Relay for Played {
 }
 
 /// A person's answer as a command.
-fn answer((id, choice): (i64, Choice)) -> (Command, oneshot::Receiver<Result<Resolved, ResolveError>>) {
+fn answer((id, choice): (i64, Choice)) -> (Command, (i64, oneshot::Receiver<Result<Resolved, ResolveError>>)) {
     let (done, told) = oneshot::channel();
-    (Command::Resolve(Resolution { id, edition: None, choice, by: "a person".to_owned(), done }), told)
+    (Command::Resolve(Resolution { id, edition: None, choice, by: "a person".to_owned(), done }), (id, told))
 }
 
 fn open(

@@ -53,7 +53,8 @@ impl Played {
 
     /// At the end every mark is there.
     pub(super) fn look_for_marks(&mut self) {
-        let left = self.engine.entity(self.entity).ok().flatten().map(|entity| entity.apart).unwrap_or_default();
+        let left =
+            self.workers[0].engine.entity(self.entity).ok().flatten().map(|entity| entity.apart).unwrap_or_default();
         // Those that came after the last tick are in the store and not in the cache.
         let lost: Vec<_> = self.strangers.marks.iter().filter(|mark| !left.contains(mark)).collect();
         let late = self.strangers.marks.last().into_iter().collect::<Vec<_>>();

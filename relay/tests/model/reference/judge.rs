@@ -57,6 +57,8 @@ pub struct Verdict {
     pub reordered: u32,
     /// How many edits nobody can tell from a write of ours.
     pub twins: u32,
+    /// When nothing was left to do.
+    pub rested: i64,
     /// The trace, if one was kept.
     pub trace: String,
 }
@@ -74,8 +76,8 @@ impl Verdict {
 /// Plays a relay in a world until it rests, or has not after so many steps of the agenda.
 pub fn play(mut world: World, relay: &mut dyn Relay, steps: usize) -> Verdict {
     let end = if world.run(relay, steps) { judge(&world, relay) } else { End::Loop };
-    let (unseen, trace) = (world.unseen(), world.trace().to_owned());
-    Verdict { end, writes: world.writes, unseen, reordered: world.order.reordered, twins: world.twins, trace }
+    let (unseen, rested, trace) = (world.unseen(), world.now, world.trace().to_owned());
+    Verdict { end, writes: world.writes, unseen, reordered: world.order.reordered, twins: world.twins, rested, trace }
 }
 
 /// Plays the reference relay.
