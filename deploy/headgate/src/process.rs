@@ -74,6 +74,18 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Looks now at the files that are looked at now and then: those of the certificate. The configuration is read at the
+    /// start alone.
+    pub(crate) async fn look_again(&self) {
+        let Some(gateway) = self.gateway.clone() else { return };
+        match tokio::task::spawn_blocking(move || gateway.reload_certificate()).await {
+            Ok(Ok(true)) => tracing::info!("the certificate was replaced; open connections keep the old one"),
+            Ok(Ok(false)) => tracing::info!("there is no new certificate; a new configuration needs a new start"),
+            Ok(Err(error)) => tracing::warn!(%error, "the certificate was not replaced and the old one stays"),
+            Err(error) => tracing::warn!(%error, "nobody looked for a new certificate"),
+        }
+    }
+
     /// Address of the gateway, where this process has one.
     pub(crate) fn gateway(&self) -> Option<SocketAddr> {
         self.gateway.as_ref().map(Gateway::local_addr)

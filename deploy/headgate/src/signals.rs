@@ -1,4 +1,7 @@
-//! The signals that ask the program to stop. What stopping means is the command's business.
+//! The signals that ask the program to stop, and the one that asks it to look at its files again. What that means is the
+//! command's business.
+//!
+//! The surprising thing: nobody may leave the last one to the system, which ends a program by it, with everything open.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,7 +20,6 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|error| Failure::failed(format!("signals cannot be received: {error}")));
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
 
@@ -28,4 +30,27 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// SIGHUP.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        on(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+fn on(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::failed(format!("signals cannot be received: {error}")))
 }

@@ -201,9 +201,22 @@ fn serving(folder: &Path) -> (Child, String) {
     (child, ready)
 }
 
-fn terminate(child: &Child) {
-    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+fn send(child: &Child, signal: &str) {
+    let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
+}
+
+fn terminate(child: &Child) {
+    send(child, "-TERM");
+}
+
+#[test]
+fn a_hangup_is_no_end() {
+    let (folder, _) = folder_with("headgate.toml", &file("http://127.0.0.1:9"));
+    let (mut child, _) = serving(folder.path());
+    send(&child, "-HUP");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "it drains");
 }
 
 #[test]

@@ -11,14 +11,14 @@ use crate::config::{self, Env};
 use crate::exit::{Exit, Failure};
 use crate::process::{self, Role};
 use crate::report;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
 
 /// Reads the configuration, starts the parts of `role`, and runs until a signal.
 pub(super) async fn run(role: Role, args: &ServeArgs, env: &Env) -> Result<Exit, Failure> {
     let mut config = config::load(&args.config, env).map_err(|error| report::refused(&error))?;
     report::warn(&config.warnings)?;
     config.warnings.clear();
-    let mut signals = Signals::listen()?;
+    let (mut signals, mut hangups) = (Signals::listen()?, Hangups::listen()?);
     let shutdown = Shutdown::new(config.grace);
     let parts = match process::start(role, config, &shutdown).await {
         Ok(parts) => parts,
@@ -32,7 +32,12 @@ pub(super) async fn run(role: Role, args: &ServeArgs, env: &Env) -> Result<Exit,
     writeln!(stdout(), "{ready}")?;
     stdout().flush()?;
     tracing::info!("{ready}");
-    signals.next().await;
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = hangups.next() => parts.look_again().await,
+        }
+    }
     let stopped = Instant::now();
     tracing::info!(grace_s = shutdown.grace().as_secs(), "stopping: finishing what is open");
     let drained = tokio::select! {
