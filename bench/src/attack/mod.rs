@@ -259,6 +259,11 @@ impl Run<'_> {
         Senders::new(self.subject.address, accounts, how, &self.numbers, &self.tasks)
     }
 
+    /// How long each of the two phases takes.
+    fn time(&self) -> Duration {
+        self.options.time.max(hostile::least_time(self.attack))
+    }
+
     /// Counts one phase, with what it cost the gateway.
     async fn phase(&self, traffic: impl Future<Output = Tally>) -> anyhow::Result<Phase> {
         let cpu = self.subject.cpu()?;
@@ -268,7 +273,7 @@ impl Run<'_> {
 
     /// Quiet, then beside the attackers.
     async fn attack(&self, senders: &Arc<Senders>, seen: &mut Seen) -> anyhow::Result<()> {
-        let (rate, time) = (f64::from(self.options.rate), self.options.time.max(hostile::least_time(self.attack)));
+        let (rate, time) = (f64::from(self.options.rate), self.time());
         seen.quiet = self.phase(senders.by_schedule(rate, time)).await?;
         let attackers = Shutdown::new(Duration::from_secs(20));
         let told = Arc::new(Told::default());
@@ -290,7 +295,7 @@ impl Run<'_> {
 
     /// The first account floods and rests by turns; the figures are of the others.
     async fn noise(&self, senders: &Arc<Senders>, seen: &mut Seen) -> anyhow::Result<()> {
-        let (rate, time) = (f64::from(self.options.rate), self.options.time / TURNS);
+        let (rate, time) = (f64::from(self.options.rate), self.time() / TURNS);
         let flooders = self.senders(1..=1, (FLOODERS, Packing::MIXED));
         for _ in 0..TURNS {
             seen.quiet.add(self.phase(senders.by_schedule(rate, time)).await?);

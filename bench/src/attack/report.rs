@@ -44,8 +44,8 @@ pub fn markdown(machine: &Machine, command: &str, options: &Options, outcomes: &
          Made by `{command}`; do not edit.\n\n\
          {cores} cores of {processor}, {memory_gib} GiB, Linux {kernel}; commit {commit}, {profile} build. Gateway (stream \
          with fsync, {} accounts behind one URL) and generator share the cores. Valid traffic: {} requests a second by \
-         schedule, every tenth with 20 events, {seconds} s in quiet and {seconds} s beside the attack; latencies are \
-         those from when a request was due, CPU is everything the gateway did beside the attack per accepted event. \
+         schedule, every tenth with 20 events, {seconds} s in quiet and {seconds} s beside the attack, longer where \
+         that needs it to be whole; latencies are those from when a request was due, CPU is everything the gateway did beside the attack per accepted event. \
          Attacks have rates (`bench/src/attack/hostile`), so that the generator leaves the gateway its share of the \
          cores.\n\n\
          For the overload the gateway has the first core and the generator the others, in all phases. Every call has a \

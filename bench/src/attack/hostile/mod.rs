@@ -63,10 +63,13 @@ pub(super) fn is_under_way(attack: Attack, told: &Told) -> bool {
     }
 }
 
-/// The shortest time in which the generator can make the whole attack and leave the gateway its share of the cores.
+/// The shortest time in which the generator can make the whole attack and leave the gateway its share of the cores. An
+/// account that floods opens each turn with all that it may send at once; the turn must be long enough for what follows
+/// to be most of it.
 pub(super) const fn least_time(attack: Attack) -> Duration {
     match attack {
         Attack::WrongSignatures => Duration::from_secs(25),
+        Attack::NoisyAccount => Duration::from_secs(20),
         _ => Duration::ZERO,
     }
 }
