@@ -91,6 +91,8 @@ impl RetryPlan {
 /// How deliveries went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HookStats {
+    /// Events or notifications handed over for delivery, counted for each address.
+    pub told: u64,
     /// Events or notifications acknowledged.
     pub accepted: u64,
     /// Requests that failed and were tried again.
@@ -101,8 +103,16 @@ pub struct HookStats {
     pub dropped: u64,
 }
 
+impl HookStats {
+    /// Whether nothing waits for its delivery or for another attempt.
+    pub const fn is_through(&self) -> bool {
+        self.told == self.accepted + self.given_up + self.dropped
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    pub(crate) told: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) retried: AtomicU64,
     pub(crate) given_up: AtomicU64,
@@ -116,6 +126,7 @@ impl Counters {
 
     pub(crate) fn read(&self) -> HookStats {
         HookStats {
+            told: self.told.load(Ordering::Relaxed),
             accepted: self.accepted.load(Ordering::Relaxed),
             retried: self.retried.load(Ordering::Relaxed),
             given_up: self.given_up.load(Ordering::Relaxed),
@@ -283,6 +294,7 @@ impl EventHooks {
     /// Hands events over for delivery; never waits.
     pub(crate) fn send(&self, events: &[WebhookEvent]) {
         for queue in self.queues.lock().iter() {
+            Counters::add(&self.counters.told, events.len());
             let dropped = events.iter().filter(|e| queue.try_send((*e).clone()).is_err()).count();
             Counters::add(&self.counters.dropped, dropped);
         }

@@ -61,5 +61,5 @@ fn check(path: &str, seed: &[u8]) {
         std::fs::write(&path, seed).unwrap();
     }
     let written = std::fs::read(&path).unwrap_or_default();
-    assert!(written == seed, "{}: run UPDATE_SEEDS=1 cargo test -p headgate-foreign", path.display());
+    assert!(written == seed, "{}: run UPDATE_SEEDS=1 cargo test -p headgate-foreign vectors", path.display());
 }

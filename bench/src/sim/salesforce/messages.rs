@@ -96,6 +96,7 @@ impl Messages {
     /// Queues a notification per changed row; never waits.
     pub(super) fn send(&self, changed: &[Changed]) {
         for queue in self.queues.lock().iter() {
+            Counters::add(&self.counters.told, changed.len());
             for changed in changed {
                 let number = self.made.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                 let notification = Notification { id: make("04l", number), changed: changed.clone() };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
-use headgate_bench::sim::hooks::{Hook, HookProvider, RetryPlan};
+use headgate_bench::sim::hooks::{Hook, HookProvider, HookStats, RetryPlan};
 use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
 use headgate_bench::sim::salesforce::{Salesforce, SalesforceEdit, SalesforceOptions};
 use headgate_judge::Report;
@@ -292,11 +292,13 @@ impl World {
     pub(crate) async fn settled(&self, more: &[Value]) {
         let start = Instant::now();
         loop {
-            let settled = self.is_idle().await && {
+            // What arrives between two of these looks would be seen by none of them.
+            let told = self.told();
+            let settled = told.is_some() && self.is_idle().await && {
                 let report = self.judged(more).await;
                 report.differing.is_empty() && report.unaccepted.is_empty() && report.lost.is_empty()
             };
-            if settled {
+            if settled && self.told() == told {
                 return;
             }
             if start.elapsed() > DEADLINE {
@@ -305,6 +307,12 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What both CRMs have told so far; `None` while some of it is under way.
+    fn told(&self) -> Option<[HookStats; 2]> {
+        let stats = [self.hubspot.hook_stats(), self.salesforce.hook_stats()];
+        stats.iter().all(HookStats::is_through).then_some(stats)
     }
 
     /// Whether the admin API lists records: the state can be read.
