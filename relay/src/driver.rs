@@ -15,7 +15,7 @@ use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Delivered, Position, Source, StreamError, Topic};
 use headgate_schemas::time;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 
 use crate::books::Report;
 use crate::config::RelayConfig;
@@ -88,6 +88,8 @@ struct Assignment {
     /// Whose positions these are.
     topic: Topic,
     positions: Vec<Position>,
+    /// Batches that may be read for it. Each generation has its own: what is under way for an earlier one counts no more.
+    credit: Arc<Semaphore>,
 }
 
 /// What others may ask of a running relay.
@@ -215,20 +217,14 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     let positions = engine.as_ref().map(Engine::positions).unwrap_or_default();
     // The lag is that of these places from the first moment on.
     state.positions.lock().clone_from(&positions);
-    let (assigner, assigned) = watch::channel(Assignment { generation: 0, topic: topic.clone(), positions });
     // A relay that stands by reads nothing.
     let credit = Arc::new(Semaphore::new(usize::from(engine.is_some())));
+    let first = Assignment { generation: 0, topic: topic.clone(), positions, credit: Arc::clone(&credit) };
+    let (assigner, assigned) = watch::channel(first);
     let shutdown = driver.shutdown.clone();
     shutdown.spawn(
         "relay-reader",
-        read_stream(
-            source,
-            assigned,
-            inbox.clone(),
-            Arc::clone(&credit),
-            driver.config.limits.accept_batch,
-            shutdown.clone(),
-        ),
+        read_stream(source, assigned, inbox.clone(), driver.config.limits.accept_batch, shutdown.clone()),
     );
     setup::start(&driver, &handle);
     let stop = shutdown.clone();
@@ -451,11 +447,9 @@ impl Thread {
     /// From now on the stream is read for this engine.
     fn read_for(&mut self, engine: &Engine) {
         self.generation += 1;
-        let (generation, topic) = (self.generation, self.topic.clone());
-        self.assign.send_replace(Assignment { generation, topic, positions: engine.positions() });
-        if self.credit.available_permits() == 0 {
-            self.credit.add_permits(1);
-        }
+        self.credit = Arc::new(Semaphore::new(1));
+        let (generation, topic, credit) = (self.generation, self.topic.clone(), Arc::clone(&self.credit));
+        self.assign.send_replace(Assignment { generation, topic, positions: engine.positions(), credit });
     }
 
     /// Tells others how it is with the state; returns what they were told before.
@@ -625,37 +619,31 @@ async fn read_stream(
     mut source: Box<dyn Source>,
     mut assigned: watch::Receiver<Assignment>,
     inbox: SyncSender<Message>,
-    credit: Arc<Semaphore>,
     batch: usize,
     shutdown: Shutdown,
 ) {
     // The generation from whose positions the source reads; none after an assignment that failed.
     let mut standing = Some(0);
     loop {
-        let permit = tokio::select! {
-            () = shutdown.stopped() => return,
-            permit = credit.acquire() => permit,
+        let Assignment { generation, topic, positions, credit } = assigned.borrow_and_update().clone();
+        let reading = async {
+            // Nobody closes it.
+            let permit = credit.acquire().await.ok();
+            permit.into_iter().for_each(SemaphorePermit::forget);
+            if standing != Some(generation) {
+                let assigned = assign_in(source.as_mut(), &topic, &positions);
+                standing = assigned.is_ok().then_some(generation);
+                assigned?;
+            }
+            source.next(batch).await
         };
-        let Ok(permit) = permit else { return };
-        permit.forget();
         let read = tokio::select! {
             () = shutdown.stopped() => return,
-            changed = assigned.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                Ok(Vec::new())
-            }
-            read = source.next(batch), if standing.is_some() => read,
-            () = std::future::ready(()), if standing.is_none() => Ok(Vec::new()),
-        };
-        let Assignment { generation, topic, positions } = assigned.borrow_and_update().clone();
-        let read = if standing == Some(generation) {
-            read
-        } else {
-            let assigned = assign_in(source.as_mut(), &topic, &positions);
-            standing = assigned.is_ok().then_some(generation);
-            assigned.map(|()| Vec::new())
+            changed = assigned.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            read = reading => read,
         };
         match read {
             Ok(records) if records.is_empty() => credit.add_permits(1),
@@ -674,5 +662,59 @@ async fn read_stream(
                 credit.add_permits(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headgate_schemas::contract;
+    use headgate_schemas::stream::Sink as _;
+    use headgate_schemas::stream::memory::Memory;
+
+    use super::*;
+
+    async fn append(log: &Memory, records: usize) {
+        for _ in 0..records {
+            log.append(vec![contract::encode(&contract::example()).unwrap()]).await.unwrap();
+        }
+    }
+
+    /// What came, by generation; whoever reads has had all the time there is.
+    async fn given(messages: &Receiver<Message>) -> Vec<(u64, usize)> {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let of = |message| match message {
+            Message::Records { generation, records } => (generation, records.len()),
+            other => panic!("{other:?}"),
+        };
+        messages.try_iter().map(of).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_batch_is_under_way_whatever_an_earlier_generation_was_owed() {
+        let (log, shutdown) = (Memory::new(1), Shutdown::new(Duration::from_secs(1)));
+        let topic = log.source().topic();
+        let assignment = |generation, permits| {
+            let positions = vec![Position { partition: 0, offset: 0 }];
+            Assignment { generation, topic: topic.clone(), positions, credit: Arc::new(Semaphore::new(permits)) }
+        };
+        let first = assignment(0, 1);
+        let (assign, assigned) = watch::channel(first.clone());
+        let (inbox, messages) = sync_channel(16);
+        let mut source = log.source();
+        assign_in(&mut source, &topic, &first.positions).unwrap();
+        shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, 2, shutdown.clone()));
+        append(&log, 2).await;
+        assert_eq!(given(&messages).await, [(0, 2)]);
+        // The next batch is asked for, and the engine fails while the reader waits for it.
+        first.credit.add_permits(1);
+        assert_eq!(given(&messages).await, []);
+        let second = assignment(1, 1);
+        assign.send_replace(second.clone());
+        assert_eq!(given(&messages).await, [(1, 2)]);
+        append(&log, 6).await;
+        assert_eq!(given(&messages).await, []);
+        second.credit.add_permits(1);
+        assert_eq!(given(&messages).await, [(1, 2)]);
+        shutdown.stop();
     }
 }
