@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headgate_schemas::shutdown::Shutdown;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::driver::{Busy, Handle};
 use crate::engine::Recalled;
@@ -17,6 +17,10 @@ use crate::store::Shelf;
 
 /// Between two looks at a state that did not answer.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Changes that wait for their turn, with the one that has it; a further one is refused. Whoever asked for one may be gone,
+/// so nobody else bounds them.
+const WAITING: usize = 32;
 
 /// Runs what a shelf of the state holds.
 pub(crate) trait Owner: Send + Sync + 'static {
@@ -35,13 +39,14 @@ pub(crate) trait Owner: Send + Sync + 'static {
 pub(crate) struct Turns {
     relay: Handle,
     shutdown: Shutdown,
+    waiting: Arc<Semaphore>,
     /// The worker on whose word the shelf was looked up.
     known: Mutex<Option<u64>>,
 }
 
 impl Turns {
     pub(crate) fn new(relay: Handle, shutdown: Shutdown) -> Self {
-        Self { relay, shutdown, known: Mutex::new(None) }
+        Self { relay, shutdown, waiting: Arc::new(Semaphore::new(WAITING)), known: Mutex::new(None) }
     }
 
     /// The state's owner.
@@ -59,8 +64,8 @@ impl Turns {
 /// waits for that any more.
 ///
 /// # Errors
-/// [`Busy`] when this process does not have the state or it does not answer; nothing was done then. Also when the program
-/// stopped before the end.
+/// [`Busy`] when too many wait already, and when this process does not have the state or it does not answer; nothing was
+/// done then. Also when the program stopped before the end.
 pub(crate) async fn in_turn<K, A, F>(owner: &Arc<K>, act: A) -> Result<F::Output, Busy>
 where
     K: Owner,
@@ -68,11 +73,14 @@ where
     F: Future<Output: Send + 'static> + Send,
 {
     let owner = Arc::clone(owner);
+    let place = Arc::clone(&owner.turns().waiting).try_acquire_owned().map_err(|_| Busy)?;
     let shutdown = owner.turns().shutdown.clone();
     let task = shutdown.spawn("turn", async move {
         let mut known = owner.turns().known.lock().await;
         let epoch = know(owner.as_ref(), &mut known).await?;
-        Ok(act(Arc::clone(&owner), epoch).await)
+        let done = act(Arc::clone(&owner), epoch).await;
+        drop(place);
+        Ok(done)
     });
     task.await.map_err(|_| Busy)?
 }

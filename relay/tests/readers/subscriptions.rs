@@ -405,3 +405,19 @@ async fn what_was_asked_for_comes_to_its_end_although_the_caller_goes_away() {
     assert_eq!(office.delete("/v1/subscriptions/copy").await.1["code"], "subscription_unknown");
     office.close().await;
 }
+
+#[tokio::test]
+async fn who_hangs_up_leaves_at_most_so_many_orders_behind() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    let asked = |name: &str| json!({ "name": name, "tenant": "acme", "url": endpoint.url() });
+    office.registered(asked("first")).await;
+    // Nothing goes on between these: there is one thread.
+    let told: Vec<_> = (0..40)
+        .map(|n| office.post("/v1/subscriptions", asked(&format!("copy-{n}"))).now_or_never().map(|(status, _)| status))
+        .collect();
+    assert_eq!(told, [vec![None; 32], vec![Some(503); 8]].concat());
+    office.shown("copy-1", |view| view["state"] == "well").await;
+    office.close().await;
+}
