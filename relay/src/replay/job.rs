@@ -33,24 +33,42 @@ const SAVE_TRIES: usize = 10;
 pub(super) struct Reach {
     /// `None` only while the engine is asked something that blocks.
     source: Option<Box<dyn Source>>,
+    topic: String,
     cursor: Cursor,
     ends: Vec<Position>,
 }
 
-/// Opens it off the async threads, because asking an engine may block. `ends` are those of an earlier time.
-pub(super) async fn open(open: &OpenSource, begin: Begin, ends: Option<Vec<u64>>) -> Result<Reach, ReplayError> {
+/// Where a job ends that began earlier.
+pub(super) struct Ends {
+    /// The topic that these are offsets of, where it is known.
+    pub(super) topic: Option<String>,
+    /// By partition.
+    pub(super) offsets: Vec<u64>,
+}
+
+/// Opens it off the async threads, because asking an engine may block. With the `ends` of an earlier time it fails where
+/// another topic stands in the place of the one that they are of.
+pub(super) async fn open(open: &OpenSource, begin: Begin, ends: Option<Ends>) -> Result<Reach, ReplayError> {
     let open = Arc::clone(open);
     let opened = tokio::task::spawn_blocking(move || {
         let mut source = open()?;
         let cursor = begin.cursor(source.as_ref())?;
-        source.assign(&cursor.positions())?;
+        let assigned = source.assign(&cursor.positions());
+        // Which topic it is turns out with the assignment; its places mean nothing in another one.
+        let topic = source.topic().id;
+        if ends.as_ref().and_then(|ends| ends.topic.as_ref()).is_some_and(|kept| *kept != topic) {
+            return Err(StreamError::Replaced.into());
+        }
+        assigned?;
         let mut ends: Vec<Position> = match ends {
-            Some(ends) => (0..).zip(ends).map(|(partition, offset)| Position { partition, offset }).collect(),
+            Some(Ends { offsets, .. }) => {
+                (0..).zip(offsets).map(|(partition, offset)| Position { partition, offset }).collect()
+            }
             None => source.bounds()?.into_iter().map(|(_, end)| end).collect(),
         };
         // Kept as one number for each, in this order.
         ends.sort_unstable_by_key(|end| end.partition);
-        Ok::<_, BeginError>(Reach { source: Some(source), cursor, ends })
+        Ok::<_, BeginError>(Reach { source: Some(source), topic, cursor, ends })
     });
     Ok(opened.await.map_err(|_| ReplayError::Stopping)??)
 }
@@ -58,6 +76,11 @@ pub(super) async fn open(open: &OpenSource, begin: Begin, ends: Option<Vec<u64>>
 impl Reach {
     pub(super) fn position(&self) -> String {
         self.cursor.to_string()
+    }
+
+    /// The id of the topic that is read.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Where it ends, by partition.
@@ -78,7 +101,7 @@ impl Reach {
             let Some(source) = self.source.as_mut() else { return Err(stopping()) };
             let Ok(read) = tokio::time::timeout(QUIET, source.next(PAGE)).await else {
                 // The silence of a stream that is away says nothing of its end.
-                silences = if self.answers().await { silences + 1 } else { 0 };
+                silences = if self.answers().await? { silences + 1 } else { 0 };
                 continue;
             };
             let mut page = read?;
@@ -89,16 +112,23 @@ impl Reach {
         Ok(None)
     }
 
-    /// Whether the engine says anything.
-    async fn answers(&mut self) -> bool {
-        let Some(source) = self.source.take() else { return false };
+    /// Whether the engine says anything, and still of the topic that is read: the silence of another one is no end.
+    async fn answers(&mut self) -> Result<bool, StreamError> {
+        let Some(mut source) = self.source.take() else { return Ok(false) };
+        let positions = self.cursor.positions();
         let asked = tokio::task::spawn_blocking(move || {
-            let answers = source.bounds().is_ok();
-            (source, answers)
+            let answer = source.assign(&positions);
+            (source, answer)
         });
-        let Ok((source, answers)) = asked.await else { return false };
+        let Ok((source, answer)) = asked.await else { return Ok(false) };
         self.source = Some(source);
-        answers
+        match answer {
+            Ok(()) => Ok(true),
+            Err(error @ (StreamError::Replaced | StreamError::OutOfRange { .. } | StreamError::Corrupt(_))) => {
+                Err(error)
+            }
+            Err(_) => Ok(false),
+        }
     }
 }
 
@@ -182,7 +212,8 @@ impl Work {
     /// Opens the stream where the job stands, as soon as it can be.
     async fn reopen(&self) -> Result<Reach, ReplayError> {
         loop {
-            match open(&self.open, self.plan.begin.clone(), Some(self.keeper.ends.clone())).await {
+            let ends = Ends { topic: self.keeper.topic.clone(), offsets: self.keeper.ends.clone() };
+            match open(&self.open, self.plan.begin.clone(), Some(ends)).await {
                 Err(ReplayError::Begin(BeginError::Stream(StreamError::Unavailable(why)))) => {
                     tracing::warn!(why, "a replay cannot go on yet; trying again");
                     tokio::time::sleep(PAUSE).await;

@@ -6,8 +6,9 @@
 //! comes late: what is older than what is known loses, and nothing is undone. Subscribers do not get it; they have a replay of their own.
 //!
 //! One job runs at a time. It lives in the state: whoever has that goes on with it, also after a restart; what was appended
-//! and not written down yet is appended again under the same ids, which the relay drops. The surprising thing is the
-//! estimate: it is found by reading all of it, because only that tells what a filter wants.
+//! and not written down yet is appended again under the same ids, which the relay drops. A job whose topic was deleted and
+//! made again fails: what it had to read is gone. The surprising thing is the estimate: it is found by reading all of it,
+//! because only that tells what a filter wants.
 
 mod job;
 
@@ -436,7 +437,8 @@ impl Inner {
             started: started.to_string(),
             ended: None,
         };
-        Ok(Memo { view, filter, ends: reach.ends(), started: started.micros() })
+        let topic = Some(reach.topic().to_owned());
+        Ok(Memo { view, filter, topic, ends: reach.ends(), started: started.micros() })
     }
 
     /// The row of a new job, and those of the ones that are forgotten for it.
@@ -455,11 +457,11 @@ impl Inner {
 
     /// Runs a job on the word of a worker.
     fn run(&self, epoch: u64, memo: Memo, plan: Plan, reach: Option<Reach>) {
-        let Memo { view, filter, ends, started } = memo;
+        let Memo { view, filter, topic, ends, started } = memo;
         tracing::info!(replay = view.id, position = view.position, rate = view.rate, by = view.by, "a replay runs");
         let (view, stop) = (Arc::new(Mutex::new(view)), CancellationToken::new());
-        let keeper =
-            Keeper { relay: self.turns.relay().clone(), epoch, filter, ends, started, view: Arc::clone(&view) };
+        let (relay, shown) = (self.turns.relay().clone(), Arc::clone(&view));
+        let keeper = Keeper { relay, epoch, filter, topic, ends, started, view: shown };
         let work = job::Work {
             plan,
             open: Arc::clone(&self.open),
@@ -478,6 +480,9 @@ impl Inner {
 struct Memo {
     view: View,
     filter: FilterText,
+    /// The id of the topic that the places are of; not known of a job that an earlier version began.
+    #[serde(default)]
+    topic: Option<String>,
     /// Where it ends, by partition.
     ends: Vec<u64>,
     /// By our clock in microseconds; makes the ids of what it appends.
@@ -502,6 +507,7 @@ struct Keeper {
     relay: Handle,
     epoch: u64,
     filter: FilterText,
+    topic: Option<String>,
     ends: Vec<u64>,
     started: i64,
     view: Arc<Mutex<View>>,
@@ -511,7 +517,7 @@ impl Keeper {
     /// Hands it to the state. `None` when it cannot be taken now.
     fn keep(&self) -> Option<oneshot::Receiver<()>> {
         let (view, filter, ends) = (self.view.lock().clone(), self.filter.clone(), self.ends.clone());
-        let row = Memo { view, filter, ends, started: self.started }.row()?;
+        let row = Memo { view, filter, topic: self.topic.clone(), ends, started: self.started }.row()?;
         self.relay.keep(self.epoch, vec![row], None).ok()
     }
 

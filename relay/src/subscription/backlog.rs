@@ -25,11 +25,15 @@ const TROUBLE: u32 = 3;
 pub(super) type Spot = (u32, u64);
 
 /// The form in which a [`Memo`] is kept.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The form in which it was kept before places had a topic.
+const BEFORE_TOPICS: u8 = 1;
 
 /// What outlives the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memo {
+    /// The id of the topic that the places are of; not known of what an earlier version kept.
+    pub(super) topic: Option<String>,
     /// Per partition the next offset to read.
     pub(super) read: Vec<u64>,
     /// Changes before it that wait.
@@ -40,6 +44,18 @@ pub(super) struct Memo {
     pub(super) disabled: Option<Disabled>,
     /// What the stream dropped before it could be delivered.
     pub(super) overtaken: Option<Overtaken>,
+    /// What was lost when the topic was made anew.
+    pub(super) replaced: Option<Replaced>,
+}
+
+/// A [`Memo`] as [`BEFORE_TOPICS`] has it.
+#[derive(Serialize, Deserialize)]
+struct WithoutTopic {
+    read: Vec<u64>,
+    pending: Vec<Pending>,
+    delivered: u64,
+    disabled: Option<Disabled>,
+    overtaken: Option<Overtaken>,
 }
 
 /// A change that waits.
@@ -82,15 +98,34 @@ pub(super) struct Overtaken {
     pub(super) offsets: u64,
 }
 
+/// Another topic stands in the place of the one that was read. What was not read of that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Replaced {
+    /// When it was found, by our clock in microseconds.
+    pub(super) at: i64,
+    /// Changes that waited and were not being sent.
+    pub(super) waited: u64,
+}
+
 impl Memo {
+    /// Of one that stands at a place in a topic.
+    pub(super) fn at(cursor: &Cursor, topic: String) -> Self {
+        let read = cursor.positions().iter().map(|position| position.offset).collect();
+        Self { topic: Some(topic), read, ..Self::default() }
+    }
+
     pub(super) fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_extend(self, vec![VERSION])
     }
 
-    /// Reads what [`Memo::encode`] wrote.
+    /// Reads what [`Memo::encode`] wrote, also that of an earlier version.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => postcard::from_bytes(rest),
+            Some((&BEFORE_TOPICS, rest)) => {
+                let WithoutTopic { read, pending, delivered, disabled, overtaken } = postcard::from_bytes(rest)?;
+                Ok(Self { topic: None, read, pending, delivered, disabled, overtaken, replaced: None })
+            }
             _ => Err(postcard::Error::DeserializeBadEncoding),
         }
     }
@@ -120,6 +155,8 @@ pub(super) enum Answer {
 
 struct Waiting {
     spot: Spot,
+    /// It was read from a topic that is no more, and cannot be read again.
+    last_copy: bool,
     id: String,
     body: Bytes,
 }
@@ -206,6 +243,23 @@ impl Backlog {
         (lost.partitions > 0).then_some(lost)
     }
 
+    /// Another topic stands in the place of the one that was read, and is read from `cursor` on. What waits is given up,
+    /// because it could not be read again, but for the calls under way.
+    pub(super) fn replace(&mut self, cursor: Cursor, now: i64) -> Replaced {
+        let waited = self.waiting().saturating_sub(self.open) as u64;
+        self.lanes.retain(|_, lane| lane.open);
+        for lane in self.lanes.values_mut() {
+            lane.queue.truncate(1);
+            lane.queue.iter_mut().for_each(|waiting| waiting.last_copy = true);
+        }
+        self.waiting = self.lanes.len();
+        self.bytes = self.lanes.values().flat_map(|lane| &lane.queue).map(|waiting| waiting.body.len()).sum();
+        self.expected.clear();
+        self.mark.clear();
+        self.cursor = cursor;
+        Replaced { at: now, waited }
+    }
+
     /// Takes a record that was read; `wanted` says whether it is one to deliver.
     pub(super) fn take(&mut self, read: &Delivered, wanted: bool, body: impl FnOnce() -> Bytes) {
         self.cursor.pass(read);
@@ -223,7 +277,7 @@ impl Backlog {
         let body = body();
         self.waiting += 1;
         self.bytes += body.len();
-        lane.queue.push_back(Waiting { spot, id, body });
+        lane.queue.push_back(Waiting { spot, last_copy: false, id, body });
     }
 
     /// The next change to send, which is under way from now on.
@@ -324,12 +378,13 @@ impl Backlog {
         self.lanes.values().filter_map(|lane| lane.tries.since).min()
     }
 
-    /// Every change that waits.
+    /// Every change that waits and can be read again.
     pub(super) fn pending(&self) -> Vec<Pending> {
         let lanes = self.lanes.values().flat_map(|lane| {
             // Only the first one was tried; the others wait for it.
             let tries = std::iter::once(lane.tries).chain(std::iter::repeat(Tries::default()));
-            lane.queue.iter().zip(tries).map(|(waiting, tries)| Pending { spot: waiting.spot, tries })
+            let again = lane.queue.iter().zip(tries).filter(|(waiting, _)| !waiting.last_copy);
+            again.map(|(waiting, tries)| Pending { spot: waiting.spot, tries })
         });
         let mut pending: Vec<Pending> = lanes.collect();
         pending.extend(self.expected.iter().map(|(spot, tries)| Pending { spot: *spot, tries: *tries }));

@@ -152,6 +152,32 @@ fn what_the_stream_dropped_is_given_up_and_told() {
 }
 
 #[test]
+fn of_a_stream_that_was_replaced_only_the_calls_under_way_are_left_and_none_is_taken_for_one_of_the_new_stream() {
+    let mut b = backlog();
+    for (offset, record) in [(100, "a"), (101, "b"), (102, "a")] {
+        take(&mut b, offset, record);
+    }
+    sent(&mut b, 0);
+    settle(&mut b, "b", FAILED, 0);
+    let start = Cursor::new(&[], 2, true);
+    assert_eq!(b.replace(start.clone(), 9), Replaced { at: 9, waited: 2 });
+    assert_eq!((b.cursor(), b.pending(), b.read()), (&start, vec![], vec![0, 0]), "nothing that the new one holds");
+    assert_eq!((b.waiting(), b.open(), b.bytes), (1, 1, 10));
+    for (offset, record) in [(0, "a"), (1, "b")] {
+        take(&mut b, offset, record);
+    }
+    assert_eq!(sent(&mut b, SECOND), [1], "the record of the call under way has only that one");
+    settle(&mut b, "a", Answer::Taken, SECOND);
+    assert_eq!(sent(&mut b, SECOND), [0], "its answer took the old change and not the new one");
+    assert_eq!(b.pending().iter().map(|p| p.spot).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
+
+    let memo = Memo { read: b.read(), pending: b.pending(), ..Memo::default() };
+    let mut after = Backlog::resume(&memo, true);
+    assert_eq!(after.replace(start, 10), Replaced { at: 10, waited: 2 });
+    assert_eq!((after.waiting(), after.read()), (0, vec![0, 0]));
+}
+
+#[test]
 fn forgiven_changes_are_tried_at_once_and_counted_anew() {
     let mut b = backlog();
     take(&mut b, 0, "a");
@@ -169,6 +195,18 @@ fn memos_of_another_version_are_not_guessed_at() {
     bytes[0] = 9;
     assert!(Memo::decode(&bytes).is_err());
     assert!(Memo::decode(&[]).is_err());
+}
+
+#[test]
+fn memos_from_before_places_had_a_topic_are_still_read() {
+    // One change at offset 2 of partition 1 waits, which was tried once at 1 s and is due at 6 s.
+    let kept = [1, 2, 10, 11, 1, 1, 2, 1, 1, 128, 137, 122, 128, 182, 220, 5, 7, 0, 0];
+    let tries = Tries { attempts: 1, since: Some(SECOND), due: 6 * SECOND };
+    let pending = vec![Pending { spot: (1, 2), tries }];
+    let expected = Memo { read: vec![10, 11], pending, delivered: 7, ..Memo::default() };
+    assert_eq!(Memo::decode(&kept).unwrap(), expected);
+    let now = Memo { topic: Some("topic".to_owned()), ..expected };
+    assert_eq!(Memo::decode(&now.encode().unwrap()).unwrap(), now);
 }
 
 proptest! {

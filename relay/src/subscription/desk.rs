@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::Memo;
 use super::post::Poster;
 use super::registered::{self, RegisterError, Registered, Registration, Understood};
 use super::{Asked, Metrics, Named, Order, OrderError, Pace, SubscriptionConfig, SubscriptionsConfig, View};
@@ -252,11 +253,13 @@ impl Desk {
             return Err(RegisterError::Full(count));
         }
         // "Now" is now, not when the stream is first read.
-        asked.config.begin = self.place(asked.config.begin.clone()).await?;
+        let (begin, memo) = self.place(asked.config.begin.clone()).await?;
+        asked.config.begin = begin;
         let sealed = asked.seal(&self.relay.vault)?;
-        let kept = |shelf, value| KeptRow { shelf, name: name.clone(), value };
+        let kept = |shelf, value| KeptRow { shelf, name: name.clone(), value: Some(value) };
         // Where another one of this name stood is no place of this one.
-        let rows = vec![kept(Shelf::Endpoint, Some(sealed.clone())), kept(Shelf::Subscription, None)];
+        let memo = memo.encode().map_err(|_| RegisterError::Busy)?;
+        let rows = vec![kept(Shelf::Endpoint, sealed.clone()), kept(Shelf::Subscription, memo)];
         self.keep(epoch, rows, by, "subscription.register").await?;
         let view = self.start(asked.config, Origin::State(sealed));
         Ok(Registered { secret: asked.secret.expose_secret().to_owned(), subscription: view })
@@ -276,14 +279,14 @@ impl Desk {
         kept
     }
 
-    /// Where that is in the stream.
-    async fn place(&self, begin: Begin) -> Result<Begin, RegisterError> {
+    /// Where that is in the stream, as text and as it is kept.
+    async fn place(&self, begin: Begin) -> Result<(Begin, Memo), RegisterError> {
         let open = Arc::clone(&self.open);
         let found = tokio::task::spawn_blocking(move || {
             let mut source = open()?;
             let cursor = begin.cursor(source.as_ref())?;
             source.assign(&cursor.positions())?;
-            Ok::<_, BeginError>(Begin::At(cursor.to_string()))
+            Ok::<_, BeginError>((Begin::At(cursor.to_string()), Memo::at(&cursor, source.topic().id)))
         });
         Ok(found.await.map_err(|_| RegisterError::Busy)??)
     }

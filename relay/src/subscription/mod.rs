@@ -174,6 +174,9 @@ pub struct View {
     /// What the stream dropped before it could be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overtaken: Option<String>,
+    /// What was lost when another stream took the place of the one that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<String>,
 }
 
 /// What a person asks of a subscription.
@@ -231,7 +234,7 @@ impl Metrics {
         registry.register("subscription_calls", "Calls to subscribers, by outcome", m.calls.clone());
         registry.register("subscription_waiting", "Changes read and not delivered yet", m.waiting.clone());
         registry.register("subscription_disabled", "1: nothing is sent until a person says so", m.disabled.clone());
-        let help = "Times the stream dropped changes before they were delivered; alert on any rise";
+        let help = "Times changes were lost to the stream before they were delivered; alert on any rise";
         registry.register("subscription_overtaken", help, m.overtaken.clone());
         m
     }

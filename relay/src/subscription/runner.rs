@@ -15,14 +15,14 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::{BeginError, Cursor, Delivered, Source, StreamError};
+use headgate_schemas::stream::{BeginError, Cursor, Delivered, Position, Source, StreamError, from_start};
 use headgate_schemas::{Timestamp, event, time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backlog::{Answer, Backlog, Disabled, Memo, Overtaken};
+use super::backlog::{Answer, Backlog, Disabled, Memo, Overtaken, Replaced};
 use super::post::{Outcome, Poster};
 use super::{Asked, Called, Metrics, Named, Order, OrderError, Pace, Standing, SubscriptionConfig, View};
 use crate::admin::OpenSource;
@@ -172,10 +172,10 @@ impl Runner {
         });
         let (source, mut backlog, mut memo) =
             opened.await.map_err(|_| "the program is stopping".to_owned())?.map_err(|error| error.to_string())?;
-        let (source, lost) = stand(source, &mut backlog).await.map_err(|error| error.to_string())?;
-        if let Some(lost) = lost {
-            note_loss(parts, &mut memo, lost);
-        }
+        let stood = stand(source, memo.topic.as_deref(), &mut backlog).await;
+        let (source, loss) = stood.map_err(|error| error.to_string())?;
+        note(parts, &mut memo, loss);
+        memo.topic = Some(source.topic().id);
         Ok((recalled.epoch, source, backlog, memo))
     }
 
@@ -325,11 +325,6 @@ impl Runner {
             Err(error) => {
                 let name = self.parts.config.name.as_str();
                 tracing::warn!(subscription = name, %error, "the stream cannot be read; opening it again");
-                if matches!(error, StreamError::Replaced) {
-                    // Places of the old stream mean nothing in the new one, which is read from its start.
-                    self.backlog = Backlog::new(self.backlog.cursor().moved_to(&[]));
-                    self.dirty = true;
-                }
                 self.source = None;
             }
         }
@@ -348,13 +343,11 @@ impl Runner {
     }
 
     async fn stand(&mut self, source: Box<dyn Source>) {
-        match stand(source, &mut self.backlog).await {
-            Ok((source, lost)) => {
+        match stand(source, self.memo.topic.as_deref(), &mut self.backlog).await {
+            Ok((source, loss)) => {
+                self.dirty |= note(&self.parts, &mut self.memo, loss);
+                self.memo.topic = Some(source.topic().id);
                 self.source = Some(source);
-                if let Some(lost) = lost {
-                    note_loss(&self.parts, &mut self.memo, lost);
-                    self.dirty = true;
-                }
             }
             Err(error) => {
                 let name = self.parts.config.name.as_str();
@@ -393,6 +386,7 @@ impl Runner {
             Ok(Err(error)) => return answer(done, Err(error.into())),
             Err(_) => return answer(done, Err(OrderError::Busy)),
         };
+        self.memo.topic = Some(source.topic().id);
         self.source = Some(source);
         self.backlog = Backlog::new(cursor);
         self.memo.disabled = None;
@@ -462,48 +456,89 @@ impl Runner {
             let (at, offsets, partitions) = (text(lost.at), lost.offsets, lost.partitions);
             format!("{at}: up to {offsets} changes in {partitions} partitions were dropped by the stream before they were delivered")
         });
+        view.replaced = self.memo.replaced.map(|Replaced { at, waited }| {
+            let at = text(at);
+            format!(
+                "{at}: another stream took the place of the one that was read, and is read from its start; what was not read \
+                 of the old one is lost, and {waited} of its changes that waited"
+            )
+        });
     }
 }
 
-/// Puts a reader where the backlog stands; what the log no longer holds is given up and told.
+/// What could not be read any more.
+enum Loss {
+    None,
+    Overtaken(Overtaken),
+    Replaced(Replaced),
+}
+
+/// Puts a reader where the backlog stands in `topic`; what the log no longer holds is given up and told. In another topic,
+/// and where the places lie behind the end, because a log never becomes shorter there, it is read from its start.
 async fn stand(
     mut source: Box<dyn Source>,
+    topic: Option<&str>,
     backlog: &mut Backlog,
-) -> Result<(Box<dyn Source>, Option<Overtaken>), StreamError> {
+) -> Result<(Box<dyn Source>, Loss), StreamError> {
     let positions = backlog.cursor().positions();
     let tried = tokio::task::spawn_blocking(move || {
         let assigned = source.assign(&positions);
-        let bounds = source.bounds();
-        (source, assigned, bounds)
+        // Which topic it is turns out with the assignment.
+        (source.topic(), assigned, source.bounds(), positions, source)
     });
-    let (mut source, assigned, bounds) = tried.await.map_err(|_| stopping())?;
+    let (found, assigned, bounds, positions, mut source) = tried.await.map_err(|_| stopping())?;
+    let is_other = topic.is_some_and(|topic| topic != found.id) || matches!(assigned, Err(StreamError::Replaced));
     match assigned {
-        Ok(()) => return Ok((source, None)),
-        Err(StreamError::OutOfRange { .. }) => {}
+        Ok(()) if !is_other => return Ok((source, Loss::None)),
+        Ok(()) | Err(StreamError::OutOfRange { .. } | StreamError::Replaced) => {}
         Err(error) => return Err(error),
     }
-    let starts: Vec<_> = bounds?.into_iter().map(|(start, _)| start).collect();
-    let lost = backlog.overtake(&starts, time::now().micros());
-    if lost.is_none() {
-        // Nothing was dropped, so the places lie behind the end: they are of a stream that was replaced meanwhile.
-        *backlog = Backlog::new(backlog.cursor().moved_to(&starts));
-    }
+    let bounds = bounds?;
+    let is_behind = |p: &Position| bounds.iter().any(|(_, end)| end.partition == p.partition && p.offset > end.offset);
+    let is_other = is_other || positions.iter().any(is_behind);
+    let (starts, now) = (from_start(&bounds), time::now().micros());
+    let loss = if is_other {
+        Loss::Replaced(backlog.replace(Cursor::new(&starts, found.partitions, source.numbers_across()), now))
+    } else {
+        backlog.overtake(&starts, now).map_or(Loss::None, Loss::Overtaken)
+    };
     let positions = backlog.cursor().positions();
     let tried = tokio::task::spawn_blocking(move || source.assign(&positions).map(|()| source));
     source = tried.await.map_err(|_| stopping())??;
-    Ok((source, lost))
+    Ok((source, loss))
 }
 
 fn stopping() -> StreamError {
     StreamError::Unavailable("the program is stopping".to_owned())
 }
 
-fn note_loss(parts: &Parts, memo: &mut Memo, lost: Overtaken) {
+/// Tells what was lost. True where something was.
+fn note(parts: &Parts, memo: &mut Memo, loss: Loss) -> bool {
     let name = parts.config.name.as_str();
-    let (offsets, partitions) = (lost.offsets, lost.partitions);
-    tracing::warn!(subscription = name, offsets, partitions, "the stream dropped changes before they were delivered");
+    match loss {
+        Loss::None => return false,
+        Loss::Overtaken(lost) => {
+            let (offsets, partitions) = (lost.offsets, lost.partitions);
+            tracing::warn!(
+                subscription = name,
+                offsets,
+                partitions,
+                "the stream dropped changes before they were delivered"
+            );
+            memo.overtaken = Some(lost);
+        }
+        Loss::Replaced(lost) => {
+            tracing::error!(
+                subscription = name,
+                waited = lost.waited,
+                "another stream took the place of the one that was read, and is read from its start; what was not read of \
+                 the old one is lost, and its changes that waited"
+            );
+            memo.replaced = Some(lost);
+        }
+    }
     parts.metrics.overtaken.get_or_create(&Named { subscription: name.to_owned() }).inc();
-    memo.overtaken = Some(lost);
+    true
 }
 
 fn answer(done: oneshot::Sender<Result<(), OrderError>>, answer: Result<(), OrderError>) {

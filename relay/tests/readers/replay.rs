@@ -255,12 +255,22 @@ struct Away {
 
 const AWAY: Duration = Duration::from_secs(10);
 
+impl Away {
+    fn answers(&self) -> Result<(), StreamError> {
+        match *self.since.lock() {
+            Some(since) if since.elapsed() < AWAY => Err(StreamError::Unavailable("it is away".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Source for Away {
     fn topic(&self) -> Topic {
         self.source.topic()
     }
 
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
+        self.answers()?;
         self.source.assign(positions)
     }
 
@@ -277,10 +287,8 @@ impl Source for Away {
     }
 
     fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
-        match *self.since.lock() {
-            Some(since) if since.elapsed() < AWAY => Err(StreamError::Unavailable("it is away".to_owned())),
-            _ => self.source.bounds(),
-        }
+        self.answers()?;
+        self.source.bounds()
     }
 
     fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
@@ -300,4 +308,44 @@ async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
     desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
     let job = desk.ended(1).await;
     assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{job:#}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_topic_was_made_anew_fails_and_reads_nothing_of_the_new_one() {
+    const GONE: &str = "the topic was deleted and made again; what was read before is not in it";
+    let wish = json!({ "from": "start", "rate": 100 });
+    for while_away in [true, false] {
+        let desk = Desk::new().await;
+        // More than is read at once: what was read is appended whatever becomes of the topic.
+        for at in 0..600 {
+            append(&desk.log, &change("a", at)).await;
+        }
+        desk.post("/v1/replays", wish.clone()).await;
+        while desk.replayed().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let anew = async |log: &Memory| {
+            log.make_anew();
+            // Longer than the old one, so that every place of that is one in this.
+            for at in 0..1_000 {
+                append(log, &change("z", at)).await;
+            }
+        };
+        let desk = if while_away {
+            while desk.shutdown.drain().await.is_err() {}
+            let Desk { log, folder, .. } = desk;
+            anew(&log).await;
+            let source = open(&log);
+            Desk::open(folder, log, source).await
+        } else {
+            anew(&desk.log).await;
+            desk
+        };
+        let job = desk.ended(1).await;
+        assert_eq!((&job["state"], &job["reason"]), (&"failed".into(), &GONE.into()), "{while_away} {job:#}");
+        assert!(desk.replayed().iter().all(|change| change.object.id.as_deref() != Some("z")), "{while_away}");
+        // Another one may be started in the new topic.
+        desk.post("/v1/replays", json!({ "from": "start", "rate": 10_000 })).await;
+        assert_eq!(desk.ended(2).await["replayed"], 1_000, "{while_away}");
+    }
 }

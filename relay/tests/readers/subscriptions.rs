@@ -1,5 +1,6 @@
 //! Subscriptions: order per record through failures, restarts and replays; a dead one beside a good one; bounds.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use headgate_schemas::stream::memory::{Memory, MemoryConfig};
 use prometheus_client::encoding::text::encode;
 use serde_json::{Value, json};
 
-use crate::endpoint::{Endpoint, Office, SECRET, Setting, append, of, status, subscription};
+use crate::endpoint::{Call, Endpoint, Office, SECRET, Setting, append, of, status, subscription};
 use crate::support::change;
 
 const RECORDS: [&str; 3] = ["a", "b", "c"];
@@ -277,6 +278,91 @@ async fn what_the_stream_dropped_meanwhile_is_told_and_the_rest_is_delivered() {
     let told = view["overtaken"].as_str().unwrap();
     let tail = "up to 38 changes in 1 partitions were dropped by the stream before they were delivered";
     assert!(told.ends_with(tail), "{told}");
+    office.close().await;
+}
+
+/// A topic in the place of the log's, at least as long: every place of the old one is one in this.
+async fn make_anew(log: &Memory) {
+    log.make_anew();
+    for at in 100..160 {
+        append(log, &change(RECORDS[at as usize % 3], at)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_made_anew_while_the_relay_was_away_is_read_from_its_start_and_what_is_lost_is_told() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::open(move |_, _| status(if is_well.load(Ordering::Relaxed) { 200 } else { 500 })).await;
+    let pace = || Pace { waiting: 5, ..Setting::default().pace };
+    let setting = || Setting { pace: pace(), ..Setting::default() };
+    let list = || vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list(), setting());
+    let named = json!({ "name": "copy", "tenant": "acme", "url": endpoint.url(), "from": "start" });
+    office.registered(named).await;
+    for name in ["crm", "copy"] {
+        office.shown(name, |view| view["waiting"] == 5 && view["state"] == "failing").await;
+    }
+    // One that was registered and has not read anything since.
+    assert_eq!(office.replay("copy", "now").await.0, 200);
+    assert_eq!(office.enable("crm").await.0, 200);
+    office.close().await;
+
+    make_anew(&log).await;
+    well.store(true, Ordering::Relaxed);
+    let office = Office::open(folder.path(), &log, list(), setting());
+    let taken = endpoint.taken(120).await;
+    for (first, record) in (0..).zip(["b", "c", "a"]) {
+        let each: Vec<i64> = (0..20).map(|n| 100 + first + 3 * n).collect();
+        let twice: Vec<i64> = each.iter().flat_map(|at| [*at, *at]).collect();
+        let mut got = of(&taken, record);
+        got.sort_unstable();
+        assert_eq!(got, twice, "{record}");
+    }
+    for (name, lost) in [("crm", 5), ("copy", 0)] {
+        let view = office.shown(name, |view| view["waiting"] == 0).await;
+        let told = view["replaced"].as_str().unwrap();
+        assert!(told.ends_with(&format!("is lost, and {lost} of its changes that waited")), "{told}");
+    }
+    let mut metrics = String::new();
+    encode(&mut metrics, &office.metrics).unwrap();
+    assert!(metrics.contains("subscription_overtaken_total{subscription=\"crm\"} 1"), "{metrics}");
+    office.close().await;
+    // The notice stays, and nothing is found replaced again.
+    let office = Office::open(folder.path(), &log, list(), setting());
+    let view = office.shown("crm", |view| view["state"] == "well").await;
+    assert!(view["replaced"].is_string(), "{view:#}");
+    append(&log, &change("a", 999)).await;
+    assert_eq!(of(&endpoint.taken(122).await, "a").len(), 42);
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_under_way_is_read_from_its_start_and_in_order() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let well = Arc::new(AtomicBool::new(false));
+    let is_well = Arc::clone(&well);
+    let endpoint = Endpoint::open(move |_, _| status(if is_well.load(Ordering::Relaxed) { 200 } else { 500 })).await;
+    let pace = Pace { waiting: 100, ..Setting::default().pace };
+    let list = vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    office.shown("crm", |view| view["waiting"] == 30 && view["state"] == "failing").await;
+    make_anew(&log).await;
+    office.shown("crm", |view| view["replaced"].is_string() && view["waiting"].as_u64() >= Some(60)).await;
+    well.store(true, Ordering::Relaxed);
+    // The relay opens its state anew as well, which repeats what was not written down by then.
+    let first_times = |calls: &[Call]| {
+        let taken = calls.iter().filter(|call| call.status == 200).map(Call::change).filter(|(_, at)| *at >= 100);
+        let mut seen = HashSet::new();
+        taken.filter(|change| seen.insert(change.clone())).collect::<Vec<_>>()
+    };
+    let taken = first_times(&endpoint.until(|calls| first_times(calls).len() == 60).await);
+    for (first, record) in (0..).zip(["b", "c", "a"]) {
+        assert_eq!(of(&taken, record), (0..20).map(|n| 100 + first + 3 * n).collect::<Vec<i64>>(), "{record}");
+    }
     office.close().await;
 }
 

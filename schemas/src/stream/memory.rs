@@ -75,12 +75,14 @@ pub struct Memory {
 struct Shared {
     config: MemoryConfig,
     state: Mutex<State>,
-    /// The end of the log; readers wait on it.
-    end: watch::Sender<u64>,
+    /// How often the topic was made anew, and the end of the log; readers wait on it.
+    end: watch::Sender<(u64, u64)>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// How often the topic was made anew.
+    made: u64,
     log: VecDeque<Delivered>,
     /// Per partition the first offset from which nothing was dropped.
     starts: Vec<u64>,
@@ -113,6 +115,7 @@ impl Memory {
     pub fn with(config: MemoryConfig) -> Self {
         let config = MemoryConfig { partitions: config.partitions.max(1), ..config };
         let state = State {
+            made: 0,
             log: VecDeque::new(),
             starts: vec![0; config.partitions as usize],
             end: 0,
@@ -123,15 +126,17 @@ impl Memory {
             refusal: None,
             rng: Rng::with_seed(config.seed),
         };
-        Self { shared: Arc::new(Shared { config, state: Mutex::new(state), end: watch::Sender::new(0) }) }
+        Self { shared: Arc::new(Shared { config, state: Mutex::new(state), end: watch::Sender::new((0, 0)) }) }
     }
 
     /// A reader, with nothing assigned. Any number may read.
     pub fn source(&self) -> MemorySource {
         MemorySource {
             end: self.shared.end.subscribe(),
+            made: self.shared.state.lock().made,
             shared: Arc::clone(&self.shared),
             assignment: Assignment::default(),
+            replaced: false,
         }
     }
 
@@ -180,6 +185,18 @@ impl Memory {
         count
     }
 
+    /// The topic is deleted and made again: it has another id and is empty, and its offsets begin anew. Readers are told
+    /// once, as by Kafka, and read on when they were assigned places in the new one.
+    pub fn make_anew(&self) {
+        self.crash();
+        self.shared.change(|state, config| {
+            state.made += 1;
+            state.log.clear();
+            state.starts = vec![0; config.partitions as usize];
+            state.end = 0;
+        });
+    }
+
     /// Drops every record before `offset`, as retention would.
     pub fn drop_before(&self, offset: u64) {
         let mut state = self.shared.state.lock();
@@ -209,13 +226,15 @@ impl Sink for Memory {
     }
 
     fn topic(&self) -> Topic {
-        self.shared.topic()
+        let made = self.shared.state.lock().made;
+        self.shared.topic(made)
     }
 }
 
 impl Shared {
-    fn topic(&self) -> Topic {
-        Topic { id: format!("memory-{:016x}", self.config.seed), partitions: self.config.partitions }
+    fn topic(&self, made: u64) -> Topic {
+        let id = format!("memory:{:016x}{}{made}", self.config.seed, Topic::MADE);
+        Topic { id, partitions: self.config.partitions }
     }
 
     /// Changes the state, then wakes the readers if the log grew.
@@ -223,7 +242,7 @@ impl Shared {
         let end = {
             let mut state = self.state.lock();
             change(&mut state, &self.config);
-            state.end
+            (state.made, state.end)
         };
         self.end.send_if_modified(|seen| {
             let grew = end > *seen;
@@ -334,18 +353,36 @@ impl State {
 #[derive(Debug)]
 pub struct MemorySource {
     shared: Arc<Shared>,
-    end: watch::Receiver<u64>,
+    end: watch::Receiver<(u64, u64)>,
+    /// Which topic this reads.
+    made: u64,
     assignment: Assignment,
+    /// The assigned places are of a topic that is no more.
+    replaced: bool,
+}
+
+impl MemorySource {
+    /// Fails when the topic is another one than that which was read, and is then a reader of the new one.
+    fn compare(&mut self) -> Result<(), StreamError> {
+        let made = self.shared.state.lock().made;
+        if made == self.made {
+            return Ok(());
+        }
+        (self.made, self.replaced) = (made, true);
+        Err(StreamError::Replaced)
+    }
 }
 
 impl Source for MemorySource {
     fn topic(&self) -> Topic {
-        self.shared.topic()
+        self.shared.topic(self.made)
     }
 
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
+        self.compare()?;
         let state = self.shared.state.lock();
         self.assignment = Assignment::new(positions, &state.starts, state.end)?;
+        self.replaced = false;
         Ok(())
     }
 
@@ -354,6 +391,10 @@ impl Source for MemorySource {
             loop {
                 // Seen before reading: an append after the read wakes the wait below.
                 self.end.borrow_and_update();
+                self.compare()?;
+                if self.replaced {
+                    return Err(StreamError::Replaced);
+                }
                 let (found, next) = {
                     let state = self.shared.state.lock();
                     self.assignment.check(&state.starts, state.end)?;
@@ -446,6 +487,26 @@ mod tests {
         assert!(matches!(lost.now_or_never(), Some(Err(StreamError::Indefinite(_)))));
         assert!(matches!(memory.append(vec![record("after")]).now_or_never(), Some(Ok(()))));
         assert_eq!(ids(&memory), ["kept", "after"]);
+    }
+
+    #[test]
+    fn a_topic_that_is_made_anew_is_another_one_and_told_once_to_each_reader() {
+        let memory = Memory::new(1);
+        let (old, start) = (memory.topic(), [Position { partition: 0, offset: 0 }]);
+        let mut source = memory.source();
+        source.assign(&start).unwrap();
+        assert!(matches!(memory.append(vec![record("old")]).now_or_never(), Some(Ok(()))));
+        memory.make_anew();
+        assert!(memory.topic().is_in_the_place_of(&old.id));
+        assert!(matches!(memory.append(vec![record("new")]).now_or_never(), Some(Ok(()))));
+        for _ in 0..2 {
+            assert!(matches!(source.next(10).now_or_never(), Some(Err(StreamError::Replaced))));
+        }
+        assert_eq!(source.topic(), memory.topic());
+        source.assign(&start).unwrap();
+        let read = source.next(10).now_or_never().unwrap().unwrap();
+        assert_eq!(read.iter().map(|d| d.offset).collect::<Vec<_>>(), [0]);
+        assert_eq!(ids(&memory), ["new"]);
     }
 
     #[test]

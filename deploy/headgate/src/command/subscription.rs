@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 /// What matters of one, in reading order.
-const SHOW: [&str; 12] = [
+const SHOW: [&str; 13] = [
     "name",
     "state",
     "reason",
@@ -24,6 +24,7 @@ const SHOW: [&str; 12] = [
     "delivered",
     "position",
     "overtaken",
+    "replaced",
     "tenant",
     "url",
 ];
