@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,6 +20,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::admin_listener::Impatient;
@@ -106,6 +107,30 @@ impl Signs {
     }
 }
 
+/// A problem document (RFC 9457).
+pub(crate) fn problem(status: StatusCode, code: &str, title: &str) -> Response {
+    let problem = json!({ "title": title, "status": status.as_u16(), "code": code });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
+}
+
+/// What is not answered here may be another process's to answer.
+async fn elsewhere(State(signs): State<Signs>, uri: Uri) -> Response {
+    let path = uri.path();
+    let Inner { gateway, relay, .. } = &*signs.0;
+    let (code, title) = match (gateway, relay) {
+        (Some(_), None) => (
+            "gateway_only",
+            format!("a gateway by itself has no {path}; ask the relay: --admin URL, or --config with its file"),
+        ),
+        (None, Some(_)) => (
+            "relay_only",
+            format!("a relay by itself has no {path}; ask a gateway: --admin URL, or --config with its file"),
+        ),
+        _ => ("not_found", format!("there is no {path} here, as this program is set")),
+    };
+    problem(StatusCode::NOT_FOUND, code, &title)
+}
+
 /// Resident memory as the system tells it; `None` where it does not.
 fn resident_bytes() -> Option<i64> {
     const PAGE: i64 = 4_096;
@@ -132,6 +157,7 @@ pub(crate) async fn serve(
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(elsewhere)
         .with_state(signs);
     let stop = shutdown.clone();
     shutdown.spawn("admin", async move {
@@ -160,7 +186,7 @@ async fn same_site(request: Request, next: Next) -> Response {
     if is_same_site(request.headers()) {
         return next.run(request).await;
     }
-    (StatusCode::FORBIDDEN, "this address answers tools and pages of this machine only\n").into_response()
+    problem(StatusCode::FORBIDDEN, "other_site", "this address answers tools and pages of this machine only")
 }
 
 fn is_same_site(headers: &HeaderMap) -> bool {

@@ -10,6 +10,7 @@ use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde_json::json;
 
+use crate::admin::problem;
 use crate::control::{ControlError, Shared, Shares, Standing};
 
 /// The routes under `/v1` that every gateway on a cluster answers.
@@ -40,6 +41,5 @@ fn answer(done: Result<Standing, ControlError>) -> Response {
         Err(error @ ControlError::Full) => (StatusCode::CONFLICT, "too_many", error),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", error),
     };
-    let problem = json!({ "title": error.to_string(), "status": status.as_u16(), "code": code });
-    (status, [("content-type", "application/problem+json")], problem.to_string()).into_response()
+    problem(status, code, &error.to_string())
 }

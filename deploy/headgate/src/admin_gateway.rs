@@ -10,6 +10,8 @@ use axum::{Json, Router};
 use headgate_gateway::Gateway;
 use serde_json::{Value, json};
 
+use crate::admin::problem;
+
 /// The routes under `/v1` that the gateway answers.
 pub(crate) fn router(gateway: Gateway) -> Router {
     Router::new()
@@ -37,7 +39,7 @@ async fn unrouted_events(
     Path((endpoint, account)): Path<(String, String)>,
 ) -> Response {
     let Some(events) = gateway.unrouted_events(&endpoint, &account) else {
-        return (StatusCode::NOT_FOUND, "no event of this account came to this endpoint\n").into_response();
+        return problem(StatusCode::NOT_FOUND, "not_found", "no event of this account came to this endpoint");
     };
     let event = |event: &headgate_gateway::UnroutedEvent| {
         let body = serde_json::from_slice(&event.body);

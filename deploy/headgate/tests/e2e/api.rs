@@ -160,6 +160,9 @@ async fn outcomes_are_asked_for_by_change_and_in_pages() {
     let older = older["outcomes"].as_array().unwrap();
     assert!(older.iter().all(|o| text(&o["accepted_at"]) < before), "{older:?}");
     assert_eq!(read(&stage, "/v1/outcomes?before=1970-01-01T00:00:00Z").await["outcomes"], json!([]));
+    let nothing =
+        json!({ "title": "there is no /v1/nothing here, as this program is set", "status": 404, "code": "not_found" });
+    assert_eq!(ask(&stage, "/v1/nothing").await, (404, nothing));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

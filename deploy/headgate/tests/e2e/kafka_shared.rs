@@ -87,4 +87,24 @@ async fn kafka_tells_an_endpoint_to_all_gateways() {
     }
     let listed = ask(stage.folder.path(), &one, &["endpoint", "list", "--json"]);
     assert_eq!(String::from_utf8(listed.stdout).unwrap().split_whitespace().collect::<String>(), "{\"endpoints\":[]}");
+
+    // What only the other half knows is not here, and whoever asks is told where it is.
+    let (code, complaint) = self::complaint(&stage, &one, &["record", "list"]);
+    assert_eq!(
+        (code, complaint.as_str()),
+        (Some(1), "a gateway by itself has no /v1/records; ask the relay: --admin URL, or --config with its file")
+    );
+    let (code, complaint) = self::complaint(&stage, &stage.admin, &["endpoint", "list"]);
+    assert_eq!(
+        (code, complaint.as_str()),
+        (
+            Some(1),
+            "a relay by itself has no /v1/shared-endpoints; ask a gateway: --admin URL, or --config with its file"
+        )
+    );
+}
+
+fn complaint(stage: &Stage, admin: &str, args: &[&str]) -> (Option<i32>, String) {
+    let output = ask(stage.folder.path(), admin, args);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap().trim_end().to_owned())
 }
