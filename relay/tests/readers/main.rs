@@ -5,6 +5,7 @@
 
 mod changes;
 mod endpoint;
+mod exchanged;
 mod guard;
 #[path = "../support/postgres.rs"]
 #[expect(dead_code, reason = "shared with the suite of the store, which asks the database more")]

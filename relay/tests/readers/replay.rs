@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use headgate_relay::Relay;
 use headgate_relay::admin::{self, OpenSource};
 use headgate_relay::config::{Guard, LinkConfig, PolicyConfig, RecordsConfig};
 use headgate_relay::replay::Replays;
@@ -27,11 +28,12 @@ use tokio::time::Instant;
 use crate::endpoint::{append, relay};
 use crate::support::{change, deal, open};
 
-struct Desk {
+/// A running relay with replays.
+pub(crate) struct Desk {
     log: Memory,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     api: TowerToHyperService<Router>,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Desk {
@@ -44,15 +46,21 @@ impl Desk {
         append(&log, &deal("x", 10)).await;
         append(&log, &deal("y", 11)).await;
         let source = open(&log);
-        Self::open(tempfile::tempdir().unwrap(), log, source).await
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await
     }
 
-    /// Over a state, and readers of a log.
-    async fn open(folder: TempDir, log: Memory, source: OpenSource) -> Self {
-        let (shutdown, mut metrics) = (Shutdown::new(Duration::from_secs(5)), Registry::default());
+    /// Over a state of its own, and readers of a log.
+    async fn open(folder: Arc<TempDir>, log: Memory, source: OpenSource) -> Self {
         let place = StorePlace::Sqlite(folder.path().join("state.db"));
-        let relay = relay(place, folder.path(), &log, &mut metrics, &shutdown);
+        let (desk, relay) = Self::at(place, folder, log, source);
         relay.handle.held().wait_for(Option::is_some).await.unwrap();
+        desk
+    }
+
+    /// Over the state at a place, which it may have to wait for.
+    pub(crate) fn at(place: StorePlace, folder: Arc<TempDir>, log: Memory, source: OpenSource) -> (Self, Relay) {
+        let (shutdown, mut metrics) = (Shutdown::new(Duration::from_secs(5)), Registry::default());
+        let relay = relay(place, folder.path(), &log, &mut metrics, &shutdown);
         let link = LinkConfig {
             name: "contacts".to_owned(),
             tenant: "acme".to_owned(),
@@ -64,7 +72,7 @@ impl Desk {
             records: RecordsConfig::default(),
         };
         let replays = Replays::new(source, Arc::new(log.clone()), &[link], &relay, &shutdown);
-        Self { log, folder, api: TowerToHyperService::new(admin::replays(replays)), shutdown }
+        (Self { log, folder, api: TowerToHyperService::new(admin::replays(replays)), shutdown }, relay)
     }
 
     /// The program ends and starts again.
@@ -83,12 +91,12 @@ impl Desk {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let request = Request::post(path).header("content-type", "application/json");
         self.ask(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    async fn job(&self, id: u64) -> Value {
+    pub(crate) async fn job(&self, id: u64) -> Value {
         self.ask(Request::get(format!("/v1/replays/{id}")).body(Body::empty()).unwrap()).await.1
     }
 
@@ -112,7 +120,7 @@ impl Desk {
     }
 
     /// What was put into the log again.
-    fn replayed(&self) -> Vec<Change> {
+    pub(crate) fn replayed(&self) -> Vec<Change> {
         let changes = self.log.records().into_iter().map(|d| contract::decode(&d.record).unwrap());
         changes.filter(|change| change.channel == Channel::Replay).collect()
     }
@@ -304,7 +312,7 @@ async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
         let (log, since) = (log.clone(), Arc::clone(&since));
         Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
     };
-    let desk = Desk::open(tempfile::tempdir().unwrap(), log, source).await;
+    let desk = Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await;
     desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
     let job = desk.ended(1).await;
     assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{job:#}");

@@ -13,12 +13,12 @@ use crate::postgres::Schema;
 use crate::support::change;
 
 /// A schema of the test's own, if there is a server.
-async fn schema() -> Option<Arc<Schema>> {
+pub(crate) async fn schema() -> Option<Arc<Schema>> {
     tokio::task::spawn_blocking(Schema::make).await.unwrap().map(Arc::new)
 }
 
 /// Runs statements in it, as another relay would.
-async fn sql(schema: &Arc<Schema>, text: &'static str) {
+pub(crate) async fn sql(schema: &Arc<Schema>, text: &'static str) {
     let schema = Arc::clone(schema);
     tokio::task::spawn_blocking(move || schema.execute(text)).await.unwrap();
 }
