@@ -36,6 +36,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod oauth;
 pub mod outgoing;
+mod quota;
 mod recount;
 pub mod replay;
 mod resolve;
@@ -106,6 +107,8 @@ pub fn start(
     let (circuit, exchanges) = (metrics.circuit.clone(), metrics.exchanges.clone());
     let deadline = config.limits.send_deadline;
     let looks = admin::Looks::new(targets.clone(), deadline);
+    let packs = targets.iter().map(|(name, target)| (name.clone(), (target.pack(), target.conditional()))).collect();
+    let quotas = metrics.quotas.clone();
     let driver = driver::Driver {
         config,
         targets,
@@ -129,7 +132,7 @@ pub fn start(
         };
         shutdown.spawn("relay-login", oauth::run(parts, fastrand::u64(..)));
     }
-    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks })
+    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks, packs, quotas })
 }
 
 /// A running relay.
@@ -144,4 +147,7 @@ pub struct Relay {
     plans: Arc<[admin::Plan]>,
     circuit: Family<metrics::Connection, Gauge>,
     looks: admin::Looks,
+    /// Records per call of each connection, and whether the CRM heeds preconditions.
+    packs: HashMap<String, (target::Pack, bool)>,
+    quotas: quota::Quotas,
 }

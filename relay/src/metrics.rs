@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::quota::Quotas;
+
 /// Bounds of latencies: 1 ms to 60 s, with one at the 5 s budget.
 const LATENCY: [f64; 15] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 /// Bounds of records per call.
@@ -167,6 +169,8 @@ pub struct Metrics {
     pub setup: Family<Place, Gauge>,
     /// Share of a limit left.
     pub quota: Family<Window, FloatGauge>,
+    /// The same in numbers, which are not shown.
+    pub(crate) quotas: Quotas,
     /// Events recognised as our own writes.
     pub loops: Family<Crm, Counter>,
     /// Conflicts decided.
@@ -268,6 +272,7 @@ impl Metrics {
             exchanges: Family::default(),
             setup: Family::default(),
             quota: Family::default(),
+            quotas: Quotas::default(),
             loops: Family::default(),
             conflicts: Family::default(),
             fights: Family::default(),

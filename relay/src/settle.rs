@@ -62,8 +62,9 @@ impl Engine {
         self.peers.insert(flight.connection, line.peer());
         for quota in &answered.quota {
             let window = metrics::Window { connection: line.name.clone(), window: quota.window };
-            self.metrics.quota.get_or_create(&window).set(quota.remaining);
+            self.metrics.quota.get_or_create(&window).set(quota.remaining());
         }
+        self.metrics.quotas.tell(&line.name, &answered.quota, now);
         if line.on_success(now) {
             tracing::info!(connection = line.name, "the connection works again; waiting work goes out");
             self.work.all_due(flight.connection, now.micros());

@@ -149,8 +149,8 @@ fn each<T>(
     if answered.items.len() != ASKED {
         return Err(Broken::Count(answered.items.len()));
     }
-    if let Some(full) = answered.quota.iter().find(|q| !(0.0..=1.0).contains(&q.remaining)) {
-        return Err(Broken::Quota(full.remaining));
+    if let Some(full) = answered.quota.iter().find(|q| !(0.0..=1.0).contains(&q.remaining())) {
+        return Err(Broken::Quota(full.remaining()));
     }
     answered.items.iter().try_fold(0, |good, item| Ok(good + usize::from(check(item)?)))
 }

@@ -10,9 +10,10 @@
 //! made again fails: what it had to read is gone. The surprising thing is the estimate: it is found by reading all of it,
 //! because only that tells what a filter wants.
 
+mod estimate;
 mod job;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,21 +30,23 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use estimate::{Cost, Estimate};
+
 use crate::Relay;
 use crate::admin::OpenSource;
-use crate::config::LinkConfig;
+use crate::config::{Guard, LinkConfig};
 use crate::driver::{Busy, Handle};
 use crate::engine::Recalled;
+use crate::quota::Quotas;
 use crate::store::{KeptRow, Shelf};
 use crate::turn::{self, Owner, Turns};
+use estimate::{Limits, Tally, Way};
 use job::Reach;
 
 /// Ended jobs that are remembered.
 const REMEMBERED: usize = 20;
 /// Most changes a second.
 const RATE_MOST: u32 = 10_000;
-/// Most distinct records that an estimate counts; beyond it they are "at least".
-const RECORDS_MOST: usize = 1_000_000;
 /// Longest search of an estimate; what it found by then is "at least".
 const SEARCH_MOST: Duration = Duration::from_secs(20);
 
@@ -111,32 +114,6 @@ impl From<Busy> for ReplayError {
     }
 }
 
-/// What a replay would do, found by reading what it would read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Estimate {
-    /// Changes.
-    pub changes: u64,
-    /// Their bytes in the stream.
-    pub bytes: u64,
-    /// Distinct records.
-    pub records: u64,
-    /// How long it takes at the rate that was asked for.
-    pub seconds: u64,
-    /// Everything was looked at; otherwise the numbers are the least.
-    pub complete: bool,
-    /// What it can cost at each target.
-    pub targets: Vec<Cost>,
-}
-
-/// What a replay can cost at one target. Most changes cost nothing: what is known already is not written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cost {
-    /// The connection.
-    pub connection: String,
-    /// Records that may have to be read and written once there, at most.
-    pub records_at_most: u64,
-}
-
 /// How a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,6 +165,7 @@ struct Inner {
     open: OpenSource,
     sink: Arc<dyn Sink>,
     links: Vec<LinkTargets>,
+    quotas: Quotas,
     /// The newest first.
     jobs: Mutex<VecDeque<Job>>,
     /// One start or stop at a time.
@@ -198,7 +176,7 @@ struct Inner {
 struct LinkTargets {
     tenant: String,
     object: ObjectType,
-    members: Vec<String>,
+    ways: Vec<Way>,
 }
 
 struct Job {
@@ -218,6 +196,17 @@ impl fmt::Debug for Replays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replays").finish_non_exhaustive()
     }
+}
+
+/// How a member of a link is called; `None` where this version calls it not at all.
+fn way(relay: &Relay, link: &LinkConfig, member: &str) -> Option<Way> {
+    let (pack, conditional) = *relay.packs.get(member)?;
+    let (read, write) = match (link.guard, conditional) {
+        (Guard::None, _) => (None, pack.write),
+        (Guard::Strict, true) => (Some(pack.read), 1),
+        (Guard::Read, _) | (Guard::Strict, false) => (Some(pack.read), pack.write),
+    };
+    Some(Way { connection: member.to_owned(), read, write })
 }
 
 impl Wish {
@@ -244,12 +233,13 @@ impl Replays {
         let links = links.iter().map(|link| LinkTargets {
             tenant: link.tenant.clone(),
             object: link.object.clone(),
-            members: link.members.clone(),
+            ways: link.members.iter().filter_map(|member| way(relay, link, member)).collect(),
         });
         let inner = Arc::new(Inner {
             open,
             sink,
             links: links.collect(),
+            quotas: relay.quotas.clone(),
             jobs: Mutex::default(),
             turns: Turns::new(relay.handle.clone(), shutdown.clone()),
         });
@@ -264,56 +254,33 @@ impl Replays {
     pub async fn estimate(&self, wish: &Wish) -> Result<Estimate, ReplayError> {
         let plan = wish.plan()?;
         let mut reach = job::open(&self.0.open, plan.begin.clone(), None).await?;
-        let mut estimate = Estimate { complete: true, ..Estimate::default() };
-        let mut records = HashSet::new();
-        let mut by_link = vec![HashSet::new(); self.0.links.len()];
+        let mut tally = Tally::new(plan.rate, self.0.links.iter().map(|link| link.ways.clone()));
         let search = async {
             while let Some(page) = reach.page().await? {
                 for delivered in page.iter().filter(|delivered| plan.filter.wants(&delivered.record)) {
                     let record = &delivered.record;
-                    estimate.changes += 1;
-                    estimate.bytes += record.len() as u64;
-                    if records.len() >= RECORDS_MOST {
-                        estimate.complete = false;
-                        continue;
-                    }
-                    records.insert(record.key.clone());
-                    if let Some(link) = self.link_of(record) {
-                        by_link[link].insert(record.key.clone());
-                    }
+                    tally.take(&record.key, record.len(), self.link_of(record));
                 }
             }
-            Ok::<_, StreamError>(())
+            Ok::<_, StreamError>(true)
         };
-        tokio::select! {
+        let is_through = tokio::select! {
             found = search => found?,
-            () = tokio::time::sleep(SEARCH_MOST) => estimate.complete = false,
+            () = tokio::time::sleep(SEARCH_MOST) => false,
             () = self.0.turns.shutdown().stopped() => return Err(ReplayError::Stopping),
+        };
+        if !is_through {
+            tally.cut_short();
         }
-        estimate.records = records.len() as u64;
-        estimate.seconds = estimate.changes.div_ceil(u64::from(plan.rate));
-        estimate.targets = self.costs(&by_link);
-        Ok(estimate)
+        let now = time::now();
+        let last = |connection: &str, window| self.0.quotas.last(connection, window, now);
+        Ok(tally.end(|connection| Limits { burst: last(connection, "burst"), daily: last(connection, "daily") }))
     }
 
     fn link_of(&self, record: &Record) -> Option<usize> {
         let object = record.header("ce_subject")?.split_once('/')?.0;
         let tenant = record.header("ce_tenant")?;
         self.0.links.iter().position(|link| link.tenant == tenant && link.object.as_str() == object)
-    }
-
-    fn costs(&self, by_link: &[HashSet<String>]) -> Vec<Cost> {
-        let mut costs: Vec<Cost> = Vec::new();
-        for (link, records) in self.0.links.iter().zip(by_link).filter(|(_, records)| !records.is_empty()) {
-            for member in &link.members {
-                let more = records.len() as u64;
-                match costs.iter_mut().find(|cost| cost.connection == *member) {
-                    Some(cost) => cost.records_at_most += more,
-                    None => costs.push(Cost { connection: member.clone(), records_at_most: more }),
-                }
-            }
-        }
-        costs
     }
 
     /// Starts a job, durable when this returns; started as well when nobody waits for that any more. It ends by itself

@@ -69,7 +69,7 @@ pub enum RegisterError {
     #[error("the url is not one; write it like https://hooks.example.com/crm")]
     Url,
     /// It is never called.
-    #[error("the url is not called: {0}; use https:// and a public host")]
+    #[error("{0}; give the https:// url of a public host")]
     Refused(#[from] Refused),
     /// The secret cannot be used.
     #[error(transparent)]

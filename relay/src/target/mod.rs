@@ -198,12 +198,23 @@ pub struct Answered<T> {
 }
 
 /// A limit as an answer tells it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// `burst`, `daily`, …
     pub window: &'static str,
+    /// Calls left in it.
+    pub left: u64,
+    /// Calls that it holds; never 0.
+    pub most: u64,
+    /// How long it is.
+    pub per: Duration,
+}
+
+impl Quota {
     /// Share left, 0 to 1.
-    pub remaining: f64,
+    pub fn remaining(&self) -> f64 {
+        (self.left as f64 / self.most as f64).clamp(0.0, 1.0)
+    }
 }
 
 /// A field of a CRM as its metadata describe it.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use headgate_relay::config::{Limits, RelayConfig, StoreConfig};
+use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp, StoreConfig};
 use headgate_relay::outgoing::{Lookup, Policy, system_lookup};
 use headgate_relay::store::StorePlace;
 use headgate_relay::subscription::sign::Key;
@@ -20,7 +20,7 @@ use headgate_schemas::filter::Filter;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::memory::Memory;
 use headgate_schemas::stream::{Begin, Sink as _};
-use headgate_schemas::{Change, contract};
+use headgate_schemas::{Change, System, contract};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -172,6 +172,26 @@ pub(crate) fn subscription(name: &str, url: &str) -> SubscriptionConfig {
     }
 }
 
+/// A connection that is never called.
+fn connection(system: System) -> ConnectionConfig {
+    let hubspot = system == System::Hubspot;
+    ConnectionConfig {
+        name: format!("{system}-main"),
+        tenant: "acme".to_owned(),
+        system,
+        account: "1".to_owned(),
+        base_url: "http://127.0.0.1:9".to_owned(),
+        auth: Auth::Bearer("token".into()),
+        api_version: if hubspot { "v3" } else { "62.0" }.to_owned(),
+        client: "headgate".to_owned(),
+        app_id: None,
+        external_id_field: if hubspot { "relay_id" } else { "Relay_Id__c" }.to_owned(),
+        set_up: SetUp::Never,
+        read_lag: Duration::ZERO,
+        longest_run: Duration::from_secs(600),
+    }
+}
+
 /// A relay over a state, which links nothing.
 pub(crate) fn relay(
     place: StorePlace,
@@ -182,7 +202,7 @@ pub(crate) fn relay(
 ) -> Relay {
     let config = RelayConfig {
         store: StoreConfig { place, key_file: folder.join("key") },
-        connections: Vec::new(),
+        connections: [System::Hubspot, System::Salesforce].map(connection).into(),
         links: Vec::new(),
         limits: Limits::default(),
     };

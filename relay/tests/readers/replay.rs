@@ -133,7 +133,16 @@ async fn a_dry_run_tells_volume_cost_and_time_and_changes_nothing() {
     assert_eq!(status, 200);
     assert_eq!((&estimate["changes"], &estimate["records"], &estimate["seconds"]), (&12.into(), &7.into(), &3.into()));
     assert_eq!(estimate["complete"], true);
-    let cost = |connection: &str| json!({ "connection": connection, "records_at_most": 5 });
+    // Ten changes of five records at four a second: no record twice in a second. Three reads and three writes carry them.
+    let cost = |connection: &str| {
+        json!({
+            "connection": connection,
+            "records_at_most": 5,
+            "writes_at_most": 10,
+            "calls_at_most": 6,
+            "note": "up to 6 calls; it has not told how many it takes in a day",
+        })
+    };
     assert_eq!(estimate["targets"], json!([cost("hubspot-main"), cost("salesforce-main")]));
     let wish = json!({ "from": "1970-01-01T00:00:05Z", "filter": { "object": "contact", "record": "0,1" } });
     let (_, estimate) = desk.post("/v1/replays/estimate", wish).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headgate_relay::target::{
     By, CreateItem, Disposition, NativeValues, Quota, ReadItem, UpdateItem, WriteCall, WriteItems, Written,
@@ -76,7 +77,10 @@ async fn a_read_by_native_id_is_one_query_and_what_it_misses_is_looked_for_among
     ]);
     assert_eq!(found.values, expected);
     assert_eq!((failed.code.as_str(), &failed.disposition), ("MALFORMED_ID", &Disposition::Permanent));
-    assert_eq!(answered.quota, [Quota { window: "daily", remaining: 1.0 - 18.0 / 15_000.0 }]);
+    assert_eq!(
+        answered.quota,
+        [Quota { window: "daily", left: 14_982, most: 15_000, per: Duration::from_secs(86_400) }]
+    );
     assert_eq!(answered.date, Some("2026-01-01T12:00:00Z".parse().unwrap()));
 }
 

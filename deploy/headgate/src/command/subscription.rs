@@ -31,6 +31,9 @@ const SHOW: [&str; 13] = [
 /// The columns of a list; the rest is shown with `show`.
 const LIST: [&str; 7] = ["name", "tenant", "state", "waiting", "delivered", "reason", "url"];
 
+/// What a list says that is empty.
+const NONE: &str = "there are no subscriptions; make one with: headgate subscription add, or a [[subscription]] of the file";
+
 /// What matters of a new one.
 const REGISTERED: [&str; 5] = ["name", "secret", "tenant", "url", "state"];
 
@@ -68,7 +71,7 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
     let mut out = stdout().lock();
     match super::record::list(&answer, "subscriptions") {
         _ if server.json => super::print_json(&mut out, &answer)?,
-        Some(all) if all.is_empty() => writeln!(stderr(), "there are no subscriptions; add a [[subscription]]")?,
+        Some(all) if all.is_empty() => writeln!(stderr(), "{NONE}")?,
         Some(all) => {
             let rows: Vec<Value> = all.iter().cloned().map(brief).collect();
             output::objects(&mut out, &LIST, &rows)?;

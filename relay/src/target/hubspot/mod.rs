@@ -15,6 +15,7 @@ mod write;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use headgate_schemas::{ObjectType, Resolution, Timestamp, Value};
 use hyper::StatusCode;
@@ -30,6 +31,10 @@ use crate::http::{Call, Client, Effect, Reply};
 
 /// Records in one batch call, by the "batch" endpoints of HubSpot's CRM objects API.
 const PACK: usize = 100;
+/// The interval of the limit of calls where the answer names none.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The day of the daily limit.
+const DAY: Duration = Duration::from_hours(24);
 /// The ids of the records merged into one, separated by semicolons; HubSpot keeps it on every standard object.
 const MERGED_IDS: &str = "hs_merged_object_ids";
 
@@ -303,16 +308,18 @@ impl From<Property> for FieldInfo {
     }
 }
 
-/// The limits named in HubSpot's "API usage guidelines": per ten seconds, and per day.
+/// The limits named in HubSpot's "API usage guidelines": in an interval, ten seconds by default, and in a day.
 fn quota(reply: &Reply) -> Vec<Quota> {
-    let number = |name: &str| reply.header(name)?.parse::<f64>().ok().filter(|n| n.is_finite());
-    let share = |window, left: &str, most: &str| {
-        let most = number(most).filter(|n| *n > 0.0)?;
-        Some(Quota { window, remaining: (number(left)? / most).clamp(0.0, 1.0) })
+    let number = |name: &str| reply.header(name)?.parse::<u64>().ok();
+    let limit = |window, left: &str, most: &str, per| {
+        let most = number(most).filter(|n| *n > 0)?;
+        Some(Quota { window, left: number(left)?, most, per })
     };
+    let interval = number("x-hubspot-ratelimit-interval-milliseconds").filter(|ms| *ms > 0);
+    let interval = interval.map_or(INTERVAL, Duration::from_millis);
     [
-        share("burst", "x-hubspot-ratelimit-remaining", "x-hubspot-ratelimit-max"),
-        share("daily", "x-hubspot-ratelimit-daily-remaining", "x-hubspot-ratelimit-daily"),
+        limit("burst", "x-hubspot-ratelimit-remaining", "x-hubspot-ratelimit-max", interval),
+        limit("daily", "x-hubspot-ratelimit-daily-remaining", "x-hubspot-ratelimit-daily", DAY),
     ]
     .into_iter()
     .flatten()

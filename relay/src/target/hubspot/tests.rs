@@ -154,8 +154,10 @@ fn limits_are_read_from_the_headers() {
         ],
         "",
     );
-    let expected = [Quota { window: "burst", remaining: 0.5 }, Quota { window: "daily", remaining: 0.0 }];
-    assert_eq!(quota(&reply), expected);
+    let burst = Quota { window: "burst", left: 55, most: 110, per: Duration::from_secs(10) };
+    let daily = Quota { window: "daily", left: 0, most: 250_000, per: Duration::from_secs(86_400) };
+    assert_eq!(quota(&reply), [burst, daily]);
+    assert_eq!((burst.remaining(), daily.remaining()), (0.5, 0.0));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod write;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use headgate_schemas::{ObjectType, Timestamp, Value};
@@ -33,6 +34,8 @@ use crate::http::{Call, Client, Effect, Reply};
 
 /// Records in one collection call, by "sObject Collections".
 const PACK: usize = 200;
+/// The window of the allocation, which rolls.
+const DAY: Duration = Duration::from_hours(24);
 /// Queries of one read that run at once; the others wait.
 const QUERIES_AT_ONCE: usize = 4;
 /// Pages of one query that are followed. A page holds at least one record and a query asks for at most [`PACK`].
@@ -362,7 +365,7 @@ fn quota(reply: &Reply) -> Vec<Quota> {
         let text = reply.header("sforce-limit-info")?;
         let (used, most) = text.split(',').find_map(|pair| pair.trim().strip_prefix("api-usage="))?.split_once('/')?;
         let (used, most): (u64, u64) = (used.parse().ok()?, most.parse().ok().filter(|n| *n > 0)?);
-        Some(Quota { window: "daily", remaining: (1.0 - used as f64 / most as f64).max(0.0) })
+        Some(Quota { window: "daily", left: most.saturating_sub(used), most, per: DAY })
     };
     read().into_iter().collect()
 }

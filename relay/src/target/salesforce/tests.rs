@@ -123,7 +123,7 @@ fn refused_calls_are_classified() {
 
 #[test]
 fn the_allocation_is_read_from_the_header() {
-    let remaining = |text: &str| quota(&reply(200, &[("sforce-limit-info", text)], "")).first().map(|q| q.remaining);
+    let remaining = |text: &str| quota(&reply(200, &[("sforce-limit-info", text)], "")).first().map(Quota::remaining);
     assert_eq!(remaining("api-usage=3750/15000"), Some(0.75));
     assert_eq!(remaining("api-usage=3750/15000, per-app-api-usage=17/250(appName=x)"), Some(0.75));
     assert_eq!(remaining("api-usage=20000/15000"), Some(0.0));
