@@ -688,6 +688,22 @@ pub(crate) enum SubscriptionCommand {
         before_long_help = "Examples:\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --object contact\n  headgate subscription add crm-copy --tenant acme --url https://hooks.example.com/crm --from start"
     )]
     Add(AddSubscription),
+    /// Put a new secret in the place of the one that signs the calls of a registered one; prints it, this once
+    #[command(
+        before_long_help = "Examples:\n  headgate subscription secret crm-copy\n  headgate subscription secret crm-copy --at-once",
+        after_long_help = "The secret before it signs beside it for [subscriptions] secret_overlap (24h), so that the receiver may change in its own time; a receiver that knows either believes every call."
+    )]
+    Secret {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Earlier secrets sign no more, as after a leak
+        #[arg(long)]
+        at_once: bool,
+        /// The server.
+        #[command(flatten)]
+        server: Server,
+    },
     /// Take away one that was registered; those of the configuration are taken out there
     #[command(before_long_help = "Examples:\n  headgate subscription remove crm-copy")]
     Remove(OneSubscription),

@@ -1,5 +1,5 @@
 //! `/v1/subscriptions`: how each subscription is, the two orders a person may give, and registrations, whose secret is
-//! told once. A router of its own, because it needs nothing of the relay's state.
+//! told once, as is a new one. A router of its own, because it needs nothing of the relay's state.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::changes::refusal;
 use super::{Caller, Problem};
-use crate::subscription::{OrderError, RegisterError, Registered, Registration, Subscriptions, View};
+use crate::subscription::{OrderError, RegisterError, Registered, Registration, Renewal, Subscriptions, View};
 
 /// The routes.
 pub fn router(subscriptions: Subscriptions) -> Router {
@@ -21,6 +21,7 @@ pub fn router(subscriptions: Subscriptions) -> Router {
         .route("/v1/subscriptions/{name}", get(show).delete(remove))
         .route("/v1/subscriptions/{name}/replay", post(replay))
         .route("/v1/subscriptions/{name}/enable", post(enable))
+        .route("/v1/subscriptions/{name}/secret", post(renew))
         .with_state(subscriptions)
 }
 
@@ -41,6 +42,18 @@ async fn register(
     let Json(registration) = body.map_err(bad)?;
     let registered = subscriptions.register(registration, by).await.map_err(not_registered)?;
     Ok((StatusCode::CREATED, Json(registered)))
+}
+
+/// A new secret. The body may be left out.
+async fn renew(
+    State(subscriptions): State<Subscriptions>,
+    Path(name): Path<String>,
+    Caller(by): Caller,
+    body: Result<Option<Json<Renewal>>, JsonRejection>,
+) -> Result<Json<Registered>, Problem> {
+    let bad = |error: JsonRejection| Problem::new(StatusCode::BAD_REQUEST, "bad_body", error.body_text());
+    let Json(renewal) = body.map_err(bad)?.unwrap_or_default();
+    subscriptions.renew(&name, renewal, by).await.map(Json).map_err(not_registered)
 }
 
 async fn remove(
@@ -67,7 +80,8 @@ fn not_registered(error: RegisterError) -> Problem {
         RegisterError::Full(_) => (StatusCode::CONFLICT, "subscriptions_full"),
         RegisterError::Fixed(_) => (StatusCode::CONFLICT, "subscription_in_file"),
         RegisterError::Unknown(_) => (StatusCode::NOT_FOUND, "subscription_unknown"),
-        RegisterError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "subscription_busy"),
+        RegisterError::Secrets => (StatusCode::CONFLICT, "secrets_full"),
+        RegisterError::Busy | RegisterError::Renewing => (StatusCode::SERVICE_UNAVAILABLE, "subscription_busy"),
         RegisterError::Vault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     };
     Problem::new(status, code, error.to_string())

@@ -7,22 +7,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headgate_schemas::filter::Filter;
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::{Begin, BeginError};
+use headgate_schemas::time;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Memo;
 use super::post::Poster;
-use super::registered::{self, RegisterError, Registered, Registration, Understood};
+use super::registered::{self, RegisterError, Registered, Registration, Renewal, Understood};
+use super::sign::Key;
 use super::{Asked, Metrics, Named, Order, OrderError, Pace, SubscriptionConfig, SubscriptionsConfig, View};
-use super::{runner, shown};
+use super::{earlier_until, runner, shown};
 use crate::Relay;
 use crate::admin::OpenSource;
 use crate::engine::Recalled;
@@ -50,6 +53,7 @@ struct Desk {
     policy: Policy,
     tenants: Vec<String>,
     most: usize,
+    overlap: Duration,
     poster: Poster,
     relay: Relay,
     open: OpenSource,
@@ -61,6 +65,8 @@ struct Desk {
 
 struct Running {
     config: SubscriptionConfig,
+    /// What signs its calls from the next one on.
+    keys: watch::Sender<Vec<Key>>,
     orders: mpsc::Sender<Asked>,
     view: Arc<Mutex<View>>,
     origin: Origin,
@@ -90,7 +96,7 @@ pub fn start(
     registry: &mut Registry,
     shutdown: &Shutdown,
 ) -> Result<Subscriptions, SetupError> {
-    let SubscriptionsConfig { list, policy, pace, ca_file, tenants, most } = config;
+    let SubscriptionsConfig { list, policy, pace, ca_file, tenants, most, overlap } = config;
     let connector = Connector::new(policy.clone(), lookup, pace.deadline);
     let desk = Arc::new(Desk {
         poster: Poster::new(connector, ca_file.as_deref())?,
@@ -99,6 +105,7 @@ pub fn start(
         policy,
         tenants,
         most,
+        overlap,
         relay: relay.clone(),
         open: Arc::clone(open),
         running: Mutex::default(),
@@ -156,6 +163,16 @@ impl Subscriptions {
         turn::in_turn(&self.0, move |desk, epoch| async move { desk.register(epoch, asked, by).await }).await?
     }
 
+    /// Puts a new secret in the place of the one that signs the calls of a subscription that was registered; that one signs
+    /// beside it for a while. Durable when this returns; done as well when nobody waits for that any more.
+    ///
+    /// # Errors
+    /// [`RegisterError`].
+    pub async fn renew(&self, name: &str, renewal: Renewal, by: String) -> Result<Registered, RegisterError> {
+        let name = name.to_owned();
+        turn::in_turn(&self.0, move |desk, epoch| async move { desk.renew(epoch, name, renewal, by).await }).await?
+    }
+
     /// Takes away a subscription that was registered. Nothing is sent to it any more when this returns.
     ///
     /// # Errors
@@ -211,8 +228,10 @@ impl Desk {
             ..View::default()
         };
         let (shared, ended) = (Arc::new(Mutex::new(view.clone())), CancellationToken::new());
+        let (keys, signs) = watch::channel(subscription.keys.clone());
         let parts = runner::Parts {
             config: subscription.clone(),
+            keys: signs,
             pace: self.pace.clone(),
             poster: self.poster.clone(),
             relay: self.relay.handle.clone(),
@@ -224,7 +243,8 @@ impl Desk {
         };
         let task = self.turns.shutdown().spawn("subscription", runner::run(parts, asked));
         let name = subscription.name.clone();
-        self.running.lock().insert(name, Running { config: subscription, orders, view: shared, origin, ended, task });
+        let running = Running { config: subscription, keys, orders, view: shared, origin, ended, task };
+        self.running.lock().insert(name, running);
         view
     }
 
@@ -263,6 +283,34 @@ impl Desk {
         self.keep(epoch, rows, by, "subscription.register").await?;
         let view = self.start(asked.config, Origin::State(sealed));
         Ok(Registered { secret: asked.secret.expose_secret().to_owned(), subscription: view })
+    }
+
+    async fn renew(&self, epoch: u64, name: String, renewal: Renewal, by: String) -> Result<Registered, RegisterError> {
+        let sealed = match self.running.lock().get(&name).map(|running| &running.origin) {
+            None => return Err(RegisterError::Unknown(name)),
+            Some(Origin::File) => return Err(RegisterError::Fixed(name)),
+            Some(Origin::State(sealed)) => sealed.clone(),
+        };
+        let now = time::now();
+        let renewed = registered::renew(&name, &sealed, renewal, self.overlap, now, &self.relay.vault)?;
+        if let Some(sealed) = &renewed.sealed {
+            let row = KeptRow { shelf: Shelf::Endpoint, name: name.clone(), value: Some(sealed.clone()) };
+            let kept = self.keep(epoch, vec![row], by, "subscription.secret").await;
+            kept.map_err(|_| RegisterError::Renewing)?;
+        }
+        let mut running = self.running.lock();
+        let running = running.get_mut(&name).ok_or(RegisterError::Unknown(name))?;
+        running.config.keys.clone_from(&renewed.keys);
+        if let Some(sealed) = renewed.sealed {
+            running.origin = Origin::State(sealed);
+        }
+        let subscription = {
+            let mut view = running.view.lock();
+            view.earlier_secrets_until = earlier_until(&renewed.keys, now);
+            view.clone()
+        };
+        running.keys.send_replace(renewed.keys);
+        Ok(Registered { secret: renewed.secret.expose_secret().to_owned(), subscription })
     }
 
     async fn remove(&self, epoch: u64, name: String, by: String) -> Result<(), RegisterError> {

@@ -13,7 +13,7 @@
 //! | `post` | one attempt over the guarded client of [`crate::outgoing`] |
 //! | `runner` | the task that joins them with the stream and the state |
 //! | `desk` | all that run: those of the file, and those that were registered over the API |
-//! | `registered` | what is registered, checked and sealed |
+//! | `registered` | what is registered, checked and sealed; new secrets |
 
 mod backlog;
 mod desk;
@@ -25,6 +25,7 @@ pub mod sign;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headgate_schemas::Timestamp;
 use headgate_schemas::filter::Filter;
 use headgate_schemas::stream::{Begin, BeginError};
 use hyper::Uri;
@@ -37,7 +38,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 pub use desk::{Subscriptions, start};
-pub use registered::{RegisterError, Registered, Registration};
+pub use registered::{RegisterError, Registered, Registration, Renewal};
 
 use crate::outgoing::Policy;
 use sign::Key;
@@ -57,7 +58,12 @@ pub struct SubscriptionsConfig {
     pub tenants: Vec<String>,
     /// Subscriptions, those of the file included; a further one is not registered.
     pub most: usize,
+    /// How long a secret still signs in whose place there is another one.
+    pub overlap: Duration,
 }
+
+/// How long an earlier secret signs unless it is set.
+pub const OVERLAP: Duration = Duration::from_hours(24);
 
 /// Subscriptions that may be registered unless it is set.
 pub const MOST: usize = 100;
@@ -174,6 +180,9 @@ pub struct View {
     /// What the stream dropped before it could be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overtaken: Option<String>,
+    /// Until when the secret before the last one, or an earlier one, still signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_secrets_until: Option<String>,
     /// What was lost when another stream took the place of the one that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced: Option<String>,
@@ -238,6 +247,12 @@ impl Metrics {
         registry.register("subscription_overtaken", help, m.overtaken.clone());
         m
     }
+}
+
+/// When the last of the keys ends that end.
+fn earlier_until(keys: &[Key], now: Timestamp) -> Option<String> {
+    let live = keys.iter().filter(|key| key.is_live(now)).filter_map(Key::until);
+    live.max().map(|until| until.to_string())
 }
 
 /// A URL without its query.

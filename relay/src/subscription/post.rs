@@ -112,7 +112,6 @@ impl Poster {
 }
 
 fn request(url: &Uri, keys: &[Key], job: &Job, now: Timestamp) -> Option<Request<Full<Bytes>>> {
-    let timestamp = now.millis().div_euclid(1_000);
     let mut request = Request::new(Full::new(job.body.clone()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.clone();
@@ -120,8 +119,8 @@ fn request(url: &Uri, keys: &[Key], job: &Job, now: Timestamp) -> Option<Request
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("headgate/", env!("CARGO_PKG_VERSION"))));
     headers.insert("webhook-id", HeaderValue::try_from(&job.id).ok()?);
-    headers.insert("webhook-timestamp", HeaderValue::from(timestamp));
-    let signature = sign::signature(keys, &job.id, timestamp, &job.body);
+    headers.insert("webhook-timestamp", HeaderValue::from(sign::seconds(now)));
+    let signature = sign::signature(keys, &job.id, now, &job.body);
     headers.insert("webhook-signature", HeaderValue::try_from(signature).ok()?);
     Some(request)
 }

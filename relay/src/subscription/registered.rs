@@ -1,6 +1,13 @@
 //! What a tenant registers over the API: checked like what stands in the file, and sealed as a whole, because the address
 //! may carry a key and the secret is one. Pure, but for the names' own form.
+//!
+//! A secret is renewed by a new one that signs first; the one before signs beside it for a while, so that a receiver that
+//! knows either believes every call.
 
+use std::fmt;
+use std::time::Duration;
+
+use headgate_schemas::Timestamp;
 use headgate_schemas::filter::{Filter, FilterText, InvalidFilter};
 use headgate_schemas::stream::{Begin, BeginError, InvalidBegin};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,6 +21,8 @@ use crate::vault::{Vault, VaultError};
 
 /// Longest name.
 const NAME_MOST: usize = 64;
+/// Secrets that sign the calls of one subscription at once; a further one is refused until the oldest ends.
+const SECRETS_MOST: usize = 3;
 
 /// What a tenant asks for.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,13 +53,30 @@ fn now() -> String {
     "now".to_owned()
 }
 
-/// A subscription that was registered, with its secret, which is told this once.
-#[derive(Clone, Debug, Serialize)]
+/// A subscription that was registered or got a new secret, with that secret, which is told this once.
+#[derive(Clone, Serialize)]
 pub struct Registered {
     /// What signs its calls: `whsec_…`.
     pub secret: String,
     /// How it is.
     pub subscription: View,
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").field("subscription", &self.subscription).finish_non_exhaustive()
+    }
+}
+
+/// What is asked for in the place of a secret.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Renewal {
+    /// The new secret; made where it is missing. The one that signs already changes nothing.
+    #[serde(deserialize_with = "secret")]
+    pub secret: Option<SecretString>,
+    /// Earlier secrets sign no more, as after a leak.
+    pub at_once: bool,
 }
 
 /// Why nothing was registered, or taken away. Nothing has changed, but for [`RegisterError::Busy`]: there it is not known.
@@ -90,8 +116,19 @@ pub enum RegisterError {
     #[error("there is no subscription \"{0}\"; subscription list shows those there are")]
     Unknown(String),
     /// It stands in the file.
-    #[error("subscription \"{0}\" stands in the configuration; take it out there and start anew")]
+    #[error("subscription \"{0}\" stands in the configuration; change it there and start anew")]
     Fixed(String),
+    /// As many secrets sign as may.
+    #[error(
+        "{SECRETS_MOST} secrets sign its calls already; wait until the oldest ends, or end all earlier ones at once"
+    )]
+    Secrets,
+    /// The state did not tell whether it has the new secret.
+    #[error(
+        "it is not known whether the state has the new secret, which is told to nobody; ask for another one, or calls may \
+         end up signed with that one alone"
+    )]
+    Renewing,
     /// It cannot be sealed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -118,6 +155,17 @@ struct Definition {
     secret: String,
     filter: FilterText,
     from: String,
+    /// Secrets that still sign, the newest first.
+    #[serde(default)]
+    earlier: Vec<Earlier>,
+}
+
+/// A secret in whose place there is another one.
+#[derive(Serialize, Deserialize)]
+struct Earlier {
+    secret: String,
+    /// By our clock in microseconds.
+    until: i64,
 }
 
 /// A registration that was understood, and its secret.
@@ -146,6 +194,7 @@ impl Registration {
             secret: secret.expose_secret().to_owned(),
             filter: self.filter,
             from: self.from,
+            earlier: Vec::new(),
         };
         let config = definition.config(&self.name)?;
         policy.check(&config.url)?;
@@ -163,20 +212,39 @@ impl Understood {
             secret: self.secret.expose_secret().to_owned(),
             filter: self.filter.clone(),
             from: config.begin.to_string(),
+            earlier: Vec::new(),
         };
-        // A map of text always has a form.
-        let text = serde_json::to_vec(&definition).map_err(|_| VaultError::Crypto)?;
-        Ok(vault.seal(&context(&config.name), &text)?)
+        definition.seal(&config.name, vault)
     }
 }
 
 impl Definition {
+    fn open(name: &str, sealed: &[u8], vault: &Vault) -> Result<Self, RegisterError> {
+        let text = vault.open(&context(name), sealed)?;
+        Ok(serde_json::from_slice(&text).map_err(|_| VaultError::Altered)?)
+    }
+
+    fn seal(&self, name: &str, vault: &Vault) -> Result<Vec<u8>, RegisterError> {
+        // A map of text always has a form.
+        let text = serde_json::to_vec(self).map_err(|_| VaultError::Crypto)?;
+        Ok(vault.seal(&context(name), &text)?)
+    }
+
+    /// What signs: the secret, and after it the earlier ones, each until its end.
+    fn keys(&self) -> Result<Vec<Key>, InvalidSecret> {
+        let earlier = self.earlier.iter().map(|earlier| {
+            let until = Timestamp::from_micros(earlier.until);
+            Ok(Key::new(&earlier.secret)?.ending(until))
+        });
+        std::iter::once(Key::new(&self.secret)).chain(earlier).collect()
+    }
+
     fn config(&self, name: &str) -> Result<SubscriptionConfig, RegisterError> {
         Ok(SubscriptionConfig {
             name: name.to_owned(),
             tenant: self.tenant.clone(),
             url: self.url.parse().map_err(|_| RegisterError::Url)?,
-            keys: vec![Key::new(&self.secret)?],
+            keys: self.keys()?,
             filter: Filter { replayed: false, ..self.filter.filter()? },
             begin: self.from.parse::<Begin>()?,
         })
@@ -185,9 +253,46 @@ impl Definition {
 
 /// Opens what [`Understood::seal`] made.
 pub(super) fn open(name: &str, sealed: &[u8], vault: &Vault) -> Result<SubscriptionConfig, RegisterError> {
-    let text = vault.open(&context(name), sealed)?;
-    let definition: Definition = serde_json::from_slice(&text).map_err(|_| VaultError::Altered)?;
-    definition.config(name)
+    Definition::open(name, sealed, vault)?.config(name)
+}
+
+/// A registration with a new secret.
+pub(super) struct Renewed {
+    pub(super) secret: SecretString,
+    pub(super) keys: Vec<Key>,
+    /// `None` where the secret that was asked for signs already, and nothing else changes.
+    pub(super) sealed: Option<Vec<u8>>,
+}
+
+/// Puts a new secret in the place of the one that a registration has, which signs on for `overlap` after `now`.
+pub(super) fn renew(
+    name: &str,
+    sealed: &[u8],
+    renewal: Renewal,
+    overlap: Duration,
+    now: Timestamp,
+    vault: &Vault,
+) -> Result<Renewed, RegisterError> {
+    let mut definition = Definition::open(name, sealed, vault)?;
+    let made = || Key::secret().map(SecretString::from).ok_or(VaultError::Crypto);
+    let secret = renewal.secret.map_or_else(made, Ok)?;
+    Key::new(secret.expose_secret())?;
+    let is_new = definition.secret != secret.expose_secret();
+    let before = definition.earlier.len();
+    definition.earlier.retain(|earlier| !renewal.at_once && earlier.until > now.micros());
+    if is_new {
+        let until = (now + overlap).micros();
+        let last = std::mem::replace(&mut definition.secret, secret.expose_secret().to_owned());
+        if !renewal.at_once {
+            definition.earlier.insert(0, Earlier { secret: last, until });
+        }
+    }
+    if definition.earlier.len() >= SECRETS_MOST {
+        return Err(RegisterError::Secrets);
+    }
+    let changed = is_new || definition.earlier.len() != before;
+    let sealed = if changed { Some(definition.seal(name, vault)?) } else { None };
+    Ok(Renewed { secret, keys: definition.keys()?, sealed })
 }
 
 /// What a sealed registration is bound to.

@@ -24,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Answer, Backlog, Disabled, Memo, Overtaken, Replaced};
 use super::post::{Outcome, Poster};
-use super::{Asked, Called, Metrics, Named, Order, OrderError, Pace, Standing, SubscriptionConfig, View};
+use super::sign::Key;
+use super::{
+    Asked, Called, Metrics, Named, Order, OrderError, Pace, Standing, SubscriptionConfig, View, earlier_until,
+};
 use crate::admin::OpenSource;
 use crate::driver::Handle;
 use crate::engine::{Held, micros};
@@ -42,6 +45,8 @@ const SAVE_TRIES: usize = 10;
 /// What a subscription is made of.
 pub(super) struct Parts {
     pub(super) config: SubscriptionConfig,
+    /// What signs its calls: those of the configuration, until others take their place.
+    pub(super) keys: watch::Receiver<Vec<Key>>,
     pub(super) pace: Pace,
     pub(super) poster: Poster,
     pub(super) relay: Handle,
@@ -271,7 +276,7 @@ impl Runner {
             let Some(deadline) = self.patience(now) else { return };
             let Some(job) = self.backlog.next(now.micros(), &self.parts.pace) else { return };
             let poster = self.parts.poster.clone();
-            let (url, keys) = (self.parts.config.url.clone(), self.parts.config.keys.clone());
+            let (url, keys) = (self.parts.config.url.clone(), self.parts.keys.borrow().clone());
             self.calls.push(Box::pin(async move {
                 let outcome = poster.post(&url, &keys, &job, now, deadline).await;
                 (job.lane, outcome)
@@ -452,6 +457,7 @@ impl Runner {
         view.delivered = self.memo.delivered;
         view.next = next.map(text);
         view.position = self.backlog.cursor().to_string();
+        view.earlier_secrets_until = earlier_until(&self.parts.keys.borrow(), time::now());
         view.overtaken = self.memo.overtaken.map(|lost| {
             let (at, offsets, partitions) = (text(lost.at), lost.offsets, lost.partitions);
             format!("{at}: up to {offsets} changes in {partitions} partitions were dropped by the stream before they were delivered")

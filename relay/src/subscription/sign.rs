@@ -6,6 +6,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use headgate_schemas::Timestamp;
 
 /// Fewest and most bytes of a secret, as the specification of Standard Webhooks gives them.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -15,9 +16,13 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 #[error("the secret must be whsec_ followed by the base64 of 24 to 64 bytes")]
 pub struct InvalidSecret;
 
-/// What signs the calls of one subscription.
+/// What signs the calls of one subscription, until it ends.
 #[derive(Clone)]
-pub struct Key(hmac::Key);
+pub struct Key {
+    key: hmac::Key,
+    /// The first moment at which it signs no more.
+    until: Option<Timestamp>,
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,35 +48,63 @@ impl Key {
         if !SECRET_BYTES.contains(&bytes.len()) {
             return Err(InvalidSecret);
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), until: None })
+    }
+
+    /// The same, signing no more from then on.
+    pub(super) fn ending(self, until: Timestamp) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// Until when it signs, where it ends.
+    pub(super) const fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// Whether it signs at `now`.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
-/// The value of `webhook-signature`.
-pub(super) fn signature(keys: &[Key], id: &str, timestamp: i64, body: &[u8]) -> String {
-    let one = |Key(key): &Key| {
+/// The value of `webhook-signature` for a call at `now`.
+pub(super) fn signature(keys: &[Key], id: &str, now: Timestamp, body: &[u8]) -> String {
+    let timestamp = seconds(now);
+    let one = |Key { key, .. }: &Key| {
         let mut context = hmac::Context::with_key(key);
         context.update(format!("{id}.{timestamp}.").as_bytes());
         context.update(body);
         format!("v1,{}", STANDARD.encode(context.sign()))
     };
-    keys.iter().map(one).collect::<Vec<_>>().join(" ")
+    keys.iter().filter(|key| key.is_live(now)).map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// The value of `webhook-timestamp`.
+pub(super) fn seconds(now: Timestamp) -> i64 {
+    now.millis().div_euclid(1_000)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn the_example_of_the_specification() {
         // The test vector that the libraries of Standard Webhooks share.
         let key = Key::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let body = br#"{"test": 2432232314}"#;
-        let signed = signature(std::slice::from_ref(&key), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        let (body, now) = (br#"{"test": 2432232314}"#, Timestamp::from_secs(1_614_265_330));
+        let signed = signature(std::slice::from_ref(&key), "msg_p5jXN8AQM9LWM0D4loKWxJek", now, body);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let second = Key::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
-        let both = signature(&[second, key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        let both = signature(&[second.clone(), key.clone()], "msg_p5jXN8AQM9LWM0D4loKWxJek", now, body);
         assert!(both.starts_with("v1,") && both.ends_with(&format!(" {signed}")), "{both}");
+        // One that ends signs until then.
+        let until =
+            |at| signature(&[key.clone(), second.clone().ending(at)], "msg_p5jXN8AQM9LWM0D4loKWxJek", now, body);
+        assert_eq!(until(now), signed);
+        assert_eq!(until(now + Duration::from_micros(1)).split(' ').count(), 2);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp,
 use headgate_relay::outgoing::{Lookup, Policy, system_lookup};
 use headgate_relay::store::StorePlace;
 use headgate_relay::subscription::sign::Key;
-use headgate_relay::subscription::{self, Pace, SubscriptionConfig, SubscriptionsConfig};
+use headgate_relay::subscription::{self, OVERLAP, Pace, SubscriptionConfig, SubscriptionsConfig};
 use headgate_relay::{Relay, admin};
 use headgate_schemas::event::Event;
 use headgate_schemas::filter::Filter;
@@ -236,7 +236,7 @@ impl Office {
         let Setting { policy, pace, lookup, begin } = setting;
         let list = list.into_iter().map(|one| SubscriptionConfig { begin: begin.clone(), ..one }).collect();
         let tenants = vec!["acme".to_owned()];
-        let config = SubscriptionsConfig { list, policy, pace, ca_file: None, tenants, most: 3 };
+        let config = SubscriptionsConfig { list, policy, pace, ca_file: None, tenants, most: 3, overlap: OVERLAP };
         let all = subscription::start(config, &relay, &open(log), lookup, &mut metrics, &shutdown).unwrap();
         Self { api: TowerToHyperService::new(admin::subscriptions(all)), metrics, shutdown }
     }

@@ -16,10 +16,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::endpoint::{append, relay};
+use crate::endpoint::{Endpoint, Office, Setting, append, relay, status};
 use crate::postgres::Schema;
 use crate::replay::Desk;
 use crate::shared_state::{schema, sql};
+use crate::subscriptions::is_signed_with;
 use crate::support::{change, open};
 
 /// Longest wait for anything that must happen.
@@ -91,6 +92,27 @@ async fn on_postgres_a_replay_goes_on_with_the_relay_that_takes_over_and_misses_
     for desk in [second, third] {
         desk.shutdown.drain().await.unwrap();
     }
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_new_secret_signs_beside_the_one_before_it_after_a_take_over() {
+    let Some(schema) = schema().await else { return };
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(1));
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = || Office::at(place(&schema), folder.path(), &log, Vec::new(), Setting::default());
+    let working = office();
+    let registered = working.registered(json!({ "name": "copy", "tenant": "acme", "url": endpoint.url() })).await;
+    let standing_by = office();
+    let (ok, renewed) = working.post("/v1/subscriptions/copy/secret", json!({})).await;
+    assert_eq!(ok, 200, "{renewed:#}");
+    working.close().await;
+    standing_by.shown("copy", |view| view["state"] == "well").await;
+    append(&log, &change("a", 1)).await;
+    let calls = endpoint.until(|calls| !calls.is_empty()).await;
+    is_signed_with(&calls[0], &[&renewed["secret"], &registered["secret"]].map(|secret| secret.as_str().unwrap()));
+    standing_by.close().await;
+    drop(endpoint);
     tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
 }
 

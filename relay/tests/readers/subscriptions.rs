@@ -17,6 +17,7 @@ use headgate_relay::subscription::Pace;
 use headgate_relay::subscription::sign::Key;
 use headgate_schemas::change::Channel;
 use headgate_schemas::stream::memory::{Memory, MemoryConfig};
+use headgate_schemas::{Timestamp, time};
 use prometheus_client::encoding::text::encode;
 use serde_json::{Value, json};
 
@@ -68,6 +69,19 @@ async fn answers_at_random_keep_one_call_of_a_record_under_way() {
     office.close().await;
 }
 
+/// Each of the secrets signed the call, in this order, and no other did.
+pub(crate) fn is_signed_with(call: &Call, secrets: &[&str]) {
+    let signed = format!("{}.{}.", call.header("webhook-id"), call.header("webhook-timestamp"));
+    let signatures: Vec<&str> = call.header("webhook-signature").split(' ').collect();
+    assert_eq!(signatures.len(), secrets.len());
+    for (signature, secret) in signatures.iter().zip(secrets) {
+        let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
+        let mac = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        let message = [signed.as_bytes(), &call.body].concat();
+        hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message, &mac).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_standard_webhooks_with_every_live_secret() {
     let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
@@ -81,15 +95,7 @@ async fn calls_are_standard_webhooks_with_every_live_secret() {
     for call in &calls {
         assert_eq!(call.header("webhook-id"), change("a", 1).id.to_string());
         assert_eq!(call.header("content-type"), "application/json");
-        let signed = format!("{}.{}.", call.header("webhook-id"), call.header("webhook-timestamp"));
-        let signatures: Vec<&str> = call.header("webhook-signature").split(' ').collect();
-        assert_eq!(signatures.len(), 2);
-        for (signature, secret) in signatures.iter().zip([&new, SECRET]) {
-            let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
-            let mac = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
-            let message = [signed.as_bytes(), &call.body].concat();
-            hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message, &mac).unwrap();
-        }
+        is_signed_with(call, &[&new, SECRET]);
     }
     let event = calls[0].event();
     assert_eq!((event.tenant.as_str(), event.subject.as_str(), event.position), ("acme", "contact/a", None));
@@ -450,6 +456,87 @@ async fn registrations_that_mean_nothing_or_reach_inside_are_refused() {
     }
     let (status, problem) = office.post("/v1/subscriptions", asked("name", "three")).await;
     assert_eq!((status, &problem["code"]), (409, &"subscriptions_full".into()));
+    office.close().await;
+}
+
+/// Sends one more change, and sees what signed its call.
+async fn next_is_signed_with(log: &Memory, endpoint: &Endpoint, secrets: &[&str]) {
+    let at = i64::try_from(endpoint.seen().len()).unwrap();
+    append(log, &change("a", at)).await;
+    let calls = endpoint.until(|calls| calls.iter().any(|call| call.change().1 == at)).await;
+    is_signed_with(calls.last().unwrap(), secrets);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_secret_signs_beside_the_one_before_it_and_outlives_a_restart() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(1));
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, vec![subscription("fixed", &endpoint.url())], Setting::default());
+    let url = endpoint.url();
+    let registered = office.registered(json!({ "name": "copy", "tenant": "acme", "url": url })).await;
+    let first = registered["secret"].as_str().unwrap().to_owned();
+    office.close().await;
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    office.shown("copy", |view| view["state"] == "well").await;
+    next_is_signed_with(&log, &endpoint, &[&first]).await;
+
+    let renew = async |office: &Office, body: Value| office.post("/v1/subscriptions/copy/secret", body).await;
+    let (ok, renewed) = renew(&office, json!({})).await;
+    assert_eq!((ok, &renewed["subscription"]["name"]), (200, &"copy".into()));
+    let second = renewed["secret"].as_str().unwrap().to_owned();
+    let until: Timestamp = renewed["subscription"]["earlier_secrets_until"].as_str().unwrap().parse().unwrap();
+    let left = until.since(time::now());
+    assert!(left > Duration::from_hours(23) && left <= Duration::from_hours(24), "{left:?}");
+    next_is_signed_with(&log, &endpoint, &[&second, &first]).await;
+    office.close().await;
+
+    let office = Office::open(folder.path(), &log, Vec::new(), Setting::default());
+    let view = office.shown("copy", |view| view["state"] == "well").await;
+    assert_eq!(view["earlier_secrets_until"], until.to_string());
+    next_is_signed_with(&log, &endpoint, &[&second, &first]).await;
+    // One of the caller's own; asked for again it is the one that there is.
+    let own = format!("whsec_{}", STANDARD.encode([7; 32]));
+    for _ in 0..2 {
+        let (ok, renewed) = renew(&office, json!({ "secret": own })).await;
+        assert_eq!((ok, &renewed["secret"]), (200, &own.as_str().into()));
+        next_is_signed_with(&log, &endpoint, &[&own, &second, &first]).await;
+    }
+    let (full, problem) = renew(&office, json!({})).await;
+    assert_eq!((full, &problem["code"]), (409, &"secrets_full".into()));
+    next_is_signed_with(&log, &endpoint, &[&own, &second, &first]).await;
+
+    // After a leak.
+    let (ok, renewed) = renew(&office, json!({ "at_once": true })).await;
+    assert_eq!((ok, &renewed["subscription"]["earlier_secrets_until"]), (200, &Value::Null));
+    let last = renewed["secret"].as_str().unwrap().to_owned();
+    next_is_signed_with(&log, &endpoint, &[&last]).await;
+    // One whose caller goes away is there as well: the next one signs beside it.
+    drop(renew(&office, json!({})).now_or_never());
+    let (_, renewed) = renew(&office, json!({ "secret": own })).await;
+    assert!(renewed["subscription"]["earlier_secrets_until"].is_string());
+    office.close().await;
+    let state = std::fs::read(folder.path().join("state.db")).unwrap();
+    for hidden in [&second, &last, &own] {
+        assert!(!state.windows(hidden.len()).any(|part| part == hidden.as_bytes()), "sealed at rest");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_secrets_that_mean_nothing_or_belong_into_the_file_are_refused() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(1));
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    let office = Office::open(folder.path(), &log, vec![subscription("fixed", &endpoint.url())], Setting::default());
+    office.registered(json!({ "name": "copy", "tenant": "acme", "url": endpoint.url() })).await;
+    let table = [
+        ("copy", json!({ "secret": "whsec_short" }), 400, "bad_secret"),
+        ("copy", json!({ "overlap": "1h" }), 400, "bad_body"),
+        ("fixed", json!({}), 409, "subscription_in_file"),
+        ("nobody", json!({}), 404, "subscription_unknown"),
+    ];
+    for (name, body, status, code) in table {
+        let (told, problem) = office.post(&format!("/v1/subscriptions/{name}/secret"), body.clone()).await;
+        assert_eq!((told, problem["code"].as_str()), (status, Some(code)), "{name} {body}");
+    }
     office.close().await;
 }
 

@@ -1,5 +1,5 @@
-//! `headgate subscription`: how a running server's subscriptions are; to send again, to go on, to register and to take
-//! away are the server's work.
+//! `headgate subscription`: how a running server's subscriptions are; to send again, to go on, to register, to renew
+//! a secret and to take away are the server's work.
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -32,10 +32,11 @@ const SHOW: [&str; 13] = [
 const LIST: [&str; 7] = ["name", "tenant", "state", "waiting", "delivered", "reason", "url"];
 
 /// What a list says that is empty.
-const NONE: &str = "there are no subscriptions; make one with: headgate subscription add, or a [[subscription]] of the file";
+const NONE: &str =
+    "there are no subscriptions; make one with: headgate subscription add, or a [[subscription]] of the file";
 
 /// What matters of a new one.
-const REGISTERED: [&str; 5] = ["name", "secret", "tenant", "url", "state"];
+const REGISTERED: [&str; 6] = ["name", "secret", "earlier_secrets_until", "tenant", "url", "state"];
 
 /// Lists, shows, sends again, goes on, registers or takes away.
 pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failure> {
@@ -62,6 +63,11 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
             let body = registration(&add)?;
             let answer = AdminClient::of(&add.server, env)?.post_json("/v1/subscriptions", &body).await?;
             (add.server, answer)
+        }
+        SubscriptionCommand::Secret { name, at_once, server } => {
+            let body = json!({ "at_once": at_once });
+            let answer = AdminClient::of(&server, env)?.post_json(&path(&name, "/secret"), &body).await?;
+            (server, answer)
         }
         SubscriptionCommand::Remove(one) => {
             let answer = AdminClient::of(&one.server, env)?.delete(&path(&one.name, "")).await?;

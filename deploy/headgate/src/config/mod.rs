@@ -176,7 +176,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
 
     let deadline = gateway.spool.as_ref().map_or(gateway.limits.append_deadline, |spool| spool.deadline);
 
-    let subscription::Shared { policy, pace, ca_file, most } = shared;
+    let subscription::Shared { policy, pace, ca_file, most, overlap } = shared;
     let tenants = index.tenants();
     let connections: Option<Vec<ConnectionConfig>> = connections.into_iter().map(|draft| draft.config).collect();
     let links: Option<Vec<LinkConfig>> = links.into_iter().map(link::LinkDraft::config).collect();
@@ -194,7 +194,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
         admin,
         stream: stream?.answered_within(deadline),
         relay: RelayConfig { store: store?, connections: connections?, links: links?, limits },
-        subscriptions: SubscriptionsConfig { list: list?, policy, pace, ca_file, tenants, most },
+        subscriptions: SubscriptionsConfig { list: list?, policy, pace, ca_file, tenants, most, overlap },
         grace: gateway.grace,
         warnings: Vec::new(),
         ground: Ground::default(),

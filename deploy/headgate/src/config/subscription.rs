@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use headgate_relay::outgoing::Policy;
 use headgate_relay::subscription::sign::Key;
-use headgate_relay::subscription::{MOST, Pace, SubscriptionConfig};
+use headgate_relay::subscription::{MOST, OVERLAP, Pace, SubscriptionConfig};
 use headgate_schemas::filter::{Filter, FilterText};
 use headgate_schemas::stream::Begin;
 use hyper::Uri;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) ca_file: Option<PathBuf>,
     /// Subscriptions that there may be.
     pub(crate) most: usize,
+    /// How long an earlier secret signs.
+    pub(crate) overlap: Duration,
 }
 
 /// Reads `[subscriptions]`.
@@ -60,12 +62,13 @@ pub(crate) fn subscriptions(mut section: Section<'_>) -> Shared {
     set(&mut p.disable_after, s.duration("disable_after", SECOND));
     let ca_file = s.path("ca_file");
     let most = s.size("most", 1).unwrap_or(MOST);
+    let overlap = s.duration("secret_overlap", SECOND).unwrap_or(OVERLAP);
     if policy.loopback {
         let problem = "whoever registers a subscription reaches every port of this machine, in clear";
         s.warn("loopback", problem, "leave it out, but for tests");
     }
     section.finish();
-    Shared { policy, pace, ca_file, most }
+    Shared { policy, pace, ca_file, most, overlap }
 }
 
 /// Reads one `[[subscription]]`.

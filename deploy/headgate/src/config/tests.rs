@@ -1117,6 +1117,7 @@ const SUBSCRIPTION: &str = r#"
 [subscriptions]
 ports = [443, 8443]
 retry_most = "6h"
+secret_overlap = "2h"
 [[subscription]]
 name = "crm-copy"
 tenant = "acme"
@@ -1140,7 +1141,7 @@ fn a_subscription_is_read_whole() {
     assert_eq!(one.begin, headgate_schemas::stream::Begin::Start);
     assert_eq!((one.filter.objects.len(), one.filter.kinds.len(), one.filter.replayed), (2, 2, false));
     assert_eq!((config.policy.ports.as_slice(), config.policy.loopback), ([443, 8443].as_slice(), false));
-    assert_eq!(config.pace.retry_most, Duration::from_hours(6));
+    assert_eq!((config.pace.retry_most, config.overlap), (Duration::from_hours(6), Duration::from_hours(2)));
     assert_eq!((config.tenants, config.most, config.ca_file), (vec!["acme".to_owned()], 100, None));
     let hooks = [HOOKS[0], HOOKS[1], ("HEADGATE__SUBSCRIPTION__CRM_COPY__FROM", "now")];
     let one = &read(&format!("{EXAMPLE}{SUBSCRIPTION}"), &hooks).subscriptions.list[0];

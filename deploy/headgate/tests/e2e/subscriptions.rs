@@ -52,6 +52,9 @@ pub(crate) async fn through_refusals_and_a_kill(stage: Stage, certificates: temp
     let add = ["subscription", "add", "copy", "--tenant", "acme", "--url", &url, "--object", "contact", "--json"];
     let registered: Value = serde_json::from_str(&shown(&stage, &add)).unwrap();
     subscriber.expect(registered["secret"].as_str().unwrap());
+    // Whoever knows the first secret alone believes every call, though another one signs, too.
+    let renewed: Value = serde_json::from_str(&shown(&stage, &["subscription", "secret", "copy", "--json"])).unwrap();
+    assert_ne!(renewed["secret"], registered["secret"]);
     subscriber.refuse(true);
 
     let ids = stage.contacts(6).await;
