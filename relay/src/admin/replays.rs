@@ -59,7 +59,7 @@ fn refused(error: ReplayError) -> Problem {
         ReplayError::Running(_) => (StatusCode::CONFLICT, "replay_running"),
         ReplayError::Unknown(_) => (StatusCode::NOT_FOUND, "replay_unknown"),
         ReplayError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        ReplayError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "replay_busy"),
+        ReplayError::Busy | ReplayError::Estimating => (StatusCode::SERVICE_UNAVAILABLE, "replay_busy"),
     };
     Problem::new(status, code, error.to_string())
 }

@@ -26,7 +26,7 @@ use headgate_schemas::stream::{Begin, BeginError, InvalidBegin, Sink, StreamErro
 use headgate_schemas::{ObjectType, Timestamp, time};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -97,6 +97,9 @@ pub enum ReplayError {
     /// Another job runs.
     #[error("replay {0} is running; wait for its end, or stop it")]
     Running(u64),
+    /// Another estimate is being made.
+    #[error("another estimate is being made; try again in a moment")]
+    Estimating,
     /// No job has that number.
     #[error("there is no replay {0}; the last {REMEMBERED} are remembered")]
     Unknown(u64),
@@ -166,6 +169,8 @@ struct Inner {
     sink: Arc<dyn Sink>,
     links: Vec<LinkTargets>,
     quotas: Quotas,
+    /// One estimate at a time: each reads the stream, and remembers every record of it.
+    estimates: Semaphore,
     /// The newest first.
     jobs: Mutex<VecDeque<Job>>,
     /// One start or stop at a time.
@@ -240,6 +245,7 @@ impl Replays {
             sink,
             links: links.collect(),
             quotas: relay.quotas.clone(),
+            estimates: Semaphore::new(1),
             jobs: Mutex::default(),
             turns: Turns::new(relay.handle.clone(), shutdown.clone()),
         });
@@ -253,6 +259,7 @@ impl Replays {
     /// [`ReplayError`].
     pub async fn estimate(&self, wish: &Wish) -> Result<Estimate, ReplayError> {
         let plan = wish.plan()?;
+        let _alone = self.0.estimates.try_acquire().map_err(|_| ReplayError::Estimating)?;
         let mut reach = job::open(&self.0.open, plan.begin.clone(), None).await?;
         let mut tally = Tally::new(plan.rate, self.0.links.iter().map(|link| link.ways.clone()));
         let search = async {

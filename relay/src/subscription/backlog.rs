@@ -309,9 +309,9 @@ impl Backlog {
         Some(due.max(self.gate))
     }
 
-    /// A call came back. Returns since when the change has been failing, if it still does.
-    pub(super) fn settle(&mut self, lane: &str, answer: Answer, now: i64, pace: &Pace, random: u64) -> Option<i64> {
-        let found = self.lanes.get_mut(lane).filter(|found| found.open)?;
+    /// A call came back.
+    pub(super) fn settle(&mut self, lane: &str, answer: Answer, now: i64, pace: &Pace, random: u64) {
+        let Some(found) = self.lanes.get_mut(lane).filter(|found| found.open) else { return };
         found.open = false;
         self.open = self.open.saturating_sub(1);
         match answer {
@@ -328,18 +328,16 @@ impl Backlog {
                     self.make_due(now);
                 }
                 self.in_a_row = 0;
-                None
             }
             Answer::Failed { wait } => {
                 let tries = &mut found.tries;
-                let since = *tries.since.get_or_insert(now);
+                tries.since.get_or_insert(now);
                 tries.due = now.saturating_add(pace.pause(tries.attempts, random).max(wait));
                 tries.attempts = tries.attempts.saturating_add(1);
                 self.in_a_row = self.in_a_row.saturating_add(1);
                 if self.in_a_row >= TROUBLE {
                     self.gate = now.saturating_add(pace.doubt(self.in_a_row - TROUBLE).max(wait));
                 }
-                Some(since)
             }
         }
     }

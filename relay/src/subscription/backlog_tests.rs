@@ -39,9 +39,11 @@ fn sent(backlog: &mut Backlog, now: i64) -> Vec<u64> {
     std::iter::from_fn(|| backlog.next(now, &pace())).map(|job| job.spot.1).collect()
 }
 
+/// Settles a call, and tells since when its record has been failing, if it still does.
 fn settle(backlog: &mut Backlog, record: &str, answer: Answer, now: i64) -> Option<i64> {
     let lane = read(0, record).record.key;
-    backlog.settle(&lane, answer, now, &pace(), u64::MAX)
+    backlog.settle(&lane, answer, now, &pace(), u64::MAX);
+    backlog.lanes.get(&lane)?.tries.since
 }
 
 const FAILED: Answer = Answer::Failed { wait: 0 };

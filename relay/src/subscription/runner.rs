@@ -286,7 +286,7 @@ impl Runner {
 
     fn settle(&mut self, lane: &str, outcome: Outcome) {
         let now = time::now().micros();
-        let failing = self.backlog.settle(lane, outcome.answer, now, &self.parts.pace, self.dice.u64(..));
+        self.backlog.settle(lane, outcome.answer, now, &self.parts.pace, self.dice.u64(..));
         self.dirty = true;
         let label = if outcome.answer == Answer::Taken { "delivered" } else { "failed" };
         let called = Called { subscription: self.parts.config.name.clone(), outcome: label };
@@ -298,7 +298,8 @@ impl Runner {
         let patience = micros(self.parts.pace.disable_after);
         if outcome.gone {
             self.disable(now, "the endpoint says that it is gone (410)".to_owned());
-        } else if failing.is_some_and(|since| now - since >= patience) {
+        } else if self.backlog.failing_since().is_some_and(|since| now - since >= patience) {
+            // Not only by its own tries: those of a dead endpoint are one after the other, over all that waits.
             self.disable(now, format!("a change was refused for too long; the last time {}", outcome.told));
         }
         self.told = Some(outcome.told);

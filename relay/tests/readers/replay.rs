@@ -328,6 +328,23 @@ async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_estimate_is_made_at_a_time() {
+    let desk = Desk::new().await;
+    let (log, since) = (desk.log.clone(), Arc::new(Mutex::new(None)));
+    let source: OpenSource = {
+        let (log, since) = (log.clone(), Arc::clone(&since));
+        Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
+    };
+    let desk = Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await;
+    let ask = || desk.post("/v1/replays/estimate", json!({ "from": "start" }));
+    let (first, second) = tokio::join!(ask(), ask());
+    assert_eq!((first.0, &first.1["changes"]), (200, &12.into()));
+    assert_eq!((second.0, &second.1["code"]), (503, &"replay_busy".into()));
+    // Whoever hangs up makes room.
+    assert_eq!(ask().await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_whose_topic_was_made_anew_fails_and_reads_nothing_of_the_new_one() {
     const GONE: &str = "the topic was deleted and made again; what was read before is not in it";
     let wish = json!({ "from": "start", "rate": 100 });

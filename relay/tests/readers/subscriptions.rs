@@ -200,6 +200,29 @@ async fn a_change_that_is_refused_for_too_long_disables_it_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_endpoint_is_disabled_by_what_it_refused_first_however_many_records_wait() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    for record in 0..20 {
+        append(&log, &change(&record.to_string(), record)).await;
+    }
+    let endpoint = Endpoint::open(|_, _| status(500)).await;
+    // No change is tried twice before all of them were tried, one after the other.
+    let pace = Pace {
+        calls: 1,
+        disable_after: Duration::from_millis(50),
+        retry_first: Duration::from_hours(1),
+        retry_most: Duration::from_hours(1),
+        ..Setting::default().pace
+    };
+    let list = vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list, Setting { pace, ..Setting::default() });
+    office.shown("crm", |view| view["state"] == "disabled").await;
+    let seen = endpoint.seen();
+    assert!(seen.len() < 20 && seen.iter().collect::<HashSet<_>>().len() == seen.len(), "{seen:?}");
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_it_goes_on_where_it_stood() {
     let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
     fill(&log).await;
