@@ -8,7 +8,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{Command, command, config, fits, root, text};
 use crate::cli::ServeArgs;
-use crate::config::Env;
+use crate::config::{Config, Env};
 
 const FILE: &str = "deploy/compose.yaml";
 /// Where the configuration is mounted.
@@ -125,6 +125,43 @@ fn names_meet() {
     let StorePlace::Postgres(database) = &ours.relay.store.place else { panic!("a state that replicas can share") };
     assert_eq!(database.place(), "postgres:5432/headgate");
     assert!(["kafka", "gateway", "postgres"].iter().all(|host| names.contains(host)));
+}
+
+/// The whole program's configuration in a container of ours.
+fn mounted(service: &Service) -> Config {
+    config(&service.mounted(MOUNTED), &service.env())
+}
+
+#[test]
+fn what_must_outlive_a_container_lies_on_a_volume_with_a_name() {
+    for service in services().iter().filter(|service| matches!(service.name.as_str(), "gateway" | "relay")) {
+        let key_file = mounted(service).relay.store.key_file;
+        let folder = key_file.parent().unwrap().to_str().unwrap();
+        let mounts = service.words("volumes");
+        let mount = mounts.iter().find_map(|mount| mount.strip_suffix(&format!(":{folder}")));
+        let volume = mount.unwrap_or_else(|| panic!("{}: {folder} goes with the container", service.name));
+        assert!(!volume.contains('/'), "{}: {volume} is no volume", service.name);
+    }
+}
+
+#[test]
+fn ports_meet() {
+    let services = services();
+    let named = |name: &str| services.iter().find(|service| service.name == name).unwrap();
+    let ours = mounted(named("gateway"));
+    let port = ours.gateway.listen.port();
+    assert_eq!(named("gateway").words("ports"), [format!("127.0.0.1:8080:{port}")]);
+    let image = text("deploy/Containerfile");
+    assert!(image.contains(&format!("\nEXPOSE {port}\n")), "the image names the port that answers");
+    // What asks whether a container is ready asks where its admin API is.
+    assert!(text("deploy/healthy").contains(&format!("address=${{1:-{}}}", ours.admin.listen)));
+    let models = named("models").words("command").join(" ");
+    for connection in &ours.relay.connections {
+        let (_, port) = connection.base_url.rsplit_once(':').unwrap();
+        assert!(models.contains(&format!("--{} 0.0.0.0:{port}", connection.system)), "{models}");
+    }
+    let listeners = named("kafka").get("environment")["KAFKA_ADVERTISED_LISTENERS"].as_str().unwrap().to_owned();
+    assert_eq!(listeners, "PLAINTEXT://kafka:9092");
 }
 
 #[test]
