@@ -24,6 +24,10 @@ use headgate_schemas::change::FieldChange;
 use headgate_schemas::stream::{Delivered, Topic};
 use headgate_schemas::{Change, ChangeId, ChangeKind, ObjectType, Resolution, System, Timestamp, Value, contract};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START: i64 = 1_800_000_000_000_000;
 /// Records that are changed, in no particular order.
 const RECORDS: u64 = 10_000;
@@ -81,6 +85,9 @@ fn main() {
         run.tick((first..first + BATCH).map(|n| change(n, ChangeKind::Created, run.now, n)).collect());
     }
     run.settle();
+    for (batch, depth) in [(2_000, 1), (10_000, 10)] {
+        run.backlog(batch, depth);
+    }
     for rounds in [50, 250] {
         let spent = run.spent;
         for round in 0..rounds {
@@ -134,6 +141,26 @@ impl Run {
         let calls = self.engine.tick(Timestamp::from_micros(self.now), input).unwrap();
         self.spent += thread_time() - before;
         self.open = calls;
+    }
+
+    /// What gathered while the relay was away: ten changes of each record, read in ticks of `batch`, each of one in `depth`
+    /// of the records. Prints what reading costs, and what follows.
+    fn backlog(&mut self, batch: u64, depth: u64) {
+        let (spent, ticks) = (self.spent, 10 * RECORDS / batch);
+        for tick in 0..ticks {
+            let first = RECORDS / depth * (tick * depth / ticks);
+            let changes = (0..batch).map(|n| {
+                let record = first + self.dice.u64(..RECORDS / depth);
+                change(record, ChangeKind::Updated, self.now, n)
+            });
+            let changes = changes.collect();
+            self.tick(changes);
+        }
+        let each = |spent: Duration| spent.as_secs_f64() * 1e6 / (ticks * batch) as f64;
+        let read = each(self.spent - spent);
+        self.settle();
+        let all = each(self.spent - spent);
+        println!("a backlog read by {batch}, {RECORDS} records in {depth} parts: {read:.1} us to read, {all:.1} us with all that follows");
     }
 
     /// Ticks until nothing is open.

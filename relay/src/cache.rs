@@ -30,6 +30,8 @@ pub(crate) struct Loaded {
     pub(crate) touched: bool,
     /// Its pairs that other workers have, as they were read.
     pub(crate) elsewhere: Vec<WorkRow>,
+    /// The round in which due times were last found, unless it changed since.
+    reviewed: Option<u64>,
     used: u64,
     /// The round in which it was last compared with the store.
     checked: u64,
@@ -47,6 +49,7 @@ impl Loaded {
             tale: Tale::default(),
             touched: false,
             elsewhere: Vec::new(),
+            reviewed: None,
             used: round,
             checked: round,
         }
@@ -150,6 +153,19 @@ impl Cache {
         let loaded = self.entities.get_mut(&id)?;
         loaded.used = round;
         Some(loaded)
+    }
+
+    /// Its due times were found, and stand until it changes or the round ends.
+    pub(crate) fn set_reviewed(&mut self, id: EntityId, reviewed: bool) {
+        let round = self.round;
+        if let Some(loaded) = self.entities.get_mut(&id) {
+            loaded.reviewed = reviewed.then_some(round);
+        }
+    }
+
+    /// Whether its due times stand.
+    pub(crate) fn is_reviewed(&self, id: EntityId) -> bool {
+        self.entities.get(&id).is_some_and(|loaded| loaded.reviewed == Some(self.round))
     }
 
     /// Ends a round: forgets the least recently used entities beyond the limit. Call it only after a commit.

@@ -38,7 +38,7 @@ pub struct StoreConfig {
 pub struct Limits {
     /// Calls open at once to one connection; further work waits in the store.
     pub calls_per_connection: usize,
-    /// Changes taken from the stream in one transaction; the rest stays in the stream.
+    /// Changes taken from the stream in one transaction, while that is short; the rest stays in the stream.
     pub accept_batch: usize,
     /// Records that may be due on one connection that works; beyond it nothing more is read, and the backlog stays in
     /// the stream. What waits is one row for each record, not for each change, so a backlog shrinks as it is read.
@@ -75,7 +75,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_per_connection: 4,
-            accept_batch: 2_000,
+            accept_batch: 10_000,
             due_per_connection: 50_000,
             cached_entities: 50_000,
             send_deadline: Duration::from_secs(10),

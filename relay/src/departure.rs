@@ -232,7 +232,7 @@ impl Engine {
 
     /// Moves an entity on whose records are all gone.
     pub(crate) fn end_life(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
-        let ended = self.with(id, now, |e, cx, _| e.has_just_left(cx).then(|| e.life.clone()))?;
+        let ended = self.look(id, now, |e, cx| e.has_just_left(cx).then(|| e.life.clone()))?;
         match ended.flatten() {
             Some(Life::Left) => self.give_up_claims(id, now),
             Some(Life::Erased) => {

@@ -21,6 +21,7 @@ use crate::books::Report;
 use crate::config::RelayConfig;
 use crate::engine::{Call, CallId, Command, Engine, Held, Input, Parts, Recalled, Reply, ReplyResult, Request};
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::setup::{self, Place, Setups};
 use crate::step;
 use crate::store::{KeptRow, Shelf, StoreError};
@@ -88,7 +89,7 @@ struct Assignment {
     /// Whose positions these are.
     topic: Topic,
     positions: Vec<Position>,
-    /// Batches that may be read for it. Each generation has its own: what is under way for an earlier one counts no more.
+    /// Records that may be read for it, as one batch. Each generation has its own: what is under way for an earlier one counts no more.
     credit: Arc<Semaphore>,
 }
 
@@ -218,13 +219,14 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     // The lag is that of these places from the first moment on.
     state.positions.lock().clone_from(&positions);
     // A relay that stands by reads nothing.
-    let credit = Arc::new(Semaphore::new(usize::from(engine.is_some())));
+    let pace = Pace::new(driver.config.limits.accept_batch);
+    let credit = Arc::new(Semaphore::new(engine.as_ref().map_or(0, |_| pace.batch())));
     let first = Assignment { generation: 0, topic: topic.clone(), positions, credit: Arc::clone(&credit) };
     let (assigner, assigned) = watch::channel(first);
     let shutdown = driver.shutdown.clone();
     shutdown.spawn(
         "relay-reader",
-        read_stream(source, assigned, inbox.clone(), driver.config.limits.accept_batch, shutdown.clone()),
+        read_stream(source, assigned, inbox.clone(), shutdown.clone()),
     );
     setup::start(&driver, &handle);
     let stop = shutdown.clone();
@@ -237,7 +239,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     let (finished, done) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Handle::current();
     let thread =
-        Thread { driver, topic, inbox, messages, state, assign: assigner, credit, generation: 0, replaced: false };
+        Thread { driver, topic, inbox, messages, state, assign: assigner, credit, pace, generation: 0, replaced: false };
     std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
         let _context = runtime.enter();
         thread.run(engine);
@@ -378,6 +380,7 @@ struct Thread {
     state: Arc<State>,
     assign: watch::Sender<Assignment>,
     credit: Arc<Semaphore>,
+    pace: Pace,
     generation: u64,
     /// The reader found that the topic was made anew.
     replaced: bool,
@@ -447,7 +450,7 @@ impl Thread {
     /// From now on the stream is read for this engine.
     fn read_for(&mut self, engine: &Engine) {
         self.generation += 1;
-        self.credit = Arc::new(Semaphore::new(1));
+        self.credit = Arc::new(Semaphore::new(self.pace.batch()));
         let (generation, topic, credit) = (self.generation, self.topic.clone(), Arc::clone(&self.credit));
         self.assign.send_replace(Assignment { generation, topic, positions: engine.positions(), credit });
     }
@@ -483,9 +486,11 @@ impl Thread {
             // The next batch is fetched while this one is worked on.
             if owed && !engine.is_full(now) {
                 owed = false;
-                self.credit.add_permits(1);
+                self.credit.add_permits(self.pace.batch());
             }
+            let records = input.records.len();
             let calls = engine.tick(now, input)?;
+            self.pace.met(records, last_tick.elapsed());
             self.driver.metrics.tick.observe(last_tick.elapsed().as_secs_f64());
             for call in calls {
                 self.make(call);
@@ -619,17 +624,18 @@ async fn read_stream(
     mut source: Box<dyn Source>,
     mut assigned: watch::Receiver<Assignment>,
     inbox: SyncSender<Message>,
-    batch: usize,
     shutdown: Shutdown,
 ) {
     // The generation from whose positions the source reads; none after an assignment that failed.
     let mut standing = Some(0);
     loop {
         let Assignment { generation, topic, positions, credit } = assigned.borrow_and_update().clone();
+        let mut batch = 0;
         let reading = async {
             // Nobody closes it.
             let permit = credit.acquire().await.ok();
             permit.into_iter().for_each(SemaphorePermit::forget);
+            batch = 1 + credit.forget_permits(usize::MAX);
             if standing != Some(generation) {
                 let assigned = assign_in(source.as_mut(), &topic, &positions);
                 standing = assigned.is_ok().then_some(generation);
@@ -646,7 +652,7 @@ async fn read_stream(
             read = reading => read,
         };
         match read {
-            Ok(records) if records.is_empty() => credit.add_permits(1),
+            Ok(records) if records.is_empty() => credit.add_permits(batch),
             Ok(records) => {
                 pass(step::READ);
                 give(&inbox, Message::Records { generation, records }).await;
@@ -659,7 +665,7 @@ async fn read_stream(
             Err(error) => {
                 tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
                 tokio::time::sleep(RETRY).await;
-                credit.add_permits(1);
+                credit.add_permits(batch);
             }
         }
     }
@@ -697,23 +703,23 @@ mod tests {
             let positions = vec![Position { partition: 0, offset: 0 }];
             Assignment { generation, topic: topic.clone(), positions, credit: Arc::new(Semaphore::new(permits)) }
         };
-        let first = assignment(0, 1);
+        let first = assignment(0, 2);
         let (assign, assigned) = watch::channel(first.clone());
         let (inbox, messages) = sync_channel(16);
         let mut source = log.source();
         assign_in(&mut source, &topic, &first.positions).unwrap();
-        shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, 2, shutdown.clone()));
+        shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, shutdown.clone()));
         append(&log, 2).await;
         assert_eq!(given(&messages).await, [(0, 2)]);
         // The next batch is asked for, and the engine fails while the reader waits for it.
-        first.credit.add_permits(1);
+        first.credit.add_permits(2);
         assert_eq!(given(&messages).await, []);
-        let second = assignment(1, 1);
+        let second = assignment(1, 2);
         assign.send_replace(second.clone());
         assert_eq!(given(&messages).await, [(1, 2)]);
         append(&log, 6).await;
         assert_eq!(given(&messages).await, []);
-        second.credit.add_permits(1);
+        second.credit.add_permits(2);
         assert_eq!(given(&messages).await, [(1, 2)]);
         shutdown.stop();
     }

@@ -531,6 +531,7 @@ impl Engine {
         self.keep_lease(now)?;
         let Input { replies, records, commands } = input;
         let settles = !replies.is_empty();
+        self.store.begin_unit()?;
         let done = if self.tenure.shared {
             self.contend(|engine| engine.turn(now, replies.clone(), &records, &commands))?
         } else {
@@ -780,6 +781,7 @@ impl Engine {
     ) -> Result<Option<R>, StoreError> {
         let mut notes = Notes::default();
         let result = self.look(id, now, |entity, cx| act(entity, cx, &mut notes))?;
+        self.cache.set_reviewed(id, false);
         if let Some(loaded) = self.cache.get_mut(id).filter(|loaded| !loaded.touched) {
             loaded.touched = true;
             self.tick.touched.push(id);

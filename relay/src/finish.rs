@@ -19,9 +19,14 @@ impl Engine {
     /// Due times of every pair of the entities that were touched.
     pub(crate) fn review(&mut self, now: Timestamp) -> Result<(), StoreError> {
         for id in self.tick.touched.clone() {
-            self.review_entity(id, now)?;
+            self.review_anew(id, now)?;
         }
         Ok(())
+    }
+
+    /// [`Engine::review_entity`], unless nothing changed since it was reviewed in this tick.
+    fn review_anew(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
+        if self.cache.is_reviewed(id) { Ok(()) } else { self.review_entity(id, now) }
     }
 
     pub(crate) fn review_entity(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
@@ -61,6 +66,7 @@ impl Engine {
                 None => self.end_pair(key),
             }
         }
+        self.cache.set_reviewed(id, true);
         Ok(())
     }
 
@@ -69,12 +75,15 @@ impl Engine {
         self.review(now)?;
         for id in self.tick.touched.clone() {
             let mut closed: Vec<Closed> = Vec::new();
-            self.with(id, now, |entity, cx, _| entity.close_ended(cx, &mut closed))?;
+            self.look(id, now, |entity, cx| entity.close_ended(cx, &mut closed))?;
+            if !closed.is_empty() {
+                self.cache.set_reviewed(id, false);
+            }
             for c in closed {
                 self.close(c.change, id, c.target, c.outcome, c.came, now);
             }
             self.end_life(id, now)?;
-            self.review_entity(id, now)?;
+            self.review_anew(id, now)?;
             self.list_questions(id, now)?;
             self.write_entity(id, now)?;
         }

@@ -36,6 +36,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod oauth;
 pub mod outgoing;
+mod pace;
 mod quota;
 mod recount;
 pub mod replay;

@@ -205,6 +205,9 @@ impl Engine {
 
     /// What was read and stays as it is belongs to the unit: it must still be so.
     pub(crate) fn check_what_was_read(&mut self) {
+        if !self.tenure.shared {
+            return;
+        }
         let written: HashSet<EntityId> = self.tick.unit.entities.iter().map(|e| e.id).collect();
         let read = self.cache.looked().filter(|(id, _)| !written.contains(id));
         self.tick.unit.unchanged.extend(read);

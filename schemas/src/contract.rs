@@ -24,6 +24,34 @@ pub const DEFAULT_PARTITIONS: u32 = 24;
 /// `ce_dataschema` of the data.
 pub const DATA_SCHEMA: &str = "urn:headgate:schema:change:v1";
 
+/// Names of the headers that [`encode`] writes. Their places are part of the embedded log's format: names are added at the
+/// end, never moved and never removed.
+pub(crate) const HEADER_NAMES: [&str; 18] = [
+    "ce_specversion",
+    "ce_id",
+    "ce_source",
+    "ce_type",
+    "ce_subject",
+    "ce_time",
+    "ce_receivedtime",
+    "ce_partitionkey",
+    "ce_tenant",
+    "ce_system",
+    "ce_account",
+    "ce_channel",
+    "ce_dataschema",
+    "content-type",
+    "ce_sequence",
+    "ce_attempt",
+    "ce_traceparent",
+    "ce_late",
+];
+
+/// The name of a header that was read: nothing is copied for those that every change has.
+pub fn header_name(name: &str) -> Cow<'static, str> {
+    HEADER_NAMES.into_iter().find(|known| *known == name).map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed)
+}
+
 /// Headers in the order they were written. Names are `ce_…` or `content-type`.
 pub type Headers = Vec<(Cow<'static, str>, String)>;
 

@@ -712,6 +712,16 @@ pub trait Store: Send {
     /// When the database fails.
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError>;
 
+    /// What is read from here to the next [`Store::commit`] may be read as of one moment, where that is cheaper. Nothing
+    /// else of the store is called in between but reads and numbers for what is new; a store whose commit failed, or that
+    /// was not asked to commit, is dropped.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn begin_unit(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Commits everything or nothing, durably, for a worker at `now`. A second outcome of a change at a target is not
     /// kept: to refuse the whole unit would only bring the same unit again for ever, and the first one stands.
     ///

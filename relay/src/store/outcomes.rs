@@ -29,6 +29,9 @@ const STEP: i64 = 5_000;
 /// A chain is not followed further: longer ones take a person's patience, not our memory.
 const CHAIN: usize = 10_000;
 
+/// A day in microseconds.
+const DAY: i64 = 86_400_000_000;
+
 /// The day of a time of ours, as it is written: 20261121.
 fn day(us: i64) -> i64 {
     let last = if us > 0 { jiff::Timestamp::MAX } else { jiff::Timestamp::MIN };
@@ -44,7 +47,7 @@ fn table(day: i64) -> String {
 /// Writes outcomes and counts those that are new.
 pub(super) fn write(db: &Connection, rows: &[OutcomeRow]) -> Result<Committed, StoreError> {
     let mut committed = Committed::default();
-    for rows in rows.chunk_by(|a, b| day(a.accepted) == day(b.accepted)) {
+    for rows in rows.chunk_by(|a, b| a.accepted.div_euclid(DAY) == b.accepted.div_euclid(DAY)) {
         let day = rows.first().map_or(0, |row| day(row.accepted));
         let table = table(day);
         note_day(db, day, &table, rows.iter().map(|row| row.at).max().unwrap_or(0))?;

@@ -160,7 +160,9 @@ impl Sqlite {
 
     /// Does something as a whole or not at all.
     fn transaction<R>(&self, act: impl FnOnce(&Connection) -> Result<R, StoreError>) -> Result<R, StoreError> {
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        if self.db.is_autocommit() {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+        }
         let done = act(&self.db).and_then(|result| {
             self.db.execute_batch("COMMIT")?;
             Ok(result)
@@ -437,8 +439,20 @@ impl Store for Sqlite {
         lives::expire(&self.db, now)
     }
 
+    /// A read outside of a transaction locks and unlocks the file, and a tick reads something for each change. Nobody else
+    /// writes, so that the transaction may go on to write in the end.
+    fn begin_unit(&mut self) -> Result<(), StoreError> {
+        if !self.shared && self.db.is_autocommit() {
+            self.db.execute_batch("BEGIN")?;
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
+            if !self.db.is_autocommit() {
+                self.db.execute_batch("COMMIT")?;
+            }
             return Ok(Committed::default());
         }
         self.transaction(|_| {

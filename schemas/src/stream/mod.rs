@@ -134,7 +134,8 @@ pub trait Source: Send {
     /// [`StreamError::OutOfRange`] for a position that the log no longer holds: this is never papered over.
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError>;
 
-    /// The next records, at least one and at most `max`, in order inside each partition. Waits for the first one.
+    /// The next records, at least one and at most `max`, in order inside each partition; fewer where they are more bytes
+    /// than a page of the engine holds. Waits for the first one.
     /// Cancel-safe: dropping the future loses nothing.
     fn next(&mut self, max: usize) -> Next<'_>;
 

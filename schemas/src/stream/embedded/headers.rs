@@ -1,33 +1,11 @@
 //! Headers of one record as bytes, for the `headers` column.
 //!
-//! The names of the contract are written as one byte: they are a fifth of a small record otherwise. The table of names
-//! is part of the file format: names are added at its end, never moved and never removed.
+//! The names of the contract are written as one byte, their place in its table: they are a fifth of a small record
+//! otherwise.
 
 use std::borrow::Cow;
 
-use crate::contract::Headers;
-
-/// Names with a number; the number is the place in this table.
-const NAMES: [&str; 18] = [
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_subject",
-    "ce_time",
-    "ce_receivedtime",
-    "ce_partitionkey",
-    "ce_tenant",
-    "ce_system",
-    "ce_account",
-    "ce_channel",
-    "ce_dataschema",
-    "content-type",
-    "ce_sequence",
-    "ce_attempt",
-    "ce_traceparent",
-    "ce_late",
-];
+use crate::contract::{HEADER_NAMES as NAMES, Headers};
 
 /// In place of a number: the name follows as text.
 const SPELLED: u8 = 0xff;

@@ -5,7 +5,6 @@
 //! The surprising thing: librdkafka tells once why it stopped reading a partition, and is silent ever after. So an error
 //! is remembered, and reading begins anew from the same places, until the log allows it or somebody assigns others.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::time::timeout;
 
 use super::probe::{Probe, blocking, unavailable};
 use super::settings::{Context, KafkaConfig};
-use crate::contract::Record;
+use crate::contract::{Record, header_name};
 use crate::stream::{Delivered, Next, Position, Source, StreamError, Topic};
 use crate::time::Timestamp;
 
@@ -134,13 +133,16 @@ impl KafkaSource {
         }
     }
 
-    fn take(&mut self, delivered: Delivered, page: &mut Vec<Delivered>) {
+    /// Puts a record on the page; returns its bytes.
+    fn take(&mut self, delivered: Delivered, page: &mut Vec<Delivered>) -> usize {
         // What an assignment that was replaced had fetched ahead.
         if self.next.get(&delivered.partition).is_none_or(|next| delivered.offset < *next) {
-            return;
+            return 0;
         }
         self.next.insert(delivered.partition, delivered.offset + 1);
+        let bytes = delivered.record.len();
         page.push(delivered);
+        bytes
     }
 }
 
@@ -172,7 +174,7 @@ impl Source for KafkaSource {
             if let Some(error) = self.failed.take() {
                 return Err(self.go_on(error));
             }
-            let mut page = Vec::new();
+            let (mut page, mut bytes) = (Vec::new(), 0);
             // Nothing is awaited once a record was taken, so that dropping this loses none.
             while page.is_empty() {
                 if self.compared.elapsed() > COMPARE_EVERY {
@@ -180,14 +182,14 @@ impl Source for KafkaSource {
                 }
                 let received = timeout(COMPARE_EVERY, self.consumer.recv()).await;
                 match received.map(|received| received.map(|m| delivered(&m))) {
-                    Ok(Ok(record)) => self.take(record, &mut page),
+                    Ok(Ok(record)) => bytes += self.take(record, &mut page),
                     Ok(Err(error)) if Self::ends(&error) => return Err(self.go_on(error)),
                     Ok(Err(_)) | Err(_) => {}
                 }
             }
-            while page.len() < max {
+            while page.len() < max && bytes < self.config.read_ahead_bytes {
                 match self.consumer.recv().now_or_never().map(|received| received.map(|m| delivered(&m))) {
-                    Some(Ok(record)) => self.take(record, &mut page),
+                    Some(Ok(record)) => bytes += self.take(record, &mut page),
                     // What was read is not held back for it.
                     Some(Err(error)) if Self::ends(&error) => {
                         self.failed = Some(error);
@@ -212,7 +214,7 @@ impl Source for KafkaSource {
 fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let headers = message.headers().into_iter().flat_map(|h| h.iter());
-    let headers = headers.map(|h| (Cow::Owned(h.key.to_owned()), text(h.value))).collect();
+    let headers = headers.map(|h| (header_name(h.key), text(h.value))).collect();
     let at = message.timestamp().to_millis().unwrap_or(0);
     Delivered {
         partition: u32::try_from(message.partition()).unwrap_or(0),

@@ -44,7 +44,8 @@ pub struct KafkaConfig {
     pub max_record_bytes: usize,
     /// How long a record waits for others to share a request with.
     pub linger: Duration,
-    /// Bytes read ahead per reader.
+    /// Bytes that each reader reads ahead: what waits for it, one answer of a broker, and one page of
+    /// [`Source::next`](super::super::Source::next) are each no longer, give or take a record.
     pub read_ahead_bytes: usize,
     /// How the connection is secured.
     pub security: Security,
@@ -123,7 +124,7 @@ impl KafkaConfig {
             queue_bytes: 64 << 20,
             max_record_bytes: 1 << 20,
             linger: Duration::from_millis(5),
-            read_ahead_bytes: 8 << 20,
+            read_ahead_bytes: 16 << 20,
             security: Security::default(),
         }
     }
@@ -161,6 +162,7 @@ impl KafkaConfig {
 
     pub(super) fn consumer(&self) -> ClientConfig {
         let mut c = self.client();
+        let read_ahead = self.read_ahead_bytes.max(64 << 10);
         c.set("group.id", &self.client_id)
             // Positions stand in the reader's own store, in the transaction that they belong to.
             .set("enable.auto.commit", "false")
@@ -172,8 +174,13 @@ impl KafkaConfig {
             // that comes alone waits for so long.
             .set("fetch.min.bytes", "65536")
             .set("fetch.wait.max.ms", "50")
-            .set("queued.max.messages.kbytes", (self.read_ahead_bytes >> 10).max(64).to_string())
-            .set("queued.min.messages", "5000")
+            .set("queued.max.messages.kbytes", (read_ahead >> 10).to_string())
+            // A backlog comes partition by partition, as much of one as an answer may hold, and not a little of each: all
+            // changes of a record stand in one partition, and what is read together is worked on together.
+            .set("fetch.message.max.bytes", read_ahead.to_string())
+            // The bytes are the bound; whoever finds them used up looks again soon and not after a second.
+            .set("queued.min.messages", "50000")
+            .set("fetch.queue.backoff.ms", "10")
             .set("isolation.level", "read_committed");
         c
     }
