@@ -160,7 +160,9 @@ impl Run {
         let read = each(self.spent - spent);
         self.settle();
         let all = each(self.spent - spent);
-        println!("a backlog read by {batch}, {RECORDS} records in {depth} parts: {read:.1} us to read, {all:.1} us with all that follows");
+        println!(
+            "a backlog read by {batch}, {RECORDS} records in {depth} parts: {read:.1} us to read, {all:.1} us with all that follows"
+        );
     }
 
     /// Ticks until nothing is open.

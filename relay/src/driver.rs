@@ -224,10 +224,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     let first = Assignment { generation: 0, topic: topic.clone(), positions, credit: Arc::clone(&credit) };
     let (assigner, assigned) = watch::channel(first);
     let shutdown = driver.shutdown.clone();
-    shutdown.spawn(
-        "relay-reader",
-        read_stream(source, assigned, inbox.clone(), shutdown.clone()),
-    );
+    shutdown.spawn("relay-reader", read_stream(source, assigned, inbox.clone(), shutdown.clone()));
     setup::start(&driver, &handle);
     let stop = shutdown.clone();
     let stopper = inbox.clone();
@@ -238,8 +235,18 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     });
     let (finished, done) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Handle::current();
-    let thread =
-        Thread { driver, topic, inbox, messages, state, assign: assigner, credit, pace, generation: 0, replaced: false };
+    let thread = Thread {
+        driver,
+        topic,
+        inbox,
+        messages,
+        state,
+        assign: assigner,
+        credit,
+        pace,
+        generation: 0,
+        replaced: false,
+    };
     std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
         let _context = runtime.enter();
         thread.run(engine);

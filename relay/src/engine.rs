@@ -25,6 +25,7 @@ use crate::entity::{Entity, Member, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
+use crate::pace::Backlog;
 use crate::recount::Recount;
 use crate::shared::{Tenure, lease_of};
 use crate::step;
@@ -363,6 +364,7 @@ pub struct Engine {
     pub(crate) books: Books,
     pub(crate) recount: Recount,
     pub(crate) draining: bool,
+    pub(crate) backlog: Backlog,
     /// What this tick changed.
     pub(crate) tick: Tick,
 }
@@ -508,6 +510,7 @@ impl Engine {
             books: Books::new(start.sums.iter().copied()),
             recount: Recount::default(),
             draining: false,
+            backlog: Backlog::default(),
             tick: Tick::default(),
             numbers,
         };
@@ -567,6 +570,7 @@ impl Engine {
         }
         self.accept(records, now)?;
         if !records.is_empty() {
+            self.backlog.met(records.len(), now.micros());
             pass(step::FOLDED);
         }
         self.join_free(now)?;

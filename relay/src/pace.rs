@@ -1,17 +1,24 @@
-//! How much of the stream one tick takes: all there is, up to what a tick may take in time. Pure.
+//! How much of the stream one tick takes, and what waits for it. Pure.
 //!
 //! While the stream is read to its end a tick takes little, whatever this allows. With a backlog one transaction serves
 //! the more changes of a record, the more it takes: so the allowance grows while ticks are short, and shrinks when one was
-//! so long that answers and leases wait for it.
+//! so long that answers and leases wait for it. The surprising thing: for a while nothing is sent then. What is behind is
+//! late already, and a record that is sent after the last of its changes was read is sent once.
 
 use std::time::Duration;
 
 /// A tick that took longer was given too much.
-const LONG: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_millis(500);
 /// After a full tick that took less, the next one may be given twice as much.
-const SHORT: Duration = Duration::from_millis(150);
+const SHORT: Duration = Duration::from_millis(250);
 /// What a slow state is given all the same.
 const LEAST: usize = 500;
+/// Who takes so many records in one tick is behind.
+const MANY: usize = 2_000;
+/// A backlog is read for so long, in microseconds, before anything is sent; then both are done side by side.
+const READ_FIRST: i64 = 8_000_000;
+/// Many records were the last of a backlog if no others follow in this time.
+const FOLLOWS: i64 = 250_000;
 
 /// How many records the next tick may take.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +48,49 @@ impl Pace {
     }
 }
 
+/// Whether the stream is read before anything is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backlog {
+    /// When many records were taken at once, first and last.
+    read: Option<(i64, i64)>,
+}
+
+impl Backlog {
+    /// A tick took so many records.
+    pub(crate) fn met(&mut self, records: usize, now: i64) {
+        self.read = (records >= MANY).then(|| (self.read.map_or(now, |(first, _)| first), now));
+    }
+
+    /// It is being read, one full tick after the other, and has not been for too long.
+    pub(crate) fn is_read_first(self, now: i64) -> bool {
+        self.read.is_some_and(|(first, last)| last > first && now - first < READ_FIRST && now - last < FOLLOWS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backlog_is_read_first_and_not_for_ever() {
+        let mut backlog = Backlog::default();
+        backlog.met(MANY - 1, 500);
+        assert!(!backlog.is_read_first(500), "that is no backlog");
+        backlog.met(MANY, 0);
+        assert!(!backlog.is_read_first(0), "that may be all");
+        backlog.met(MANY, 1_000);
+        assert!(backlog.is_read_first(1_000 + FOLLOWS - 1));
+        assert!(!backlog.is_read_first(1_000 + FOLLOWS), "nothing follows");
+        backlog.met(MANY, READ_FIRST - 1_000);
+        assert!(backlog.is_read_first(READ_FIRST - 1));
+        backlog.met(MANY, READ_FIRST);
+        assert!(!backlog.is_read_first(READ_FIRST), "what is due is sent beside it");
+        backlog.met(1, READ_FIRST + 2_000);
+        assert!(!backlog.is_read_first(READ_FIRST + 2_000));
+        backlog.met(MANY, READ_FIRST + 3_000);
+        backlog.met(MANY, READ_FIRST + 4_000);
+        assert!(backlog.is_read_first(READ_FIRST + 4_001), "another one");
+    }
 
     #[test]
     fn full_short_ticks_are_given_more_and_long_ones_less() {
@@ -54,8 +101,12 @@ mod tests {
             pace.batch()
         };
         assert_eq!(next(200, 5), 2_500, "what was there was taken");
-        assert_eq!([next(2_500, 100), next(5_000, 149), next(10_000, 100)], [5_000, 10_000, 10_000], "and no more than all");
-        assert_eq!([next(10_000, 300), next(10_000, 401)], [10_000, 5_000]);
+        assert_eq!(
+            [next(2_500, 100), next(5_000, 249), next(10_000, 100)],
+            [5_000, 10_000, 10_000],
+            "and no more than all"
+        );
+        assert_eq!([next(10_000, 300), next(10_000, 501)], [10_000, 5_000]);
         assert_eq!(next(100, 9_000), 5_000, "it was not the records that took so long");
         assert_eq!([5_000, 2_500, 1_250, 625, 500].map(|records| next(records, 9_000)), [2_500, 1_250, 625, 500, 500]);
         assert_eq!(Pace::new(1).batch(), 1);

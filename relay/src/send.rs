@@ -34,7 +34,7 @@ struct Group {
 
 impl Engine {
     pub(crate) fn send(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.draining {
+        if self.draining || self.backlog.is_read_first(now.micros()) {
             return Ok(());
         }
         let connections: Vec<u32> = self.lines.keys().copied().collect();
