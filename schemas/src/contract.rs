@@ -283,9 +283,10 @@ fn data(change: &Change) -> Result<Vec<u8>, serde_json::Error> {
 /// # Errors
 /// [`DecodeError`] when the record was not written by [`encode`] of this or an earlier version.
 pub fn decode(record: &Record) -> Result<Change, DecodeError> {
-    let required = |name: &'static str| record.header(name).ok_or(DecodeError::Missing(name));
+    let found = Attributes::of(record);
+    let required = |name, found: Option<_>| found.ok_or(DecodeError::Missing(name));
     let data: Data = serde_json::from_slice(&record.body)?;
-    let channel = match required("ce_channel")? {
+    let channel = match required("ce_channel", found.channel)? {
         "webhook" => Channel::Webhook,
         "poll" => Channel::Poll,
         "backfill" => Channel::Backfill,
@@ -293,13 +294,14 @@ pub fn decode(record: &Record) -> Result<Change, DecodeError> {
         "replay" => Channel::Replay,
         _ => return Err(DecodeError::Malformed("ce_channel")),
     };
-    let system: System = required("ce_system")?.parse().map_err(|_| DecodeError::Malformed("ce_system"))?;
+    let system: System =
+        required("ce_system", found.system)?.parse().map_err(|_| DecodeError::Malformed("ce_system"))?;
     if system != data.source.system {
         return Err(DecodeError::Malformed("ce_system"));
     }
     Ok(Change {
-        id: required("ce_id")?.parse::<ChangeId>().map_err(|_| DecodeError::Malformed("ce_id"))?,
-        tenant: required("ce_tenant")?.to_owned(),
+        id: required("ce_id", found.id)?.parse::<ChangeId>().map_err(|_| DecodeError::Malformed("ce_id"))?,
+        tenant: required("ce_tenant", found.tenant)?.to_owned(),
         source: data.source,
         object: data.object,
         kind: data.change,
@@ -311,21 +313,60 @@ pub fn decode(record: &Record) -> Result<Change, DecodeError> {
         link: data.link,
         occurred_at: data.occurred_at,
         occurred_at_resolution: data.occurred_at_resolution,
-        received_at: required("ce_receivedtime")?.parse().map_err(|_| DecodeError::Malformed("ce_receivedtime"))?,
-        sequence: record.header("ce_sequence").map(str::to_owned),
+        received_at: required("ce_receivedtime", found.received)?
+            .parse()
+            .map_err(|_| DecodeError::Malformed("ce_receivedtime"))?,
+        sequence: found.sequence.map(str::to_owned),
         sequence_kind: data.sequence_kind,
         origin: data.origin,
         correlation: data.correlation,
         batch: data.batch,
-        attempt: match record.header("ce_attempt") {
+        attempt: match found.attempt {
             Some(text) => Some(text.parse().map_err(|_| DecodeError::Malformed("ce_attempt"))?),
             None => None,
         },
         raw: data.raw,
         channel,
-        late: record.header("ce_late") == Some("true"),
-        traceparent: record.header("ce_traceparent").map(str::to_owned),
+        late: found.late == Some("true"),
+        traceparent: found.trace.map(str::to_owned),
     })
+}
+
+/// The headers that a change is read from, found in one go.
+#[derive(Default)]
+struct Attributes<'a> {
+    id: Option<&'a str>,
+    tenant: Option<&'a str>,
+    system: Option<&'a str>,
+    channel: Option<&'a str>,
+    received: Option<&'a str>,
+    sequence: Option<&'a str>,
+    attempt: Option<&'a str>,
+    late: Option<&'a str>,
+    trace: Option<&'a str>,
+}
+
+impl<'a> Attributes<'a> {
+    fn of(record: &'a Record) -> Self {
+        let mut found = Self::default();
+        for (name, value) in &record.headers {
+            let place = match &**name {
+                "ce_id" => &mut found.id,
+                "ce_tenant" => &mut found.tenant,
+                "ce_system" => &mut found.system,
+                "ce_channel" => &mut found.channel,
+                "ce_receivedtime" => &mut found.received,
+                "ce_sequence" => &mut found.sequence,
+                "ce_attempt" => &mut found.attempt,
+                "ce_late" => &mut found.late,
+                "ce_traceparent" => &mut found.trace,
+                _ => continue,
+            };
+            // The first of a name counts.
+            place.get_or_insert(value);
+        }
+        found
+    }
 }
 
 /// A small valid change for tests and examples of this workspace: HubSpot contact 7001, job title set to CTO.
