@@ -1,7 +1,10 @@
 //! The container file, instruction by instruction: what is copied is there, what is run is a command of the program, and
 //! the image that is shipped has no root, no compiler and no secret.
 
-use super::{Command, command, root, text};
+use headgate_relay::config::StorePlace;
+
+use super::{Command, command, config, named, root, text};
+use crate::config::StreamConfig;
 
 const FILE: &str = "deploy/Containerfile";
 
@@ -54,6 +57,18 @@ fn what_it_copies_is_there() {
         copied += 1;
     }
     assert_eq!(copied, 4, "one stage, the tree, the program, the question whether it is ready");
+}
+
+#[test]
+fn what_it_keeps_lies_on_its_volume() {
+    let [volume] = &list(&shipped(), "VOLUME")[..] else { panic!("one volume") };
+    let path = "deploy/config/container.toml";
+    let config = config(path, &named(path));
+    let StreamConfig::Embedded(stream) = &config.stream else { panic!("{path} needs nothing beside it") };
+    let StorePlace::Sqlite(state) = &config.relay.store.place else { panic!("{path} needs nothing beside it") };
+    for kept in [&stream.path, state, &config.relay.store.key_file] {
+        assert!(kept.starts_with(volume), "{}: nobody may write there", kept.display());
+    }
 }
 
 #[test]
