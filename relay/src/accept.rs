@@ -53,6 +53,7 @@ impl Engine {
         self.tick.changes.insert(key);
         self.tick.unit.changes.push((key, now.micros()));
         self.tick.unit.count(Counter::Changes, 1);
+        self.tick.waited = self.tick.waited.max(now.micros() - change.received_at.micros());
         let route = self.route(change);
         let targets: Vec<u32> =
             route.map_or_else(Vec::new, |(source, link)| self.links[link].targets(source).collect());

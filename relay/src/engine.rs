@@ -385,6 +385,8 @@ pub(crate) struct Tick {
     /// Who had the weaker keys that this tick asked about.
     pub(crate) hinted: BTreeMap<Key, Vec<EntityId>>,
     pub(crate) changes: HashSet<Key>,
+    /// How long the oldest change of this tick waited for it, in microseconds.
+    pub(crate) waited: i64,
     /// Open deliveries that came or went, by entity.
     pub(crate) open: Vec<(EntityId, Share, i64)>,
     /// Versions that guarding reads of this tick found, by connection and entity: preconditions of strict writes.
@@ -570,7 +572,7 @@ impl Engine {
         }
         self.accept(records, now)?;
         if !records.is_empty() {
-            self.backlog.met(records.len(), now.micros());
+            self.backlog.met(records.len(), self.tick.waited, now.micros());
             pass(step::FOLDED);
         }
         self.join_free(now)?;

@@ -2,8 +2,8 @@
 //!
 //! While the stream is read to its end a tick takes little, whatever this allows. With a backlog one transaction serves
 //! the more changes of a record, the more it takes: so the allowance grows while ticks are short, and shrinks when one was
-//! so long that answers and leases wait for it. The surprising thing: for a while nothing is sent then. What is behind is
-//! late already, and a record that is sent after the last of its changes was read is sent once.
+//! so long that answers and leases wait for it. The surprising thing: where what is read is late already, nothing is sent
+//! for a while. A record that is sent after the last of its changes was read is sent once, and all is written the sooner.
 
 use std::time::Duration;
 
@@ -15,8 +15,12 @@ const SHORT: Duration = Duration::from_millis(250);
 const LEAST: usize = 500;
 /// Who takes so many records in one tick is behind.
 const MANY: usize = 2_000;
+/// Whoever was behind is so until a tick finds fewer than so many.
+const FEW: usize = 400;
+/// What waited for so long, in microseconds, before it was read will not be written in time.
+const LATE: i64 = 5_000_000;
 /// A backlog is read for so long, in microseconds, before anything is sent; then both are done side by side.
-const READ_FIRST: i64 = 8_000_000;
+const READ_FIRST: i64 = 15_000_000;
 /// Many records were the last of a backlog if no others follow in this time.
 const FOLLOWS: i64 = 250_000;
 
@@ -51,14 +55,17 @@ impl Pace {
 /// Whether the stream is read before anything is sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backlog {
-    /// When many records were taken at once, first and last.
+    /// When its first many records were taken, and when its last were.
     read: Option<(i64, i64)>,
 }
 
 impl Backlog {
-    /// A tick took so many records.
-    pub(crate) fn met(&mut self, records: usize, now: i64) {
-        self.read = (records >= MANY).then(|| (self.read.map_or(now, |(first, _)| first), now));
+    /// A tick took so many records, the oldest of which came `waited` microseconds ago.
+    pub(crate) fn met(&mut self, records: usize, waited: i64, now: i64) {
+        self.read = match self.read.filter(|(_, last)| now - last < FOLLOWS) {
+            None => (records >= MANY && waited > LATE).then_some((now, now)),
+            Some((first, _)) => (records >= FEW).then_some((first, now)),
+        };
     }
 
     /// It is being read, one full tick after the other, and has not been for too long.
@@ -72,24 +79,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backlog_is_read_first_and_not_for_ever() {
+    fn what_is_late_is_read_first_and_not_for_ever() {
         let mut backlog = Backlog::default();
-        backlog.met(MANY - 1, 500);
-        assert!(!backlog.is_read_first(500), "that is no backlog");
-        backlog.met(MANY, 0);
+        backlog.met(MANY, LATE, 500);
+        backlog.met(MANY, LATE, 600);
+        assert!(!backlog.is_read_first(600), "that can still be in time");
+        backlog.met(MANY - 1, LATE + 1, 700);
+        backlog.met(MANY - 1, LATE + 1, 800);
+        assert!(!backlog.is_read_first(800), "that is no backlog");
+        backlog.met(MANY, LATE + 1, 0);
         assert!(!backlog.is_read_first(0), "that may be all");
-        backlog.met(MANY, 1_000);
-        assert!(backlog.is_read_first(1_000 + FOLLOWS - 1));
-        assert!(!backlog.is_read_first(1_000 + FOLLOWS), "nothing follows");
-        backlog.met(MANY, READ_FIRST - 1_000);
-        assert!(backlog.is_read_first(READ_FIRST - 1));
-        backlog.met(MANY, READ_FIRST);
-        assert!(!backlog.is_read_first(READ_FIRST), "what is due is sent beside it");
-        backlog.met(1, READ_FIRST + 2_000);
-        assert!(!backlog.is_read_first(READ_FIRST + 2_000));
-        backlog.met(MANY, READ_FIRST + 3_000);
-        backlog.met(MANY, READ_FIRST + 4_000);
-        assert!(backlog.is_read_first(READ_FIRST + 4_001), "another one");
+        let step = FOLLOWS - 1;
+        backlog.met(FEW, 0, step);
+        assert!(backlog.is_read_first(2 * step));
+        assert!(!backlog.is_read_first(2 * step + 1), "nothing follows");
+        let end = (2..).map(|n| n * step).find(|now| *now >= READ_FIRST).unwrap();
+        (2..).map(|n| n * step).take_while(|now| *now <= end).for_each(|now| backlog.met(MANY, LATE + 1, now));
+        assert!(!backlog.is_read_first(end), "what is due is sent beside it");
+        backlog.met(FEW - 1, LATE + 1, end + 1);
+        for now in [end + 2, end + 3] {
+            assert!(!backlog.is_read_first(now), "it was read");
+            backlog.met(MANY, LATE + 1, now);
+        }
+        assert!(backlog.is_read_first(end + 3), "another one");
+        for now in [end + READ_FIRST, end + READ_FIRST + 1] {
+            assert!(!backlog.is_read_first(now));
+            backlog.met(MANY, LATE + 1, now);
+        }
+        assert!(backlog.is_read_first(end + READ_FIRST + 1), "one after a rest");
     }
 
     #[test]
