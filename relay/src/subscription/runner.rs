@@ -4,6 +4,9 @@
 //! Only the worker that has the state sends: each call is made within its lease, and where the subscription stands is
 //! kept on its word. When the state goes to another worker, or comes back, everything here is thrown away and read again.
 //!
+//! Nothing is served before a place and the id of its topic are durable. From then on whatever is opened again, however
+//! soon, finds a place to go on from, and knows when another topic has taken that one's place.
+//!
 //! The surprising thing is what a crash repeats: where the subscription stands is written at most twice a second, so the
 //! deliveries since then are made again, under the same `webhook-id`. An order of a person is answered only after what it
 //! changed is durable.
@@ -179,8 +182,15 @@ impl Runner {
             opened.await.map_err(|_| "the program is stopping".to_owned())?.map_err(|error| error.to_string())?;
         let stood = stand(source, memo.topic.as_deref(), &mut backlog).await;
         let (source, loss) = stood.map_err(|error| error.to_string())?;
-        note(parts, &mut memo, loss);
-        memo.topic = Some(source.topic().id);
+        loss.enter(&mut memo);
+        let topic = Some(source.topic().id);
+        if memo.topic != topic {
+            memo.topic = topic;
+            let durable = hand_over(parts, recalled.epoch, &mut memo, &backlog, None);
+            let durable = durable.ok_or("the state cannot take where it stands now")?;
+            durable.await.map_err(|_| "where it stands could not be written")?;
+        }
+        loss.tell(parts);
         Ok((recalled.epoch, source, backlog, memo))
     }
 
@@ -351,9 +361,14 @@ impl Runner {
     async fn stand(&mut self, source: Box<dyn Source>) {
         match stand(source, self.memo.topic.as_deref(), &mut self.backlog).await {
             Ok((source, loss)) => {
-                self.dirty |= note(&self.parts, &mut self.memo, loss);
+                loss.enter(&mut self.memo);
+                loss.tell(&self.parts);
                 self.memo.topic = Some(source.topic().id);
                 self.source = Some(source);
+                if !matches!(loss, Loss::None) {
+                    // At once: what is opened again before this is durable finds the same loss and tells it again.
+                    self.saving = self.keep(None);
+                }
             }
             Err(error) => {
                 let name = self.parts.config.name.as_str();
@@ -401,23 +416,12 @@ impl Runner {
         answer(done, kept);
     }
 
-    /// Hands what must outlive the process to the state. `None` when it cannot take it now.
+    /// Keeps where it stands. `None` when the state cannot take it now.
     fn keep(&mut self, deed: Option<(String, &'static str)>) -> Option<oneshot::Receiver<()>> {
-        self.memo.read = self.backlog.read();
-        self.memo.pending = self.backlog.pending();
-        self.dirty = true;
-        let memo = match self.memo.encode() {
-            Ok(memo) => memo,
-            Err(error) => {
-                tracing::error!(%error, "where a subscription stands cannot be written");
-                return None;
-            }
-        };
-        let row = KeptRow { shelf: Shelf::Subscription, name: self.parts.config.name.clone(), value: Some(memo) };
         self.saved = Instant::now();
-        let durable = self.parts.relay.keep(self.epoch, vec![row], deed).ok()?;
-        self.dirty = false;
-        Some(durable)
+        let durable = hand_over(&self.parts, self.epoch, &mut self.memo, &self.backlog, deed);
+        self.dirty = durable.is_none();
+        durable
     }
 
     /// The same, waiting until it is durable.
@@ -519,33 +523,56 @@ fn stopping() -> StreamError {
     StreamError::Unavailable("the program is stopping".to_owned())
 }
 
-/// Tells what was lost. True where something was.
-fn note(parts: &Parts, memo: &mut Memo, loss: Loss) -> bool {
-    let name = parts.config.name.as_str();
-    match loss {
-        Loss::None => return false,
-        Loss::Overtaken(lost) => {
-            let (offsets, partitions) = (lost.offsets, lost.partitions);
-            tracing::warn!(
+impl Loss {
+    /// Writes it where it outlives the process.
+    const fn enter(&self, memo: &mut Memo) {
+        match self {
+            Self::None => {}
+            Self::Overtaken(lost) => memo.overtaken = Some(*lost),
+            Self::Replaced(lost) => memo.replaced = Some(*lost),
+        }
+    }
+
+    /// Tells whoever watches this process.
+    fn tell(&self, parts: &Parts) {
+        let name = parts.config.name.as_str();
+        match self {
+            Self::None => return,
+            Self::Overtaken(Overtaken { offsets, partitions, .. }) => tracing::warn!(
                 subscription = name,
                 offsets,
                 partitions,
                 "the stream dropped changes before they were delivered"
-            );
-            memo.overtaken = Some(lost);
-        }
-        Loss::Replaced(lost) => {
-            tracing::error!(
+            ),
+            Self::Replaced(Replaced { waited, .. }) => tracing::error!(
                 subscription = name,
-                waited = lost.waited,
+                waited,
                 "another stream took the place of the one that was read, and is read from its start; what was not read of \
                  the old one is lost, and its changes that waited"
-            );
-            memo.replaced = Some(lost);
+            ),
         }
+        parts.metrics.overtaken.get_or_create(&Named { subscription: name.to_owned() }).inc();
     }
-    parts.metrics.overtaken.get_or_create(&Named { subscription: name.to_owned() }).inc();
-    true
+}
+
+/// Hands what must outlive the process to the state. `None` when it cannot take it now.
+fn hand_over(
+    parts: &Parts,
+    epoch: u64,
+    memo: &mut Memo,
+    backlog: &Backlog,
+    deed: Option<(String, &'static str)>,
+) -> Option<oneshot::Receiver<()>> {
+    (memo.read, memo.pending) = (backlog.read(), backlog.pending());
+    let value = match memo.encode() {
+        Ok(value) => value,
+        Err(error) => {
+            tracing::error!(%error, "where a subscription stands cannot be written");
+            return None;
+        }
+    };
+    let row = KeptRow { shelf: Shelf::Subscription, name: parts.config.name.clone(), value: Some(value) };
+    parts.relay.keep(epoch, vec![row], deed).ok()
 }
 
 fn answer(done: oneshot::Sender<Result<(), OrderError>>, answer: Result<(), OrderError>) {

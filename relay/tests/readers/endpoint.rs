@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use headgate_relay::admin::OpenSource;
 use headgate_relay::config::{Auth, ConnectionConfig, Limits, RelayConfig, SetUp, StoreConfig};
 use headgate_relay::outgoing::{Lookup, Policy, system_lookup};
 use headgate_relay::store::StorePlace;
@@ -146,6 +147,8 @@ pub(crate) struct Setting {
     pub(crate) pace: Pace,
     pub(crate) lookup: Lookup,
     pub(crate) begin: Begin,
+    /// What subscriptions read the log through, where it is not the log itself.
+    pub(crate) open: Option<OpenSource>,
 }
 
 impl Default for Setting {
@@ -157,7 +160,7 @@ impl Default for Setting {
             ..Pace::default()
         };
         let policy = Policy { loopback: true, ..Policy::default() };
-        Self { policy, pace, lookup: system_lookup(), begin: Begin::Start }
+        Self { policy, pace, lookup: system_lookup(), begin: Begin::Start, open: None }
     }
 }
 
@@ -233,11 +236,12 @@ impl Office {
         let shutdown = Shutdown::new(Duration::from_secs(5));
         let mut metrics = Registry::default();
         let relay = relay(place, folder, log, &mut metrics, &shutdown);
-        let Setting { policy, pace, lookup, begin } = setting;
+        let Setting { policy, pace, lookup, begin, open: through } = setting;
         let list = list.into_iter().map(|one| SubscriptionConfig { begin: begin.clone(), ..one }).collect();
         let tenants = vec!["acme".to_owned()];
         let config = SubscriptionsConfig { list, policy, pace, ca_file: None, tenants, most: 3, overlap: OVERLAP };
-        let all = subscription::start(config, &relay, &open(log), lookup, &mut metrics, &shutdown).unwrap();
+        let through = through.unwrap_or_else(|| open(log));
+        let all = subscription::start(config, &relay, &through, lookup, &mut metrics, &shutdown).unwrap();
         Self { api: TowerToHyperService::new(admin::subscriptions(all)), metrics, shutdown }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -12,11 +12,13 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{FutureExt as _, stream};
+use headgate_relay::admin::OpenSource;
 use headgate_relay::outgoing::Policy;
 use headgate_relay::subscription::Pace;
 use headgate_relay::subscription::sign::Key;
 use headgate_schemas::change::Channel;
-use headgate_schemas::stream::memory::{Memory, MemoryConfig};
+use headgate_schemas::stream::memory::{Memory, MemoryConfig, MemorySource};
+use headgate_schemas::stream::{Begin, Next, Position, Source, StreamError, Topic};
 use headgate_schemas::{Timestamp, time};
 use prometheus_client::encoding::text::encode;
 use serde_json::{Value, json};
@@ -392,6 +394,70 @@ async fn a_topic_that_is_made_anew_under_way_is_read_from_its_start_and_in_order
     for (first, record) in (0..).zip(["b", "c", "a"]) {
         assert_eq!(of(&taken, record), (0..20).map(|n| 100 + first + 3 * n).collect::<Vec<i64>>(), "{record}");
     }
+    office.close().await;
+}
+
+/// A reader to which nothing comes: whoever reads through it learns of nothing that happens to the log.
+struct Deaf(MemorySource);
+
+impl Source for Deaf {
+    fn topic(&self) -> Topic {
+        self.0.topic()
+    }
+
+    fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
+        self.0.assign(positions)
+    }
+
+    fn next(&mut self, _: usize) -> Next<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    fn numbers_across(&self) -> bool {
+        self.0.numbers_across()
+    }
+
+    fn bounds(&self) -> Result<Vec<(Position, Position)>, StreamError> {
+        self.0.bounds()
+    }
+
+    fn since(&self, at: Timestamp) -> Result<Vec<Position>, StreamError> {
+        self.0.since(at)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_served_has_a_place_that_outlives_the_state_s_being_opened_anew_at_once() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    fill(&log).await;
+    let endpoint = Endpoint::open(|_, _| status(200)).await;
+    // The relay finds the topic made anew and opens its state anew; the subscription learns of it only by that.
+    let (opened, read) = (AtomicUsize::new(0), log.clone());
+    let through: OpenSource = Arc::new(move || {
+        let source = read.source();
+        let is_first = opened.fetch_add(1, Ordering::Relaxed) == 0;
+        Ok(if is_first { Box::new(Deaf(source)) as Box<dyn Source> } else { Box::new(source) })
+    });
+    let setting = || Setting { begin: Begin::Now, ..Setting::default() };
+    let list = || vec![subscription("crm", &endpoint.url())];
+    let office = Office::open(folder.path(), &log, list(), Setting { open: Some(through), ..setting() });
+    office.shown("crm", |view| view["state"] == "well").await;
+    make_anew(&log).await;
+    let view = office.shown("crm", |view| view["replaced"].is_string()).await;
+    let told = view["replaced"].as_str().unwrap().to_owned();
+    assert!(told.ends_with("is lost, and 0 of its changes that waited"), "{told}");
+    let taken = endpoint.taken(60).await;
+    for (first, record) in (0..).zip(["b", "c", "a"]) {
+        assert_eq!(of(&taken, record), (0..20).map(|n| 100 + first + 3 * n).collect::<Vec<i64>>(), "{record}");
+    }
+    office.shown("crm", |view| view["delivered"] == 60).await;
+    office.close().await;
+    // What is kept names the new topic: it is read on, and nothing is found replaced again.
+    let office = Office::open(folder.path(), &log, list(), setting());
+    let view = office.shown("crm", |view| view["state"] == "well").await;
+    assert_eq!(view["replaced"], told.as_str());
+    append(&log, &change("a", 999)).await;
+    assert_eq!(endpoint.taken(61).await[60..], [("a".to_owned(), 999)]);
     office.close().await;
 }
 
