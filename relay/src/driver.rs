@@ -89,7 +89,8 @@ struct Assignment {
     /// Whose positions these are.
     topic: Topic,
     positions: Vec<Position>,
-    /// Records that may be read for it, as one batch. Each generation has its own: what is under way for an earlier one counts no more.
+    /// Records that may be read for it, as one batch. Each generation has its own: what is under way for an earlier one
+    /// counts no more.
     credit: Arc<Semaphore>,
 }
 

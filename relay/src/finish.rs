@@ -19,13 +19,13 @@ impl Engine {
     /// Due times of every pair of the entities that were touched.
     pub(crate) fn review(&mut self, now: Timestamp) -> Result<(), StoreError> {
         for id in self.tick.touched.clone() {
-            self.review_anew(id, now)?;
+            self.review_if_changed(id, now)?;
         }
         Ok(())
     }
 
-    /// [`Engine::review_entity`], unless nothing changed since it was reviewed in this tick.
-    fn review_anew(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
+    /// [`Engine::review_entity`], where anything changed since it was reviewed in this tick.
+    fn review_if_changed(&mut self, id: EntityId, now: Timestamp) -> Result<(), StoreError> {
         if self.cache.is_reviewed(id) { Ok(()) } else { self.review_entity(id, now) }
     }
 
@@ -83,7 +83,7 @@ impl Engine {
                 self.close(c.change, id, c.target, c.outcome, c.came, now);
             }
             self.end_life(id, now)?;
-            self.review_anew(id, now)?;
+            self.review_if_changed(id, now)?;
             self.list_questions(id, now)?;
             self.write_entity(id, now)?;
         }

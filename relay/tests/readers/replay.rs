@@ -313,15 +313,20 @@ impl Source for Away {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
+/// A desk whose stream is away for a while after it was opened.
+async fn beside_one_that_is_away() -> Desk {
     let desk = Desk::new().await;
     let (log, since) = (desk.log.clone(), Arc::new(Mutex::new(None)));
     let source: OpenSource = {
         let (log, since) = (log.clone(), Arc::clone(&since));
         Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
     };
-    let desk = Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await;
+    Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
+    let desk = beside_one_that_is_away().await;
     desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
     let job = desk.ended(1).await;
     assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{job:#}");
@@ -329,13 +334,7 @@ async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn one_estimate_is_made_at_a_time() {
-    let desk = Desk::new().await;
-    let (log, since) = (desk.log.clone(), Arc::new(Mutex::new(None)));
-    let source: OpenSource = {
-        let (log, since) = (log.clone(), Arc::clone(&since));
-        Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
-    };
-    let desk = Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await;
+    let desk = beside_one_that_is_away().await;
     let ask = || desk.post("/v1/replays/estimate", json!({ "from": "start" }));
     let (first, second) = tokio::join!(ask(), ask());
     assert_eq!((first.0, &first.1["changes"]), (200, &12.into()));
