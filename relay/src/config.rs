@@ -40,6 +40,9 @@ pub struct Limits {
     pub calls_per_connection: usize,
     /// Changes taken from the stream in one transaction, while that is short; the rest stays in the stream.
     pub accept_batch: usize,
+    /// How long a backlog whose changes are late already is read before anything is sent; then both are done side by side.
+    /// Zero: at once.
+    pub read_first: Duration,
     /// Records that may be due on one connection that works; beyond it nothing more is read, and the backlog stays in
     /// the stream. What waits is one row for each record, not for each change, so a backlog shrinks as it is read.
     pub due_per_connection: usize,
@@ -76,6 +79,7 @@ impl Default for Limits {
         Self {
             calls_per_connection: 4,
             accept_batch: 10_000,
+            read_first: Duration::from_secs(15),
             due_per_connection: 50_000,
             cached_entities: 50_000,
             send_deadline: Duration::from_secs(10),

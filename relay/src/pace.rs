@@ -19,8 +19,6 @@ const MANY: usize = 2_000;
 const FEW: usize = 400;
 /// What waited for so long, in microseconds, before it was read will not be written in time.
 const LATE: i64 = 5_000_000;
-/// A backlog is read for so long, in microseconds, before anything is sent; then both are done side by side.
-const READ_FIRST: i64 = 15_000_000;
 /// Many records were the last of a backlog if no others follow in this time.
 const FOLLOWS: i64 = 250_000;
 
@@ -68,9 +66,9 @@ impl Backlog {
         };
     }
 
-    /// It is being read, one full tick after the other, and has not been for too long.
-    pub(crate) fn is_read_first(self, now: i64) -> bool {
-        self.read.is_some_and(|(first, last)| last > first && now - first < READ_FIRST && now - last < FOLLOWS)
+    /// It is being read, one full tick after the other, and not for `most` microseconds or longer.
+    pub(crate) fn is_read_first(self, now: i64, most: i64) -> bool {
+        self.read.is_some_and(|(first, last)| last > first && now - first < most && now - last < FOLLOWS)
     }
 }
 
@@ -80,33 +78,34 @@ mod tests {
 
     #[test]
     fn what_is_late_is_read_first_and_not_for_ever() {
+        const READ_FIRST: i64 = 15_000_000;
         let mut backlog = Backlog::default();
         backlog.met(MANY, LATE, 500);
         backlog.met(MANY, LATE, 600);
-        assert!(!backlog.is_read_first(600), "that can still be in time");
+        assert!(!backlog.is_read_first(600, READ_FIRST), "that can still be in time");
         backlog.met(MANY - 1, LATE + 1, 700);
         backlog.met(MANY - 1, LATE + 1, 800);
-        assert!(!backlog.is_read_first(800), "that is no backlog");
+        assert!(!backlog.is_read_first(800, READ_FIRST), "that is no backlog");
         backlog.met(MANY, LATE + 1, 0);
-        assert!(!backlog.is_read_first(0), "that may be all");
+        assert!(!backlog.is_read_first(0, READ_FIRST), "that may be all");
         let step = FOLLOWS - 1;
         backlog.met(FEW, 0, step);
-        assert!(backlog.is_read_first(2 * step));
-        assert!(!backlog.is_read_first(2 * step + 1), "nothing follows");
+        assert!(backlog.is_read_first(2 * step, READ_FIRST));
+        assert!(!backlog.is_read_first(2 * step + 1, READ_FIRST), "nothing follows");
         let end = (2..).map(|n| n * step).find(|now| *now >= READ_FIRST).unwrap();
         (2..).map(|n| n * step).take_while(|now| *now <= end).for_each(|now| backlog.met(MANY, LATE + 1, now));
-        assert!(!backlog.is_read_first(end), "what is due is sent beside it");
+        assert!(!backlog.is_read_first(end, READ_FIRST), "what is due is sent beside it");
         backlog.met(FEW - 1, LATE + 1, end + 1);
         for now in [end + 2, end + 3] {
-            assert!(!backlog.is_read_first(now), "it was read");
+            assert!(!backlog.is_read_first(now, READ_FIRST), "it was read");
             backlog.met(MANY, LATE + 1, now);
         }
-        assert!(backlog.is_read_first(end + 3), "another one");
+        assert!(backlog.is_read_first(end + 3, READ_FIRST), "another one");
         for now in [end + READ_FIRST, end + READ_FIRST + 1] {
-            assert!(!backlog.is_read_first(now));
+            assert!(!backlog.is_read_first(now, READ_FIRST));
             backlog.met(MANY, LATE + 1, now);
         }
-        assert!(backlog.is_read_first(end + READ_FIRST + 1), "one after a rest");
+        assert!(backlog.is_read_first(end + READ_FIRST + 1, READ_FIRST), "one after a rest");
     }
 
     #[test]

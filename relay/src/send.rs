@@ -34,7 +34,7 @@ struct Group {
 
 impl Engine {
     pub(crate) fn send(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.draining || self.backlog.is_read_first(now.micros()) {
+        if self.draining || self.backlog.is_read_first(now.micros(), micros(self.limits.read_first)) {
             return Ok(());
         }
         let connections: Vec<u32> = self.lines.keys().copied().collect();

@@ -61,6 +61,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     let (l, s) = (&mut limits, &mut section);
     set(&mut l.calls_per_connection, s.size("calls_per_connection", 1));
     set(&mut l.accept_batch, s.size("accept_batch", 1));
+    set(&mut l.read_first, s.duration("read_first", Duration::ZERO));
     set(&mut l.due_per_connection, s.size("due_per_connection", 1));
     set(&mut l.cached_entities, s.size("cached_entities", 1));
     set(&mut l.send_deadline, s.duration("send_deadline", Duration::from_secs(1)));
