@@ -8,8 +8,17 @@
 //! soon, finds a place to go on from, and knows when another topic has taken that one's place.
 //!
 //! The surprising thing is what a crash repeats: where the subscription stands is written at most twice a second, so the
-//! deliveries since then are made again, under the same `webhook-id`. An order of a person is answered only after what it
-//! changed is durable.
+//! deliveries since then are made again, under the same `webhook-id`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `place` | where it stands: reopened, lost, kept |
+//! | `order` | what a person orders |
+//! | `show` | how it is |
+
+mod order;
+mod place;
+mod show;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +27,22 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use headgate_schemas::shutdown::Shutdown;
-use headgate_schemas::stream::{BeginError, Cursor, Delivered, Position, Source, StreamError, from_start};
+use headgate_schemas::stream::{BeginError, Delivered, Source, StreamError};
 use headgate_schemas::{Timestamp, event, time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backlog::{Answer, Backlog, Disabled, Memo, Overtaken, Replaced};
+use super::backlog::{Answer, Backlog, Disabled, Memo};
 use super::post::{Outcome, Poster};
 use super::sign::Key;
-use super::{
-    Asked, Called, Metrics, Named, Order, OrderError, Pace, Standing, SubscriptionConfig, View, earlier_until,
-};
+use super::{Asked, Called, Metrics, Pace, Standing, SubscriptionConfig, View};
 use crate::admin::OpenSource;
 use crate::driver::Handle;
 use crate::engine::{Held, micros};
-use crate::store::{KeptRow, Shelf};
+use crate::store::Shelf;
+use place::{hand_over, stand};
 
 /// Records fetched at once.
 const PAGE: usize = 200;
@@ -42,8 +50,6 @@ const PAGE: usize = 200;
 const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// Longest sleep.
 const IDLE: Duration = Duration::from_secs(5);
-/// Tries of a write that an order waits for.
-const SAVE_TRIES: usize = 10;
 
 /// What a subscription is made of.
 pub(super) struct Parts {
@@ -344,239 +350,5 @@ impl Runner {
                 self.source = None;
             }
         }
-    }
-
-    /// Opens the stream where the backlog stands.
-    async fn reopen(&mut self) {
-        let open = Arc::clone(&self.parts.open);
-        let opened = tokio::task::spawn_blocking(move || open()).await;
-        if let Ok(Ok(source)) = opened {
-            self.stand(source).await;
-        }
-        if self.source.is_none() {
-            tokio::time::sleep(SAVE_EVERY).await;
-        }
-    }
-
-    async fn stand(&mut self, source: Box<dyn Source>) {
-        match stand(source, self.memo.topic.as_deref(), &mut self.backlog).await {
-            Ok((source, loss)) => {
-                loss.enter(&mut self.memo);
-                loss.tell(&self.parts);
-                self.memo.topic = Some(source.topic().id);
-                self.source = Some(source);
-                if !matches!(loss, Loss::None) {
-                    // At once: what is opened again before this is durable finds the same loss and tells it again.
-                    self.saving = self.keep(None);
-                }
-            }
-            Err(error) => {
-                let name = self.parts.config.name.as_str();
-                tracing::warn!(subscription = name, %error, "the stream cannot be read; trying again");
-                self.source = None;
-            }
-        }
-    }
-
-    async fn order(&mut self, asked: Asked) {
-        match asked.order {
-            // The open calls end first: a record must not have two under way.
-            Order::Replay { .. } if self.rewind.is_none() => self.rewind = Some(asked),
-            Order::Replay { .. } => answer(asked.done, Err(OrderError::Busy)),
-            Order::Enable { by } => {
-                self.memo.disabled = None;
-                self.told = None;
-                self.backlog.forgive(time::now().micros());
-                let kept = self.keep_now(by, "subscription.enable").await;
-                answer(asked.done, kept);
-            }
-        }
-    }
-
-    async fn rewind(&mut self, asked: Asked) {
-        let Asked { order: Order::Replay { begin, by }, done } = asked else { return };
-        let open = Arc::clone(&self.parts.open);
-        let found = tokio::task::spawn_blocking(move || {
-            let mut source = open()?;
-            let cursor = begin.cursor(source.as_ref())?;
-            source.assign(&cursor.positions())?;
-            Ok::<(Box<dyn Source>, Cursor), BeginError>((source, cursor))
-        });
-        let (source, cursor) = match found.await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return answer(done, Err(error.into())),
-            Err(_) => return answer(done, Err(OrderError::Busy)),
-        };
-        self.memo.topic = Some(source.topic().id);
-        self.source = Some(source);
-        self.backlog = Backlog::new(cursor);
-        self.memo.disabled = None;
-        self.told = None;
-        let kept = self.keep_now(by, "subscription.replay").await;
-        answer(done, kept);
-    }
-
-    /// Keeps where it stands. `None` when the state cannot take it now.
-    fn keep(&mut self, deed: Option<(String, &'static str)>) -> Option<oneshot::Receiver<()>> {
-        self.saved = Instant::now();
-        let durable = hand_over(&self.parts, self.epoch, &mut self.memo, &self.backlog, deed);
-        self.dirty = durable.is_none();
-        durable
-    }
-
-    /// The same, waiting until it is durable.
-    async fn keep_now(&mut self, by: String, what: &'static str) -> Result<(), OrderError> {
-        // An earlier write that is still under way is followed by this one.
-        self.saving = None;
-        for _ in 0..SAVE_TRIES {
-            if let Some(durable) = self.keep(Some((by.clone(), what)))
-                && durable.await.is_ok()
-            {
-                return Ok(());
-            }
-            self.dirty = true;
-            tokio::time::sleep(SAVE_EVERY).await;
-        }
-        Err(OrderError::Busy)
-    }
-
-    fn show(&self) {
-        let text = |us: i64| Timestamp::from_micros(us).to_string();
-        let failing = self.backlog.failing_since();
-        let (state, since, reason) = match &self.memo.disabled {
-            Some(disabled) => (Standing::Disabled, Some(disabled.at), Some(disabled.reason.clone())),
-            None if failing.is_some() => (Standing::Failing, failing, self.told.clone()),
-            None => (Standing::Well, None, None),
-        };
-        let next = self.backlog.wake(&self.parts.pace).filter(|_| self.sends() && self.backlog.open() == 0);
-        let named = Named { subscription: self.parts.config.name.clone() };
-        let waiting = self.backlog.waiting();
-        self.parts.metrics.waiting.get_or_create(&named).set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.parts.metrics.disabled.get_or_create(&named).set(i64::from(state == Standing::Disabled));
-        let mut view = self.parts.view.lock();
-        view.state = state;
-        view.since = since.map(text);
-        view.reason = reason;
-        view.waiting = waiting;
-        view.open = self.backlog.open();
-        view.delivered = self.memo.delivered;
-        view.next = next.map(text);
-        view.position = self.backlog.cursor().to_string();
-        view.earlier_secrets_until = earlier_until(&self.parts.keys.borrow(), time::now());
-        view.overtaken = self.memo.overtaken.map(|lost| {
-            let (at, offsets, partitions) = (text(lost.at), lost.offsets, lost.partitions);
-            format!("{at}: up to {offsets} changes in {partitions} partitions were dropped by the stream before they were delivered")
-        });
-        view.replaced = self.memo.replaced.map(|Replaced { at, waited }| {
-            let at = text(at);
-            format!(
-                "{at}: another stream took the place of the one that was read, and is read from its start; what was not read \
-                 of the old one is lost, and {waited} of its changes that waited"
-            )
-        });
-    }
-}
-
-/// What could not be read any more.
-enum Loss {
-    None,
-    Overtaken(Overtaken),
-    Replaced(Replaced),
-}
-
-/// Puts a reader where the backlog stands in `topic`; what the log no longer holds is given up and told. In another topic,
-/// and where the places lie behind the end, because a log never becomes shorter there, it is read from its start.
-async fn stand(
-    mut source: Box<dyn Source>,
-    topic: Option<&str>,
-    backlog: &mut Backlog,
-) -> Result<(Box<dyn Source>, Loss), StreamError> {
-    let positions = backlog.cursor().positions();
-    let tried = tokio::task::spawn_blocking(move || {
-        let assigned = source.assign(&positions);
-        // Which topic it is turns out with the assignment.
-        (source.topic(), assigned, source.bounds(), positions, source)
-    });
-    let (found, assigned, bounds, positions, mut source) = tried.await.map_err(|_| stopping())?;
-    let is_other = topic.is_some_and(|topic| topic != found.id) || matches!(assigned, Err(StreamError::Replaced));
-    match assigned {
-        Ok(()) if !is_other => return Ok((source, Loss::None)),
-        Ok(()) | Err(StreamError::OutOfRange { .. } | StreamError::Replaced) => {}
-        Err(error) => return Err(error),
-    }
-    let bounds = bounds?;
-    let is_behind = |p: &Position| bounds.iter().any(|(_, end)| end.partition == p.partition && p.offset > end.offset);
-    let is_other = is_other || positions.iter().any(is_behind);
-    let (starts, now) = (from_start(&bounds), time::now().micros());
-    let loss = if is_other {
-        Loss::Replaced(backlog.replace(Cursor::new(&starts, found.partitions, source.numbers_across()), now))
-    } else {
-        backlog.overtake(&starts, now).map_or(Loss::None, Loss::Overtaken)
-    };
-    let positions = backlog.cursor().positions();
-    let tried = tokio::task::spawn_blocking(move || source.assign(&positions).map(|()| source));
-    source = tried.await.map_err(|_| stopping())??;
-    Ok((source, loss))
-}
-
-fn stopping() -> StreamError {
-    StreamError::Unavailable("the program is stopping".to_owned())
-}
-
-impl Loss {
-    /// Writes it where it outlives the process.
-    const fn enter(&self, memo: &mut Memo) {
-        match self {
-            Self::None => {}
-            Self::Overtaken(lost) => memo.overtaken = Some(*lost),
-            Self::Replaced(lost) => memo.replaced = Some(*lost),
-        }
-    }
-
-    /// Tells whoever watches this process.
-    fn tell(&self, parts: &Parts) {
-        let name = parts.config.name.as_str();
-        match self {
-            Self::None => return,
-            Self::Overtaken(Overtaken { offsets, partitions, .. }) => tracing::warn!(
-                subscription = name,
-                offsets,
-                partitions,
-                "the stream dropped changes before they were delivered"
-            ),
-            Self::Replaced(Replaced { waited, .. }) => tracing::error!(
-                subscription = name,
-                waited,
-                "another stream took the place of the one that was read, and is read from its start; what was not read of \
-                 the old one is lost, and its changes that waited"
-            ),
-        }
-        parts.metrics.overtaken.get_or_create(&Named { subscription: name.to_owned() }).inc();
-    }
-}
-
-/// Hands what must outlive the process to the state. `None` when it cannot take it now.
-fn hand_over(
-    parts: &Parts,
-    epoch: u64,
-    memo: &mut Memo,
-    backlog: &Backlog,
-    deed: Option<(String, &'static str)>,
-) -> Option<oneshot::Receiver<()>> {
-    (memo.read, memo.pending) = (backlog.read(), backlog.pending());
-    let value = match memo.encode() {
-        Ok(value) => value,
-        Err(error) => {
-            tracing::error!(%error, "where a subscription stands cannot be written");
-            return None;
-        }
-    };
-    let row = KeptRow { shelf: Shelf::Subscription, name: parts.config.name.clone(), value: Some(value) };
-    parts.relay.keep(epoch, vec![row], deed).ok()
-}
-
-fn answer(done: oneshot::Sender<Result<(), OrderError>>, answer: Result<(), OrderError>) {
-    if done.send(answer).is_err() {
-        tracing::debug!("whoever gave the order has gone away");
     }
 }
