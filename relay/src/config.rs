@@ -72,6 +72,8 @@ pub struct Limits {
     pub audit: Duration,
     /// Documents whose open changes are counted afresh in one step, twice a second; the next steps count the others.
     pub recount_batch: usize,
+    /// Distinct records that the estimate of a replay counts, some 40 bytes each; beyond it what it tells is the least.
+    pub estimate_records: usize,
 }
 
 impl Default for Limits {
@@ -93,6 +95,7 @@ impl Default for Limits {
             dead_letters: Duration::from_secs(366 * 86_400),
             audit: Duration::from_secs(366 * 86_400),
             recount_batch: 100,
+            estimate_records: 1_000_000,
         }
     }
 }

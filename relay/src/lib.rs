@@ -110,6 +110,7 @@ pub fn start(
     let looks = admin::Looks::new(targets.clone(), deadline);
     let packs = targets.iter().map(|(name, target)| (name.clone(), (target.pack(), target.conditional()))).collect();
     let quotas = metrics.quotas.clone();
+    let estimate_records = config.limits.estimate_records;
     let driver = driver::Driver {
         config,
         targets,
@@ -133,7 +134,7 @@ pub fn start(
         };
         shutdown.spawn("relay-login", oauth::run(parts, fastrand::u64(..)));
     }
-    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks, packs, quotas })
+    Ok(Relay { handle, vault, readers, systems, setups, plans, circuit, looks, packs, quotas, estimate_records })
 }
 
 /// A running relay.
@@ -151,4 +152,6 @@ pub struct Relay {
     /// Records per call of each connection, and whether the CRM heeds preconditions.
     packs: HashMap<String, (target::Pack, bool)>,
     quotas: quota::Quotas,
+    /// Distinct records that the estimate of a replay counts.
+    estimate_records: usize,
 }

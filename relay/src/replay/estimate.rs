@@ -3,16 +3,18 @@
 //! Most changes of a replay cost nothing, because what is known already is not written; so what is counted of calls is the
 //! most that it may be, if every change were written and nothing failed. The surprising thing is what keeps that low:
 //! changes of one record that come within a second are one write, and the records of a second share calls.
+//!
+//! Records are told apart by a hash of their names, 16 bytes each, because a long look back sees very many: two of the same
+//! hash would count as one, which of a million happens once in 37 million estimates.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use headgate_schemas::Timestamp;
 use serde::Serialize;
 
 use crate::quota::Told;
 
-/// Most distinct records that are counted; beyond it the numbers are "at least".
-const RECORDS_MOST: usize = 1_000_000;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
@@ -87,8 +89,10 @@ pub(super) struct Limits {
 pub(super) struct Tally {
     rate: u64,
     estimate: Estimate,
-    /// The second of the replay in which each record came last.
-    records: HashMap<String, u64>,
+    /// Distinct records that are counted; beyond it the numbers are the least.
+    records_most: usize,
+    /// The second of the replay in which each record came last, by the hash of its name.
+    records: HashMap<u64, u64>,
     loads: Vec<Load>,
 }
 
@@ -122,8 +126,8 @@ impl Load {
 }
 
 impl Tally {
-    /// Counts at a rate; `links` are the ways of each link.
-    pub(super) fn new(rate: u32, links: impl IntoIterator<Item = Vec<Way>>) -> Self {
+    /// Counts at a rate, and so many distinct records at most; `links` are the ways of each link.
+    pub(super) fn new(rate: u32, records_most: usize, links: impl IntoIterator<Item = Vec<Way>>) -> Self {
         let load = |ways: Vec<Way>| {
             let calls = vec![0; ways.len()];
             Load { ways, calls, records: 0, writes: 0, second: 0, in_second: 0 }
@@ -131,6 +135,7 @@ impl Tally {
         Self {
             rate: u64::from(rate.max(1)),
             estimate: Estimate { complete: true, ..Estimate::default() },
+            records_most,
             records: HashMap::new(),
             loads: links.into_iter().map(load).collect(),
         }
@@ -141,14 +146,15 @@ impl Tally {
         let second = self.estimate.changes / self.rate;
         self.estimate.changes += 1;
         self.estimate.bytes += bytes as u64;
-        let full = self.records.len() >= RECORDS_MOST;
-        let before = match self.records.get_mut(record) {
+        let full = self.records.len() >= self.records_most;
+        let record = hash(record);
+        let before = match self.records.get_mut(&record) {
             Some(last) => Some(std::mem::replace(last, second)),
             None if full => {
                 self.estimate.complete = false;
                 return;
             }
-            None => self.records.insert(record.to_owned(), second),
+            None => self.records.insert(record, second),
         };
         let Some(load) = link.and_then(|link| self.loads.get_mut(link)) else { return };
         load.records += u64::from(before.is_none());
@@ -219,6 +225,13 @@ impl Cost {
     }
 }
 
+/// The same for the same name, in every process.
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A number of things in words.
 fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
@@ -240,6 +253,8 @@ mod tests {
         Some(Told { quota, at: Timestamp::from_secs(7) })
     }
 
+    const MOST: usize = 1_000;
+
     fn nothing(_: &str) -> Limits {
         Limits::default()
     }
@@ -247,7 +262,7 @@ mod tests {
     #[test]
     fn changes_of_one_record_within_a_second_are_one_write_and_the_records_of_a_second_share_calls() {
         let ways = vec![way("packed", Some(3), 2), way("unguarded", None, 2), way("row-by-row", Some(3), 1)];
-        let mut tally = Tally::new(10, [ways]);
+        let mut tally = Tally::new(10, MOST, [ways]);
         // Second 0: ten changes of five records; second 1: ten of one record; second 2: one more.
         for n in 0..10 {
             tally.take(&(n % 5).to_string(), 100, Some(0));
@@ -269,7 +284,8 @@ mod tests {
 
     #[test]
     fn links_of_one_connection_add_up_and_what_no_link_concerns_costs_nothing() {
-        let mut tally = Tally::new(1, [vec![way("a", None, 1)], vec![way("a", None, 1), way("b", None, 1)], vec![]]);
+        let mut tally =
+            Tally::new(1, MOST, [vec![way("a", None, 1)], vec![way("a", None, 1), way("b", None, 1)], vec![]]);
         for (record, link) in [("1", Some(0)), ("2", Some(1)), ("3", None), ("4", Some(2))] {
             tally.take(record, 1, link);
         }
@@ -281,7 +297,7 @@ mod tests {
 
     /// The cost of so many calls at one connection.
     fn cost(calls: u64, limits: Limits) -> Cost {
-        let mut tally = Tally::new(1, [vec![way("a", None, 1)]]);
+        let mut tally = Tally::new(1, MOST, [vec![way("a", None, 1)]]);
         (0..calls).for_each(|n| tally.take(&n.to_string(), 1, Some(0)));
         tally.end(|_| limits).targets.remove(0)
     }
@@ -317,7 +333,7 @@ mod tests {
     #[test]
     fn what_was_cut_short_never_fits_for_sure() {
         let of = |left| {
-            let mut tally = Tally::new(1, [vec![way("a", None, 1)]]);
+            let mut tally = Tally::new(1, MOST, [vec![way("a", None, 1)]]);
             tally.take("1", 1, Some(0));
             tally.take("2", 1, Some(0));
             tally.cut_short();
@@ -326,5 +342,20 @@ mod tests {
         };
         assert_eq!((of(2).fits, of(1).fits), (None, Some(false)));
         assert_eq!(of(2).note, "2 calls or more, 2 of 10 are left of the day");
+    }
+
+    #[test]
+    fn records_beyond_the_most_are_not_counted_and_the_numbers_are_the_least() {
+        let of = |records: u64| {
+            let mut tally = Tally::new(1, 2, [vec![way("a", None, 1)]]);
+            // Known ones are counted on.
+            (0..records).chain([0, 1]).for_each(|n| tally.take(&n.to_string(), 1, Some(0)));
+            let estimate = tally.end(nothing);
+            let cost = &estimate.targets[0];
+            (estimate.changes, estimate.records, cost.records_at_most, cost.writes_at_most, estimate.complete)
+        };
+        assert_eq!(of(2), (4, 2, 2, 4, true));
+        assert_eq!(of(3), (5, 2, 2, 4, false));
+        assert_eq!(of(9), (11, 2, 2, 4, false));
     }
 }

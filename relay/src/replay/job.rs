@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Keeper, Phase, Plan, ReplayError, again};
 use crate::admin::OpenSource;
 
-/// Records fetched at once.
-const PAGE: usize = 500;
+/// Records fetched at once, at most.
+pub(super) const PAGE: usize = 500;
+/// Records that a slow job fetches at once.
+const PAGE_LEAST: usize = 10;
 /// Appends a second, at most; each carries its share of the rate.
 const APPENDS: u32 = 10;
 /// A stream that answers and brings nothing for twice so long has no more before its end.
@@ -93,18 +95,27 @@ impl Reach {
         self.ends.iter().all(|end| positions.iter().any(|p| p.partition == end.partition && p.offset >= end.offset))
     }
 
-    /// The next records before the end; `None` after the last ones. Where the future is dropped the reader is of no use
-    /// any more.
-    pub(super) async fn page(&mut self) -> Result<Option<Vec<Delivered>>, StreamError> {
+    /// The next records before the end, so many at most; `None` after the last ones. A stream that cannot be read now is
+    /// waited for. Where the future is dropped the reader is of no use any more.
+    pub(super) async fn page(&mut self, most: usize) -> Result<Option<Vec<Delivered>>, StreamError> {
         let mut silences = 0;
         while !self.is_through() && silences < 2 {
             let Some(source) = self.source.as_mut() else { return Err(stopping()) };
-            let Ok(read) = tokio::time::timeout(QUIET, source.next(PAGE)).await else {
+            let Ok(read) = tokio::time::timeout(QUIET, source.next(most)).await else {
                 // The silence of a stream that is away says nothing of its end.
                 silences = if self.answers().await? { silences + 1 } else { 0 };
                 continue;
             };
-            let mut page = read?;
+            let mut page = match read {
+                Ok(page) => page,
+                Err(StreamError::Unavailable(why)) => {
+                    tracing::debug!(why, "the stream cannot be read now; trying again");
+                    silences = 0;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             page.iter().for_each(|delivered| self.cursor.pass(delivered));
             page.retain(|d| self.ends.iter().any(|end| end.partition == d.partition && d.offset < end.offset));
             return Ok(Some(page));
@@ -194,8 +205,10 @@ impl Work {
             None => self.reopen().await?,
         };
         let share = usize::try_from(self.plan.rate.div_ceil(APPENDS)).unwrap_or(1).max(1);
+        // About what a second takes: whatever was read is appended, also after its topic was deleted.
+        let most = usize::try_from(self.plan.rate).unwrap_or(PAGE).clamp(PAGE_LEAST, PAGE);
         let (mut done, mut saves) = (reach.cursor.clone(), Saves::default());
-        while let Some(page) = reach.page().await? {
+        while let Some(page) = reach.page(most).await? {
             for part in page.chunks(PAGE.min(share)) {
                 self.append(part).await?;
                 part.iter().for_each(|delivered| done.pass(delivered));

@@ -169,7 +169,9 @@ struct Inner {
     sink: Arc<dyn Sink>,
     links: Vec<LinkTargets>,
     quotas: Quotas,
-    /// One estimate at a time: each reads the stream, and remembers every record of it.
+    /// Distinct records that an estimate counts.
+    estimate_records: usize,
+    /// One estimate at a time: each reads the stream, and remembers every record of it up to that number.
     estimates: Semaphore,
     /// The newest first.
     jobs: Mutex<VecDeque<Job>>,
@@ -245,6 +247,7 @@ impl Replays {
             sink,
             links: links.collect(),
             quotas: relay.quotas.clone(),
+            estimate_records: relay.estimate_records,
             estimates: Semaphore::new(1),
             jobs: Mutex::default(),
             turns: Turns::new(relay.handle.clone(), shutdown.clone()),
@@ -261,9 +264,10 @@ impl Replays {
         let plan = wish.plan()?;
         let _alone = self.0.estimates.try_acquire().map_err(|_| ReplayError::Estimating)?;
         let mut reach = job::open(&self.0.open, plan.begin.clone(), None).await?;
-        let mut tally = Tally::new(plan.rate, self.0.links.iter().map(|link| link.ways.clone()));
+        let mut tally =
+            Tally::new(plan.rate, self.0.estimate_records, self.0.links.iter().map(|link| link.ways.clone()));
         let search = async {
-            while let Some(page) = reach.page().await? {
+            while let Some(page) = reach.page(job::PAGE).await? {
                 for delivered in page.iter().filter(|delivered| plan.filter.wants(&delivered.record)) {
                     let record = &delivered.record;
                     tally.take(&record.key, record.len(), self.link_of(record));

@@ -207,7 +207,7 @@ pub(crate) fn relay(
         store: StoreConfig { place, key_file: folder.join("key") },
         connections: [System::Hubspot, System::Salesforce].map(connection).into(),
         links: Vec::new(),
-        limits: Limits::default(),
+        limits: Limits { estimate_records: 7, ..Limits::default() },
     };
     headgate_relay::start(config, Box::new(log.source()), metrics, shutdown).unwrap()
 }

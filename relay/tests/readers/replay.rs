@@ -148,6 +148,11 @@ async fn a_dry_run_tells_volume_cost_and_time_and_changes_nothing() {
     let (_, estimate) = desk.post("/v1/replays/estimate", wish).await;
     assert_eq!((&estimate["changes"], &estimate["records"]), (&2.into(), &2.into()));
     assert_eq!(desk.log.records().len(), 12, "nothing was appended");
+    // One record more than are counted.
+    append(&desk.log, &deal("z", 12)).await;
+    let (_, estimate) = desk.post("/v1/replays/estimate", json!({ "from": "start" })).await;
+    assert_eq!((&estimate["changes"], &estimate["records"]), (&13.into(), &7.into()));
+    assert_eq!(estimate["complete"], false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,6 +273,8 @@ async fn a_job_whose_caller_goes_away_is_whole_or_not_at_all() {
 struct Away {
     source: Box<dyn Source>,
     since: Arc<Mutex<Option<Instant>>>,
+    /// Whoever reads is told; else it is silent.
+    tells: bool,
 }
 
 const AWAY: Duration = Duration::from_secs(10);
@@ -294,6 +301,9 @@ impl Source for Away {
     fn next(&mut self, max: usize) -> Next<'_> {
         let back = *self.since.lock().get_or_insert_with(Instant::now) + AWAY;
         Box::pin(async move {
+            if self.tells {
+                self.answers()?;
+            }
             tokio::time::sleep_until(back).await;
             self.source.next(max).await
         })
@@ -314,27 +324,29 @@ impl Source for Away {
 }
 
 /// A desk whose stream is away for a while after it was opened.
-async fn beside_one_that_is_away() -> Desk {
+async fn beside_one_that_is_away(tells: bool) -> Desk {
     let desk = Desk::new().await;
     let (log, since) = (desk.log.clone(), Arc::new(Mutex::new(None)));
     let source: OpenSource = {
         let (log, since) = (log.clone(), Arc::clone(&since));
-        Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since) })))
+        Arc::new(move || Ok(Box::new(Away { source: Box::new(log.source()), since: Arc::clone(&since), tells })))
     };
     Desk::open(Arc::new(tempfile::tempdir().unwrap()), log, source).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_silence_of_a_stream_that_is_away_is_not_its_end() {
-    let desk = beside_one_that_is_away().await;
-    desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
-    let job = desk.ended(1).await;
-    assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{job:#}");
+async fn a_stream_that_is_away_is_waited_for_whether_it_says_so_or_is_silent() {
+    for tells in [false, true] {
+        let desk = beside_one_that_is_away(tells).await;
+        desk.post("/v1/replays", json!({ "from": "start", "rate": 100 })).await;
+        let job = desk.ended(1).await;
+        assert_eq!((&job["state"], &job["replayed"]), (&"done".into(), &12.into()), "{tells} {job:#}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_estimate_is_made_at_a_time() {
-    let desk = beside_one_that_is_away().await;
+    let desk = beside_one_that_is_away(false).await;
     let ask = || desk.post("/v1/replays/estimate", json!({ "from": "start" }));
     let (first, second) = tokio::join!(ask(), ask());
     assert_eq!((first.0, &first.1["changes"]), (200, &12.into()));

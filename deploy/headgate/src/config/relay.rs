@@ -76,6 +76,7 @@ fn limits(mut section: Section<'_>) -> Limits {
     set(&mut l.dead_letters, s.duration("dead_letters", DAY));
     set(&mut l.audit, s.duration("audit", DAY));
     set(&mut l.recount_batch, s.size("recount_batch", 1));
+    set(&mut l.estimate_records, s.size("estimate_records", 1));
     section.finish();
     limits
 }
