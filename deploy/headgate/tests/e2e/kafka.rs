@@ -43,11 +43,14 @@ impl Kafka {
     }
 
     pub(crate) async fn stage(&self, split: bool) -> Stage {
+        self.stage_with(if split { &[(SPLIT, "1")] } else { &[] }).await
+    }
+
+    /// A stage whose server has further variables in its environment.
+    pub(crate) async fn stage_with(&self, more: &[(&str, &str)]) -> Stage {
         let vars = self.vars();
-        let mut vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        if split {
-            vars.push((SPLIT, "1"));
-        }
+        let vars: Vec<_> =
+            vars.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect();
         Stage::rough(&vars).await
     }
 }
@@ -63,7 +66,7 @@ pub(crate) fn make_topic(folder: &Path, vars: &[(String, String)]) {
 }
 
 /// `headgate check --online`, which finds nothing wrong.
-fn check(folder: &Path, vars: &[(String, String)]) -> String {
+pub(crate) fn check(folder: &Path, vars: &[(String, String)]) -> String {
     let output = headgate(folder).args(["check", "headgate.toml", "--online"]).envs(vars.iter().cloned()).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
@@ -92,11 +95,10 @@ async fn kafka_is_read_along_from_any_position() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_feeds_a_subscriber_through_refusals_and_a_kill() {
     let Some(kafka) = Kafka::start() else { return };
-    let (certificates, stream) = (subscriptions::certificates(), kafka.vars());
+    let certificates = subscriptions::certificates();
     let authority = certificates.path().join("ca.pem");
-    let vars = stream.iter().map(|(name, value)| (*name, value.as_str()));
-    let vars: Vec<_> = vars.chain(subscriptions::open(authority.to_str().unwrap())).collect();
-    subscriptions::through_refusals_and_a_kill(Stage::rough(&vars).await, certificates).await;
+    let stage = kafka.stage_with(&subscriptions::open(authority.to_str().unwrap())).await;
+    subscriptions::through_refusals_and_a_kill(stage, certificates).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,50 +152,6 @@ async fn kafka_killed_ten_times_and_stopped_once_loses_nothing() {
     stage.settled().await;
     let verdict = stage.judge();
     assert_eq!(verdict.delivered, sent as u64);
-    assert_eq!(stage.accounting().await, Some((0, 0)));
-}
-
-/// A topic that is deleted and made again while it is read: what was written into the new one is read from its start,
-/// though it soon has more records than the relay has read of the old one. Nothing of ours is started again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_with_a_topic_that_is_made_anew_loses_nothing_of_the_new_one() {
-    let Some(kafka) = Kafka::start() else { return };
-    let stage = kafka.stage(true).await;
-    let ids = stage.contacts(60).await;
-    kafka.broker.delete("headgate.changes").unwrap();
-    assert!(check(stage.folder.path(), stage.vars()).contains("was made, 24 partitions"));
-    for field in 0..3 {
-        let changes: Vec<_> = ids.iter().map(|id| stage.update(*id, field)).collect();
-        for array in changes.chunks(20) {
-            stage.deliver(array).await;
-        }
-    }
-    stage.settled().await;
-    let verdict = stage.judge();
-    assert_eq!((verdict.delivered, verdict.lost), (60 + 180, 0));
-    assert!(stage.log().contains("the topic was deleted and made again"));
-    assert_eq!(stage.accounting().await, Some((0, 0)));
-}
-
-/// The same while no relay runs, so that nobody sees it happen: the new topic has grown past every place that the relay
-/// knows when it comes back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_with_a_topic_that_is_made_anew_while_the_relay_is_away_loses_nothing_of_it() {
-    let Some(kafka) = Kafka::start() else { return };
-    let stage = kafka.stage(true).await;
-    let ids = stage.contacts(20).await;
-    stage.end_relay(false);
-    kafka.broker.delete("headgate.changes").unwrap();
-    assert!(check(stage.folder.path(), stage.vars()).contains("was made, 24 partitions"));
-    for field in 0..5 {
-        let changes: Vec<_> = ids.iter().map(|id| stage.update(*id, field)).collect();
-        stage.deliver(&changes).await;
-    }
-    stage.start_relay();
-    stage.settled().await;
-    let verdict = stage.judge();
-    assert_eq!((verdict.delivered, verdict.lost), (20 + 100, 0));
-    assert!(stage.log().contains("the topic was deleted and made again"));
     assert_eq!(stage.accounting().await, Some((0, 0)));
 }
 

@@ -16,6 +16,7 @@ mod flow;
 mod guards;
 mod interloper;
 mod kafka;
+mod kafka_anew;
 mod kafka_long;
 mod kafka_secured;
 mod kafka_shared;

@@ -101,7 +101,7 @@ pub(crate) async fn through_refusals_and_a_kill(stage: Stage, certificates: temp
 }
 
 /// The first call of each change, by record, in the order in which they came.
-fn firsts(taken: &[Taken]) -> BTreeMap<String, Vec<Taken>> {
+pub(crate) fn firsts(taken: &[Taken]) -> BTreeMap<String, Vec<Taken>> {
     let mut firsts: BTreeMap<String, Vec<Taken>> = BTreeMap::new();
     for call in taken.iter().filter(|call| call.event["system"] == "hubspot") {
         let of = firsts.entry(call.record().to_owned()).or_default();

@@ -154,6 +154,10 @@ impl Source for KafkaSource {
     fn assign(&mut self, positions: &[Position]) -> Result<(), StreamError> {
         self.compare()?;
         self.check(positions)?;
+        if self.replaced {
+            // The old client remembers the leaders of the old topic, and takes places in the new one for lost ones.
+            self.renew()?;
+        }
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
             let partition = i32::try_from(position.partition).unwrap_or(i32::MAX);
