@@ -34,9 +34,17 @@ const LINE_BYTES: usize = 16 << 20;
 /// What can go wrong between this program and the server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
-    /// Nothing listens, or it hung up.
+    /// Nothing listens.
     #[error("no server answers at {url}: {reason}\nIs it running? Name another one with --config FILE or --admin URL.")]
     Unreachable {
+        /// Where.
+        url: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// It hung up in the middle: whether it did what was asked is not known.
+    #[error("the server at {url} hung up before it had answered: {reason}")]
+    HungUp {
         /// Where.
         url: String,
         /// What the connection said.
@@ -68,10 +76,28 @@ pub(crate) enum AdminError {
     },
 }
 
+impl AdminError {
+    /// Whether the server may have done what it was asked.
+    pub(crate) const fn leaves_open(&self) -> bool {
+        match self {
+            Self::HungUp { .. } | Self::Late { .. } => true,
+            Self::Unreachable { .. } | Self::Problem { .. } | Self::Foreign { .. } => false,
+        }
+    }
+
+    /// The code of what the server says no with.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Problem { code, .. } => code.as_deref(),
+            Self::Unreachable { .. } | Self::HungUp { .. } | Self::Late { .. } | Self::Foreign { .. } => None,
+        }
+    }
+}
+
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         let exit = match &error {
-            AdminError::Unreachable { .. } | AdminError::Late { .. } => Exit::CannotReach,
+            AdminError::Unreachable { .. } | AdminError::HungUp { .. } | AdminError::Late { .. } => Exit::CannotReach,
             AdminError::Problem { .. } | AdminError::Foreign { .. } => Exit::Failed,
         };
         Self::new(exit, error.to_string())
@@ -172,7 +198,7 @@ impl AdminClient {
         let mut body = response.into_body();
         let mut lines = Lines::default();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.unreachable(&error))?;
+            let frame = frame.map_err(|error| self.hung_up(&error))?;
             let Some(data) = frame.data_ref() else { continue };
             if !lines.feed(data, &mut each).map_err(|TooLong| self.foreign("it sends a line beyond the limit"))? {
                 return Ok(());
@@ -194,12 +220,18 @@ impl AdminClient {
         }
         *request.method_mut() = method;
         *request.uri_mut() = uri;
-        self.http.request(request).await.map_err(|error| self.unreachable(&error))
+        self.http.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                AdminError::Unreachable { url: self.base.clone(), reason: cause(&error) }
+            } else {
+                self.hung_up(&error)
+            }
+        })
     }
 
     async fn body(&self, response: Response<Incoming>) -> Result<Bytes, AdminError> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        Ok(body.map_err(|error| self.unreachable(&*error))?.to_bytes())
+        Ok(body.map_err(|error| self.hung_up(&*error))?.to_bytes())
     }
 
     fn problem(&self, status: StatusCode, body: &[u8]) -> AdminError {
@@ -217,14 +249,18 @@ impl AdminClient {
         AdminError::Foreign { url: self.base.clone(), reason: reason.to_owned() }
     }
 
-    /// The innermost cause: the outer ones say no more than "it failed".
-    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> AdminError {
-        let mut cause = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        AdminError::Unreachable { url: self.base.clone(), reason: cause.to_string() }
+    fn hung_up(&self, error: &(dyn std::error::Error + 'static)) -> AdminError {
+        AdminError::HungUp { url: self.base.clone(), reason: cause(error) }
     }
+}
+
+/// The innermost cause: the outer ones say no more than "it failed".
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// A line beyond [`LINE_BYTES`].

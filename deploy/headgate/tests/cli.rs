@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 /// A configuration without faults or warnings, whose one CRM is at `crm`.
@@ -77,6 +78,22 @@ fn head(stream: &mut TcpStream) -> String {
     let first = lines.next().unwrap();
     assert!(lines.any(|line| line.is_empty()));
     first
+}
+
+/// Takes a whole request with a body, and gives that.
+fn body(stream: &mut TcpStream) -> serde_json::Value {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut bytes) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        if let Some(("content-length", n)) = line.split_once(": ") {
+            bytes = n.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; bytes];
+    reader.read_exact(&mut body).unwrap();
+    serde_json::from_slice(&body).unwrap()
 }
 
 #[test]
@@ -302,6 +319,39 @@ fn a_server_that_is_not_there_is_4() {
         );
         assert_eq!(err(&output), expected, "{command:?}");
     }
+}
+
+#[test]
+fn a_new_secret_whose_answer_is_lost_is_asked_for_again_and_is_the_same() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let asked = |n: usize| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked = body(&mut stream);
+            let (status, answer) = match n {
+                // It has taken the order, and hangs up.
+                0 => return asked,
+                1 => ("503 Service Unavailable", json!({ "title": "no", "code": "subscription_busy" })),
+                _ => ("200 OK", json!({ "secret": asked["secret"], "subscription": { "name": "copy" } })),
+            };
+            let answer = answer.to_string();
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                answer.len()
+            )
+            .unwrap();
+            asked
+        };
+        (0..3).map(asked).collect::<Vec<_>>()
+    });
+    let output = run(&["subscription", "secret", "copy", "--at-once", "--admin", &url]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let asked = server.join().unwrap();
+    let secret = asked[0]["secret"].as_str().unwrap();
+    assert!(secret.starts_with("whsec_") && out(&output).contains(secret), "{}", out(&output));
+    assert!(asked.iter().all(|asked| *asked == json!({ "secret": secret, "at_once": true })), "{asked:?}");
 }
 
 #[test]

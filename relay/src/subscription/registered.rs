@@ -125,8 +125,8 @@ pub enum RegisterError {
     Secrets,
     /// The state did not tell whether it has the new secret.
     #[error(
-        "it is not known whether the state has the new secret, which is told to nobody; ask for another one, or calls may \
-         end up signed with that one alone"
+        "it is not known whether the state has the new secret; ask again with the same one, or for another where you gave \
+         none, or calls may end up signed with what nobody knows"
     )]
     Renewing,
     /// It cannot be sealed.

@@ -32,7 +32,7 @@ impl fmt::Debug for Key {
 
 impl Key {
     /// A secret that nobody knows yet, as text. `None` when the system has no random numbers.
-    pub(super) fn secret() -> Option<String> {
+    pub fn secret() -> Option<String> {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).ok()?;
         Some(format!("whsec_{}", STANDARD.encode(bytes)))

@@ -1,12 +1,16 @@
 //! `headgate subscription`: how a running server's subscriptions are; to send again, to go on, to register, to renew
 //! a secret and to take away are the server's work.
+//!
+//! The surprising thing is who makes a new secret: this command, so that an answer that is lost on its way loses nothing.
 
 use std::io::{Write as _, stderr, stdout};
+use std::time::Duration;
 
+use headgate_relay::subscription::sign::Key;
 use headgate_schemas::filter::FilterText;
 use serde_json::{Value, json};
 
-use crate::admin_client::{AdminClient, segment};
+use crate::admin_client::{AdminClient, AdminError, segment};
 use crate::cli::{AddSubscription, SubscriptionArgs, SubscriptionCommand};
 use crate::config::Env;
 use crate::exit::{Exit, Failure};
@@ -30,6 +34,11 @@ const SHOW: [&str; 13] = [
 ];
 /// The columns of a list; the rest is shown with `show`.
 const LIST: [&str; 7] = ["name", "tenant", "state", "waiting", "delivered", "reason", "url"];
+
+/// Times that an order is given again whose outcome is not known.
+const AGAIN: u32 = 5;
+/// Before each of them.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a list says that is empty.
 const NONE: &str =
@@ -65,8 +74,7 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
             (add.server, answer)
         }
         SubscriptionCommand::Secret { name, at_once, server } => {
-            let body = json!({ "at_once": at_once });
-            let answer = AdminClient::of(&server, env)?.post_json(&path(&name, "/secret"), &body).await?;
+            let answer = renew(&AdminClient::of(&server, env)?, &path(&name, "/secret"), at_once).await?;
             (server, answer)
         }
         SubscriptionCommand::Remove(one) => {
@@ -87,6 +95,27 @@ pub(super) async fn run(args: SubscriptionArgs, env: &Env) -> Result<Exit, Failu
         None => output::object(&mut out, &SHOW, &answer)?,
     }
     Ok(Exit::Ok)
+}
+
+/// Puts a new secret in the place of one. While it is not known whether that was done, the same is asked again: a secret
+/// that signs already changes nothing.
+async fn renew(client: &AdminClient, path: &str, at_once: bool) -> Result<Value, Failure> {
+    let secret = Key::secret().ok_or_else(|| Failure::failed("this machine gives no random numbers for a secret"))?;
+    let body = json!({ "secret": secret, "at_once": at_once });
+    let mut is_open = false;
+    for _ in 0..AGAIN {
+        match client.post_json(path, &body).await {
+            Err(error) if error.leaves_open() || error.code() == Some("subscription_busy") => is_open = true,
+            // It may be on its way back.
+            Err(AdminError::Unreachable { .. }) if is_open => {}
+            answered => return Ok(answered?),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    client.post_json(path, &body).await.map_err(|error| {
+        let Failure { exit, message } = error.into();
+        Failure::new(exit, format!("{message}\nIt is not known whether a new secret signs; ask for another one."))
+    })
 }
 
 /// What is asked of the server.
