@@ -23,6 +23,43 @@ fn values<'s>(settings: &'s [(String, String)], key: &str) -> Vec<&'s str> {
     settings.iter().filter(|(known, _)| known == key).map(|(_, value)| value.as_str()).collect()
 }
 
+/// The only value that a key has in every unit.
+fn common(key: &str) -> String {
+    let all: BTreeSet<String> = UNITS
+        .iter()
+        .flat_map(|(unit, _)| {
+            let settings = settings(unit);
+            values(&settings, key).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(all.len(), 1, "{key}: {all:?}");
+    all.into_iter().next().unwrap()
+}
+
+/// The program that every unit checks its configuration with and starts.
+pub(super) fn program() -> String {
+    let check = common("ExecStartPre");
+    let program = check.split(' ').next().unwrap();
+    for (unit, _) in UNITS {
+        let settings = settings(unit);
+        let [start] = values(&settings, "ExecStart")[..] else { panic!("{unit} starts one program") };
+        assert_eq!(start.split(' ').next(), Some(program), "{unit}");
+    }
+    program.to_owned()
+}
+
+/// The configuration of every unit.
+pub(super) fn configuration() -> String {
+    common("ExecStartPre").rsplit(' ').next().unwrap().to_owned()
+}
+
+/// Where every unit keeps what it keeps: its state folder, in which it is started.
+pub(super) fn home() -> String {
+    let folder = common("WorkingDirectory");
+    assert_eq!(folder, format!("/var/lib/{}", common("StateDirectory")));
+    folder
+}
+
 #[test]
 fn every_unit_starts_what_the_program_has() {
     for (unit, example) in UNITS {
