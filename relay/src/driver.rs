@@ -652,6 +652,8 @@ async fn read_stream(
             source.next(batch).await
         };
         let read = tokio::select! {
+            // A stream that fails at once must not win over a stop by chance.
+            biased;
             () = shutdown.stopped() => return,
             changed = assigned.changed() => match changed {
                 Ok(()) => continue,
@@ -672,8 +674,10 @@ async fn read_stream(
             }
             Err(error) => {
                 tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
-                tokio::time::sleep(RETRY).await;
-                credit.add_permits(batch);
+                tokio::select! {
+                    () = shutdown.stopped() => return,
+                    () = tokio::time::sleep(RETRY) => credit.add_permits(batch),
+                }
             }
         }
     }
@@ -683,7 +687,7 @@ async fn read_stream(
 mod tests {
     use headgate_schemas::contract;
     use headgate_schemas::stream::Sink as _;
-    use headgate_schemas::stream::memory::Memory;
+    use headgate_schemas::stream::memory::{Memory, MemoryConfig};
 
     use super::*;
 
@@ -730,5 +734,26 @@ mod tests {
         second.credit.add_permits(2);
         assert_eq!(given(&messages).await, [(1, 2)]);
         shutdown.stop();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_cannot_be_read_holds_no_stop_up() {
+        // Whatever comes first by chance.
+        for _ in 0..20 {
+            let config = MemoryConfig { partitions: 1, keep_records: 1, ..MemoryConfig::default() };
+            let (log, shutdown) = (Memory::with(config), Shutdown::new(Duration::from_millis(100)));
+            let positions = vec![Position { partition: 0, offset: 0 }];
+            let mut source = log.source();
+            let topic = source.topic();
+            assign_in(&mut source, &topic, &positions).unwrap();
+            append(&log, 3).await;
+            let credit = Arc::new(Semaphore::new(10));
+            let (assign, assigned) = watch::channel(Assignment { generation: 0, topic, positions, credit });
+            let (inbox, messages) = sync_channel(16);
+            shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, shutdown.clone()));
+            assert_eq!(given(&messages).await, [], "the log no longer holds that place");
+            shutdown.drain().await.unwrap();
+            drop(assign);
+        }
     }
 }
