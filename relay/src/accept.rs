@@ -30,13 +30,17 @@ enum Meaning {
 impl Engine {
     pub(crate) fn accept(&mut self, records: &[Delivered], now: Timestamp) -> Result<(), StoreError> {
         for delivered in records {
+            if !self.part.has(delivered.partition) {
+                // It was given up since this was read, and whoever has it reads it again.
+                continue;
+            }
             match contract::decode(&delivered.record) {
                 Ok(change) => self.take(&change, now)?,
                 Err(error) => self.undecodable(delivered, &error, now),
             }
             self.positions.insert(delivered.partition, delivered.offset + 1);
         }
-        let read: BTreeSet<u32> = records.iter().map(|r| r.partition).collect();
+        let read: BTreeSet<u32> = records.iter().map(|r| r.partition).filter(|p| self.part.has(*p)).collect();
         self.tick.unit.positions.extend(self.positions().into_iter().filter(|p| read.contains(&p.partition)));
         Ok(())
     }

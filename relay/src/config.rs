@@ -24,6 +24,18 @@ pub struct RelayConfig {
     pub limits: Limits,
 }
 
+/// Changes that a relay takes in one transaction where others work at the same time: each of them is looked up, all of it
+/// may have to be done again, and the lease must not end meanwhile.
+const SHARED_BATCH: usize = 250;
+
+impl RelayConfig {
+    /// Changes that are taken in one transaction.
+    pub(crate) fn batch(&self) -> usize {
+        let shared = matches!(&self.store.place, StorePlace::Postgres(address) if address.shared);
+        if shared { self.limits.accept_batch.min(SHARED_BATCH) } else { self.limits.accept_batch }
+    }
+}
+
 /// Where the state is kept.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {

@@ -4,7 +4,7 @@
 //! within the hour, and what is left of a person who was erased. The surprising thing: the brake counts entities, not
 //! calls, and once it holds one it holds every further one until a person has looked.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use headgate_schemas::Timestamp;
 
@@ -43,9 +43,13 @@ impl Brake {
         counts
     }
 
-    /// An entity waits for a person.
-    pub(crate) fn hold(&mut self, id: EntityId) {
-        self.held.insert(id);
+    /// An entity waits for a person, or does no longer.
+    pub(crate) fn hold(&mut self, id: EntityId, waits: bool) {
+        if waits {
+            self.held.insert(id)
+        } else {
+            self.held.remove(&id)
+        };
     }
 
     /// Whether the entities counted are too many.
@@ -181,7 +185,7 @@ impl Engine {
 
     /// Takes up what an earlier process knew: goings of the last hour, sizes of links.
     pub(crate) fn recover_brakes(&mut self, goings: &[(String, i64)], sizes: &[(String, i64)]) {
-        self.brakes = HashMap::new();
+        self.brakes.values_mut().for_each(|brake| brake.goings.clear());
         for (link, at) in goings {
             self.brakes.entry(link.clone()).or_default().goings.push_back(*at);
         }

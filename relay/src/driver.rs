@@ -5,7 +5,7 @@
 //! transaction serves many changes. When the store fails, the engine is dropped and opened again from what is durable;
 //! answers and records of the earlier one are then of an older *generation* and are ignored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const REOPEN_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before the state is opened again after a failure.
 const REOPEN_MOST: Duration = Duration::from_secs(5);
+/// Between two looks whether the calls of an engine that failed have ended.
+const CALLS_LOOK: Duration = Duration::from_millis(5);
 /// Between two looks of a relay that stands by; a look itself waits for a while at the lock of the one that works.
 const STAND_BY: Duration = Duration::from_millis(250);
 
@@ -70,7 +72,7 @@ enum Message {
         reply: Reply,
     },
     Records {
-        generation: u64,
+        reading: Reading,
         records: Vec<Delivered>,
     },
     /// The topic was made anew; what stands before this in the inbox was read from the old one.
@@ -79,19 +81,48 @@ enum Message {
         topic: Topic,
     },
     Command(Command),
+    /// The books are to be told as they stand once everything that came before this was taken in.
+    Count(oneshot::Sender<()>),
     Stop,
 }
 
-/// Where the reader of the stream is to read, told anew with each generation.
+/// For which engine the stream is read, and for which edition of its part: what was read for another one is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reading {
+    generation: u64,
+    edition: u64,
+}
+
+/// Where the reader of the stream is to read, told anew with each generation, and when its part of the stream changes.
 #[derive(Clone, Debug)]
 struct Assignment {
-    generation: u64,
+    reading: Reading,
     /// Whose positions these are.
     topic: Topic,
-    positions: Vec<Position>,
-    /// Records that may be read for it, as one batch. Each generation has its own: what is under way for an earlier one
-    /// counts no more.
+    places: Places,
+    /// Records that may be read for it, as one batch. Each has its own: what is under way for an earlier one counts no
+    /// more.
     credit: Arc<Semaphore>,
+}
+
+/// Where an engine reads.
+#[derive(Clone, Debug, Default)]
+struct Places {
+    /// The partitions; `None` for all of them.
+    parts: Option<BTreeSet<u32>>,
+    /// Where to read on in those that were read before.
+    known: Vec<Position>,
+}
+
+impl Places {
+    fn of(engine: &Engine) -> Self {
+        let (_, parts) = engine.reads();
+        Self { parts: parts.cloned(), known: engine.positions() }
+    }
+
+    fn has(&self, partition: u32) -> bool {
+        self.parts.as_ref().is_none_or(|parts| parts.contains(&partition))
+    }
 }
 
 /// What others may ask of a running relay.
@@ -119,7 +150,10 @@ struct State {
     connections: Mutex<HashMap<String, u32>>,
     books: Mutex<Report>,
     positions: Mutex<Vec<Position>>,
+    partitions: Mutex<Option<usize>>,
+    /// How the state is held for what only one process does, and for what each does that works on it.
     held: watch::Sender<Option<Held>>,
+    works: watch::Sender<Option<Held>>,
     guests: Arc<Guest>,
 }
 
@@ -141,9 +175,15 @@ impl Handle {
         self.inbox.try_send(Message::Command(command)).map_err(|_| Busy)
     }
 
-    /// How this process holds the state; `None` while it does not. Changes with every worker and every renewal.
+    /// How this process holds the state for whatever only one process does; `None` while it does not, and where another
+    /// one that shares the state does it. Changes with every worker and every renewal.
     pub fn held(&self) -> watch::Receiver<Option<Held>> {
         self.state.held.subscribe()
+    }
+
+    /// How this process works on the state, alone or beside others; `None` while it does not. Changes as [`Handle::held`].
+    pub(crate) fn works(&self) -> watch::Receiver<Option<Held>> {
+        self.state.works.subscribe()
     }
 
     /// Holds the engine open at a stop, until what its owner had to keep was handed over.
@@ -184,14 +224,34 @@ impl Handle {
         self.state.connections.lock().clone()
     }
 
-    /// Where the relay stands in each partition it has read from, as of the last tick.
+    /// Whether it is this process that does what only one does: send to subscribers, replay, forget what is old.
+    pub fn leads(&self) -> bool {
+        self.state.held.borrow().is_some()
+    }
+
+    /// Partitions that this process reads, where it shares the stream with others.
+    pub fn partitions(&self) -> Option<usize> {
+        *self.state.partitions.lock()
+    }
+
+    /// Where the stream is read on in each partition, by this process or by others that share it, as of the last tick.
     pub fn positions(&self) -> Vec<Position> {
         self.state.positions.lock().clone()
     }
 
-    /// The accounting as of the last tick.
+    /// The accounting as of the last tick; where several share a state, as of the last look at what all of them did.
     pub fn books(&self) -> Report {
         self.state.books.lock().clone()
+    }
+
+    /// The accounting of this moment. Where the state cannot be asked, as [`Handle::books`].
+    pub async fn counted(&self) -> Report {
+        let (done, counted) = oneshot::channel();
+        if self.partitions().is_some() && self.inbox.try_send(Message::Count(done)).is_ok() {
+            // Where it is dropped, the state failed meanwhile.
+            drop(counted.await);
+        }
+        self.books()
     }
 }
 
@@ -216,16 +276,17 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
     let (inbox, messages) = sync_channel(INBOX);
     let state = Arc::new(State::default());
     let handle = Handle { inbox: inbox.clone(), state: Arc::clone(&state) };
-    let positions = engine.as_ref().map(Engine::positions).unwrap_or_default();
+    let reading = Reading { generation: 0, edition: engine.as_ref().map_or(0, |engine| engine.reads().0) };
+    let places = engine.as_ref().map(Places::of).unwrap_or_default();
     // The lag is that of these places from the first moment on.
-    state.positions.lock().clone_from(&positions);
+    *state.positions.lock() = engine.as_ref().map(Engine::read_to).unwrap_or_default();
     // A relay that stands by reads nothing.
-    let pace = Pace::new(driver.config.limits.accept_batch);
+    let pace = Pace::new(driver.config.batch());
     let credit = Arc::new(Semaphore::new(engine.as_ref().map_or(0, |_| pace.batch())));
-    let first = Assignment { generation: 0, topic: topic.clone(), positions, credit: Arc::clone(&credit) };
+    let first = Assignment { reading, topic: topic.clone(), places, credit: Arc::clone(&credit) };
     let (assigner, assigned) = watch::channel(first);
     let shutdown = driver.shutdown.clone();
-    shutdown.spawn("relay-reader", read_stream(source, assigned, inbox.clone(), shutdown.clone()));
+    shutdown.spawn("relay-reader", read_stream(source, assigned, inbox.clone(), reading, shutdown.clone()));
     setup::start(&driver, &handle);
     let stop = shutdown.clone();
     let stopper = inbox.clone();
@@ -245,7 +306,10 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
         assign: assigner,
         credit,
         pace,
-        generation: 0,
+        owed: false,
+        counting: Vec::new(),
+        calls: Arc::default(),
+        reading,
         replaced: false,
     };
     std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
@@ -264,7 +328,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
 fn open_first(driver: &Driver, source: &mut dyn Source) -> Result<Option<Engine>, StartError> {
     match unless_held(open_apart(driver, &source.topic(), From::Kept)) {
         Ok(None) => return Ok(None),
-        Ok(Some(engine)) => match assign(source, &engine.positions()) {
+        Ok(Some(engine)) => match assign(source, &Places::of(&engine)) {
             Ok(()) => return Ok(Some(engine)),
             // One state is open at a time: this one is closed before the next.
             Err(error) if is_replaced(&error) => {}
@@ -274,7 +338,7 @@ fn open_first(driver: &Driver, source: &mut dyn Source) -> Result<Option<Engine>
         Err(error) => return Err(error),
     }
     let Some(engine) = unless_held(open_apart(driver, &source.topic(), From::Start))? else { return Ok(None) };
-    assign(source, &engine.positions())?;
+    assign(source, &Places::of(&engine))?;
     Ok(Some(engine))
 }
 
@@ -315,18 +379,18 @@ pub enum StartError {
 }
 
 /// Reads on where the state stands, and from the start of the log in partitions it does not know.
-fn assign(source: &mut dyn Source, known: &[Position]) -> Result<(), StreamError> {
-    let starts = source.bounds()?.into_iter().map(|(start, _)| start);
-    let positions: Vec<_> =
-        starts.map(|s| known.iter().find(|p| p.partition == s.partition).copied().unwrap_or(s)).collect();
+fn assign(source: &mut dyn Source, places: &Places) -> Result<(), StreamError> {
+    let starts = source.bounds()?.into_iter().map(|(start, _)| start).filter(|s| places.has(s.partition));
+    let known = |s: &Position| places.known.iter().find(|p| p.partition == s.partition).copied();
+    let positions: Vec<_> = starts.map(|s| known(&s).unwrap_or(s)).collect();
     source.assign(&positions)
 }
 
 /// The same in the topic that the positions are of, and in no other.
-fn assign_in(source: &mut dyn Source, topic: &Topic, known: &[Position]) -> Result<(), StreamError> {
-    let assigned = match assign(source, known) {
+fn assign_in(source: &mut dyn Source, topic: &Topic, places: &Places) -> Result<(), StreamError> {
+    let assigned = match assign(source, places) {
         // It is told once, and these may be places in the new one.
-        Err(StreamError::Replaced) => assign(source, known),
+        Err(StreamError::Replaced) => assign(source, places),
         assigned => assigned,
     };
     if source.topic() == *topic { assigned } else { Err(StreamError::Replaced) }
@@ -364,6 +428,9 @@ impl Driver {
             seed,
         };
         let mut engine = Engine::open(parts, now)?;
+        if engine.is_shared() {
+            engine.join_division(now)?;
+        }
         self.setups.brief(&mut engine, self.places());
         #[cfg(feature = "failpoints")]
         if std::env::var_os("HEADGATE_BLIND").is_some() {
@@ -389,7 +456,14 @@ struct Thread {
     assign: watch::Sender<Assignment>,
     credit: Arc<Semaphore>,
     pace: Pace,
-    generation: u64,
+    /// The reader gave a batch, and was not told yet to read the next.
+    owed: bool,
+    /// For whom it reads.
+    reading: Reading,
+    /// Who wants to be told when the books are as of now.
+    counting: Vec<oneshot::Sender<()>>,
+    /// Every call under way has it, too.
+    calls: Arc<Guest>,
     /// The reader found that the topic was made anew.
     replaced: bool,
 }
@@ -397,8 +471,8 @@ struct Thread {
 impl Thread {
     fn run(mut self, engine: Option<Engine>) {
         let mut open = engine.or_else(|| self.reopen(From::Kept));
-        while let Some(engine) = open.take() {
-            let from = match self.serve(engine) {
+        while let Some(mut engine) = open.take() {
+            let from = match self.serve(&mut engine) {
                 Ok(Ended::Drained) => return,
                 Ok(Ended::Replaced) => From::Start,
                 Err(error) => {
@@ -406,8 +480,11 @@ impl Thread {
                     if self.replaced { From::Start } else { From::Kept }
                 }
             };
+            self.await_calls();
+            drop(engine);
             self.stands(Standing::Away);
             self.state.held.send_replace(None);
+            self.state.works.send_replace(None);
             open = self.reopen(from);
         }
     }
@@ -455,12 +532,27 @@ impl Thread {
         }
     }
 
+    /// Waits until the calls of an engine that failed have ended. What they did is found out by reading, and nobody may
+    /// read before that: so the engine is closed only then, for others take its work up at once.
+    fn await_calls(&self) {
+        let latest = Instant::now() + self.driver.config.limits.send_deadline;
+        while Arc::strong_count(&self.calls) > 1 && Instant::now() < latest && !self.driver.shutdown.is_stopped() {
+            std::thread::park_timeout(CALLS_LOOK);
+        }
+    }
+
     /// From now on the stream is read for this engine.
     fn read_for(&mut self, engine: &Engine) {
-        self.generation += 1;
-        self.credit = Arc::new(Semaphore::new(self.pace.batch()));
-        let (generation, topic, credit) = (self.generation, self.topic.clone(), Arc::clone(&self.credit));
-        self.assign.send_replace(Assignment { generation, topic, positions: engine.positions(), credit });
+        self.reading.generation += 1;
+        self.read_there(engine);
+    }
+
+    /// From now on it is read where this engine reads.
+    fn read_there(&mut self, engine: &Engine) {
+        self.reading.edition = engine.reads().0;
+        (self.credit, self.owed) = (Arc::new(Semaphore::new(self.pace.batch())), false);
+        let (reading, topic, places) = (self.reading, self.topic.clone(), Places::of(engine));
+        self.assign.send_replace(Assignment { reading, topic, places, credit: Arc::clone(&self.credit) });
     }
 
     /// Tells others how it is with the state; returns what they were told before.
@@ -468,7 +560,7 @@ impl Thread {
         std::mem::replace(&mut *self.state.standing.lock(), standing)
     }
 
-    fn serve(&mut self, mut engine: Engine) -> Result<Ended, StoreError> {
+    fn serve(&mut self, engine: &mut Engine) -> Result<Ended, StoreError> {
         self.replaced = false;
         *self.state.connections.lock() = engine.connections().clone();
         if self.stands(Standing::Working) == Standing::StandingBy {
@@ -476,24 +568,22 @@ impl Thread {
         }
         let mut last_tick = Instant::now();
         let (mut last_expiry, mut last_measure) = (Instant::now(), None::<Instant>);
-        let mut owed = false;
-        self.hold(&engine);
+        self.hold(engine);
         loop {
             // Asked before the inbox is: whoever is gone by now has put in what it had.
             let alone = Arc::strong_count(&self.state.guests) == 1;
-            let (input, stop) = self.gather(&engine, last_tick);
+            let (input, stop) = self.gather(engine, last_tick);
             if stop || self.driver.shutdown.is_stopped() {
                 engine.drain();
             }
             if !input.records.is_empty() || !input.replies.is_empty() {
                 pass(step::GATHERED);
             }
-            owed |= !input.records.is_empty();
             last_tick = Instant::now();
             let now = time::now();
             // The next batch is fetched while this one is worked on.
-            if owed && !engine.is_full(now) {
-                owed = false;
+            if self.owed && !engine.is_full(now) {
+                self.owed = false;
                 self.credit.add_permits(self.pace.batch());
             }
             let records = input.records.len();
@@ -503,15 +593,23 @@ impl Thread {
             for call in calls {
                 self.make(call);
             }
-            self.hold(&engine);
+            if engine.reads().0 != self.reading.edition {
+                self.read_there(engine);
+            }
+            self.hold(engine);
             if last_measure.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
                 last_measure = Some(Instant::now());
                 engine.measure(now);
                 engine.recount()?;
             }
+            if !self.counting.is_empty() && engine.is_shared() {
+                engine.read_books()?;
+            }
             *self.state.books.lock() = Report { accounts: engine.accounts(now), links: engine.link_names() };
-            *self.state.positions.lock() = engine.positions();
-            if last_expiry.elapsed() > EXPIRE_EVERY && !engine.expire(now)? {
+            *self.state.positions.lock() = engine.read_to();
+            // Whoever asked may have gone away.
+            self.counting.drain(..).for_each(|asked| asked.send(()).unwrap_or_default());
+            if last_expiry.elapsed() > EXPIRE_EVERY && (!engine.leads() || !engine.expire(now)?) {
                 last_expiry = Instant::now();
             }
             if engine.is_drained() && alone {
@@ -527,8 +625,11 @@ impl Thread {
 
     /// Tells others how the state is held.
     fn hold(&self, engine: &Engine) {
-        let held = Some(engine.held());
+        let held = engine.leads().then(|| engine.held());
+        *self.state.partitions.lock() = engine.reads().1.map(BTreeSet::len);
         self.state.held.send_if_modified(|told| std::mem::replace(told, held) != held);
+        let works = Some(engine.held());
+        self.state.works.send_if_modified(|told| std::mem::replace(told, works) != works);
     }
 
     /// Waits for messages and takes all there are. An idle engine ticks on the first one; a busy one lets them gather.
@@ -553,18 +654,21 @@ impl Thread {
     }
 
     fn take(&mut self, message: Message, input: &mut Input) -> bool {
+        let generation = self.reading.generation;
         match message {
-            Message::Reply { generation, call, reply } if generation == self.generation => {
-                input.replies.push((call, reply))
+            Message::Reply { generation: of, call, reply } if of == generation => input.replies.push((call, reply)),
+            Message::Records { reading, records } if reading == self.reading => {
+                self.owed = true;
+                input.records.extend(records);
             }
-            Message::Records { generation, records } if generation == self.generation => input.records.extend(records),
             // Another topic is another one whatever generation was told of it; a log that became shorter is the same.
-            Message::Replaced { generation, topic } if generation == self.generation || topic != self.topic => {
+            Message::Replaced { generation: of, topic } if of == generation || topic != self.topic => {
                 self.topic = topic;
                 self.replaced = true;
             }
             Message::Reply { .. } | Message::Records { .. } | Message::Replaced { .. } => {}
             Message::Command(command) => input.commands.push(command),
+            Message::Count(done) => self.counting.push(done),
             Message::Stop => return true,
         }
         false
@@ -573,7 +677,8 @@ impl Thread {
     /// Starts a task for a call. Its answer always comes: the clients have a deadline of their own.
     fn make(&self, call: Call) {
         let Some(target) = self.target(call.connection) else { return };
-        let (inbox, generation) = (self.inbox.clone(), self.generation);
+        let (inbox, generation) = (self.inbox.clone(), self.reading.generation);
+        let under_way = Arc::clone(&self.calls);
         self.driver.shutdown.spawn("relay-call", async move {
             let sent = time::now();
             let result = if call.not_after.is_some_and(|last| sent > last) {
@@ -582,6 +687,7 @@ impl Thread {
                 ask(target.as_ref(), &call.request).await
             };
             let reply = Reply { sent, answered: time::now(), result };
+            drop(under_way);
             give(&inbox, Message::Reply { generation, call: call.id, reply }).await;
         });
     }
@@ -632,21 +738,22 @@ async fn read_stream(
     mut source: Box<dyn Source>,
     mut assigned: watch::Receiver<Assignment>,
     inbox: SyncSender<Message>,
+    begun: Reading,
     shutdown: Shutdown,
 ) {
-    // The generation from whose positions the source reads; none after an assignment that failed.
-    let mut standing = Some(0);
+    // For whom the source reads; nobody after an assignment that failed.
+    let mut standing = Some(begun);
     loop {
-        let Assignment { generation, topic, positions, credit } = assigned.borrow_and_update().clone();
+        let Assignment { reading, topic, places, credit } = assigned.borrow_and_update().clone();
         let mut batch = 0;
-        let reading = async {
+        let reading_on = async {
             // Nobody closes it.
             let permit = credit.acquire().await.ok();
             permit.into_iter().for_each(SemaphorePermit::forget);
             batch = 1 + credit.forget_permits(usize::MAX);
-            if standing != Some(generation) {
-                let assigned = assign_in(source.as_mut(), &topic, &positions);
-                standing = assigned.is_ok().then_some(generation);
+            if standing != Some(reading) {
+                let assigned = assign_in(source.as_mut(), &topic, &places);
+                standing = assigned.is_ok().then_some(reading);
                 assigned?;
             }
             source.next(batch).await
@@ -659,18 +766,18 @@ async fn read_stream(
                 Ok(()) => continue,
                 Err(_) => return,
             },
-            read = reading => read,
+            read = reading_on => read,
         };
         match read {
             Ok(records) if records.is_empty() => credit.add_permits(batch),
             Ok(records) => {
                 pass(step::READ);
-                give(&inbox, Message::Records { generation, records }).await;
+                give(&inbox, Message::Records { reading, records }).await;
             }
             // The engine tells where to go on.
             Err(error) if is_replaced(&error) => {
                 let topic = source.topic();
-                give(&inbox, Message::Replaced { generation, topic }).await;
+                give(&inbox, Message::Replaced { generation: reading.generation, topic }).await;
             }
             Err(error) => {
                 tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
@@ -701,7 +808,7 @@ mod tests {
     async fn given(messages: &Receiver<Message>) -> Vec<(u64, usize)> {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let of = |message| match message {
-            Message::Records { generation, records } => (generation, records.len()),
+            Message::Records { reading, records } => (reading.generation, records.len()),
             other => panic!("{other:?}"),
         };
         messages.try_iter().map(of).collect()
@@ -712,15 +819,16 @@ mod tests {
         let (log, shutdown) = (Memory::new(1), Shutdown::new(Duration::from_secs(1)));
         let topic = log.source().topic();
         let assignment = |generation, permits| {
-            let positions = vec![Position { partition: 0, offset: 0 }];
-            Assignment { generation, topic: topic.clone(), positions, credit: Arc::new(Semaphore::new(permits)) }
+            let places = Places { parts: None, known: vec![Position { partition: 0, offset: 0 }] };
+            let reading = Reading { generation, edition: 0 };
+            Assignment { reading, topic: topic.clone(), places, credit: Arc::new(Semaphore::new(permits)) }
         };
         let first = assignment(0, 2);
         let (assign, assigned) = watch::channel(first.clone());
         let (inbox, messages) = sync_channel(16);
         let mut source = log.source();
-        assign_in(&mut source, &topic, &first.positions).unwrap();
-        shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, shutdown.clone()));
+        assign_in(&mut source, &topic, &first.places).unwrap();
+        shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, first.reading, shutdown.clone()));
         append(&log, 2).await;
         assert_eq!(given(&messages).await, [(0, 2)]);
         // The next batch is asked for, and the engine fails while the reader waits for it.
@@ -742,15 +850,15 @@ mod tests {
         for _ in 0..20 {
             let config = MemoryConfig { partitions: 1, keep_records: 1, ..MemoryConfig::default() };
             let (log, shutdown) = (Memory::with(config), Shutdown::new(Duration::from_millis(100)));
-            let positions = vec![Position { partition: 0, offset: 0 }];
-            let mut source = log.source();
+            let places = Places { parts: None, known: vec![Position { partition: 0, offset: 0 }] };
+            let (mut source, reading) = (log.source(), Reading::default());
             let topic = source.topic();
-            assign_in(&mut source, &topic, &positions).unwrap();
+            assign_in(&mut source, &topic, &places).unwrap();
             append(&log, 3).await;
             let credit = Arc::new(Semaphore::new(10));
-            let (assign, assigned) = watch::channel(Assignment { generation: 0, topic, positions, credit });
+            let (assign, assigned) = watch::channel(Assignment { reading, topic, places, credit });
             let (inbox, messages) = sync_channel(16);
-            shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, shutdown.clone()));
+            shutdown.spawn("test", read_stream(Box::new(source), assigned, inbox, reading, shutdown.clone()));
             assert_eq!(given(&messages).await, [], "the log no longer holds that place");
             shutdown.drain().await.unwrap();
             drop(assign);

@@ -27,7 +27,7 @@ use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
 use crate::pace::Backlog;
 use crate::recount::Recount;
-use crate::shared::{Tenure, lease_of};
+use crate::shared::{Part, Tenure, lease_of};
 use crate::step;
 use crate::store::{Before, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
 use crate::target::{
@@ -361,6 +361,7 @@ pub struct Engine {
     pub(crate) vault: Arc<Vault>,
     pub(crate) metrics: Metrics,
     pub(crate) positions: BTreeMap<u32, u64>,
+    pub(crate) part: Part,
     pub(crate) books: Books,
     pub(crate) recount: Recount,
     pub(crate) draining: bool,
@@ -509,6 +510,7 @@ impl Engine {
             vault,
             metrics,
             positions: start.positions.iter().map(|p| (p.partition, p.offset)).collect(),
+            part: Part::of(&start, topic.partitions),
             books: Books::new(start.sums.iter().copied()),
             recount: Recount::default(),
             draining: false,
@@ -630,7 +632,7 @@ impl Engine {
         Held { epoch: self.epoch, until: self.tenure.until() }
     }
 
-    /// Where to read the stream on; partitions that were never read are missing.
+    /// Where to read on in the partitions that are this worker's; those that were never read are missing.
     pub fn positions(&self) -> Vec<Position> {
         self.positions.iter().map(|(partition, offset)| Position { partition: *partition, offset: *offset }).collect()
     }
@@ -725,11 +727,15 @@ impl Engine {
     }
 
     /// Counts what is open in a few documents more; after the last one compares it with the books. Returns what a round
-    /// of all documents found, when one ended.
+    /// of all documents found, when one ended. Where others work on the state, too, the books themselves are made of
+    /// documents and sums of one moment, now and then.
     ///
     /// # Errors
     /// When the store fails.
     pub fn recount(&mut self) -> Result<Option<Counted>, StoreError> {
+        if self.tenure.shared {
+            return self.look_at_books().map(|()| None);
+        }
         let after = self.recount.counted_to();
         let batch = u32::try_from(self.limits.recount_batch).unwrap_or(u32::MAX);
         let documents = self.store.documents(after, batch)?;
@@ -843,15 +849,18 @@ impl Engine {
         self.check_what_was_read();
         let committed = self.store.commit(self.epoch, now.micros(), &self.tick.unit)?;
         let tick = std::mem::take(&mut self.tick);
-        for (place, n) in tick.unit.due {
-            self.books.count(place, Sum::Due, n);
-        }
-        for (place, outcome, n) in committed.ended {
-            self.books.count(place, Sum::Ended(outcome), n);
-        }
-        for (id, share, n) in tick.open {
-            self.books.open(share, n);
-            self.recount.follow(id, n);
+        // Where others work, too, the books are read: see [`Engine::recount`].
+        if !self.tenure.shared {
+            for (place, n) in tick.unit.due {
+                self.books.count(place, Sum::Due, n);
+            }
+            for (place, outcome, n) in committed.ended {
+                self.books.count(place, Sum::Ended(outcome), n);
+            }
+            for (id, share, n) in tick.open {
+                self.books.open(share, n);
+                self.recount.follow(id, n);
+            }
         }
         if committed.doubled > 0 {
             tracing::error!(count = committed.doubled, "changes ended twice at one target; the first outcome stands");

@@ -191,7 +191,7 @@ impl Engine {
 
     /// Puts what an entity had open when it was read into the books: at a start nothing else tells them.
     fn count_open(&mut self, id: EntityId) {
-        let Some(loaded) = self.cache.get_mut(id) else { return };
+        let Some(loaded) = self.cache.get_mut(id).filter(|_| !self.tenure.shared) else { return };
         for (share, n) in &loaded.open {
             self.books.open(*share, *n);
         }

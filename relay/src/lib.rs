@@ -23,6 +23,7 @@ pub mod config;
 pub mod conflict;
 pub mod delivery;
 mod departure;
+pub mod division;
 mod driver;
 pub mod engine;
 pub mod entity;

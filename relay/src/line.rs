@@ -32,6 +32,8 @@ pub(crate) struct Line {
     read_lag: i64,
     longest_run: i64,
     slots: usize,
+    /// What all workers of a shared state may have open.
+    all_slots: usize,
     /// Types of which no record can be made yet.
     awaits: Vec<ObjectType>,
 }
@@ -63,6 +65,7 @@ impl Line {
             read_lag: micros(config.read_lag),
             longest_run: micros(config.longest_run),
             slots: limits.calls_per_connection,
+            all_slots: limits.calls_per_connection,
             awaits: Vec::new(),
         }
     }
@@ -78,6 +81,11 @@ impl Line {
             Allow::Probe => Room::Probe,
             Allow::No { until } => Room::Closed(Some(until.micros())),
         }
+    }
+
+    /// So many workers have calls open to this CRM: each takes its share, and at least one.
+    pub(crate) fn share_slots(&mut self, workers: usize) {
+        self.slots = (self.all_slots / workers.max(1)).max(1);
     }
 
     /// No record of this type can be made until [`Line::on_set_up`].

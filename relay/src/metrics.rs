@@ -133,6 +133,8 @@ pub struct Metrics {
     pub outcomes: Family<Outcome, Counter>,
     /// Changes that came again.
     pub repeats: Counter,
+    /// Ticks that were done again.
+    pub overtaken: Counter,
     /// Records of the stream that are no change.
     pub undecodable: Counter,
     /// Deliveries due so far.
@@ -194,6 +196,8 @@ impl Metrics {
         let seconds = Unit::Seconds;
         registry.register("relay_outcomes", "Deliveries ended, by outcome", m.outcomes.clone());
         registry.register("relay_repeats", "Changes that came again", m.repeats.clone());
+        let help = "Ticks done again because another relay that shares the state was faster";
+        registry.register("relay_ticks_overtaken", help, m.overtaken.clone());
         registry.register("relay_undecodable", "Records of the stream that are no change", m.undecodable.clone());
         registry.register("relay_deliveries_due", "Deliveries that became due", m.due.clone());
         registry.register("relay_deliveries_closed", "Deliveries that ended", m.closed.clone());
@@ -254,6 +258,7 @@ impl Metrics {
         Self {
             outcomes: Family::default(),
             repeats: Counter::default(),
+            overtaken: Counter::default(),
             undecodable: Counter::default(),
             due: Gauge::default(),
             closed: Gauge::default(),

@@ -1,32 +1,43 @@
 //! One state, several workers: the lease of this one, ticks that others overtook, work of those that are no more.
 //!
-//! In production one worker has the state and others stand by; it keeps its lease, and makes no call that could outlive
-//! it. The rest of this file is for a state that is shared in earnest. Every worker may fold into every entity; the
-//! version check of the commit decides who was first, and the other does its tick again on what stands there by then. A
-//! call is different, because it cannot be taken back: its pair belongs to the worker whose epoch its row names, until
-//! that worker settles it or its lease is over. The surprising thing: a pair without a call is nobody's property. Whoever
-//! changes the entity takes it along, and the worker that had it finds out when it next looks at the entity, which it
-//! does before any use.
+//! Where one worker has the state and others stand by, it keeps its lease, and makes no call that could outlive it. The
+//! rest of this file is for a state that is shared in earnest. The partitions of the stream are divided; but every worker
+//! may fold into every entity; the version check of the commit decides who was first, and the other does its tick again on
+//! what stands there by then, while the first one waits for it. A call is different, because it cannot be taken back: its
+//! pair belongs to the worker whose epoch its row names, until that worker settles it, or has lost its lease and the call
+//! cannot be under way any more. The surprising thing: a pair without a call is nobody's property. Whoever changes the
+//! entity takes it along, and the worker that had it finds out when it next looks at the entity, which it does before any
+//! use.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use headgate_schemas::Timestamp;
+use headgate_schemas::stream::Position;
 
+use crate::books::Books;
 use crate::config::Limits;
 use crate::departure::Brake;
 use crate::engine::{CallId, Engine, Flight, Tick, micros};
 use crate::entity::fold::Peer;
 use crate::entity::record::{Leaving, Life};
 use crate::line::Line;
-use crate::store::{EntityId, StoreError, WorkKey, WorkRow};
+use crate::store::{Division, EntityId, OpenDocuments, Start, StoreError, WorkKey, WorkRow};
 use crate::work::Pair;
 
-/// Times a tick is done again before the engine is opened anew: others cannot be faster for ever.
-const TRIES: usize = 32;
+/// Times a tick is tried before the engine is opened anew. From the second on others are held off, so that only whoever
+/// was held up while it did the same is in the way.
+const TRIES: usize = 8;
 /// Pairs that are taken over in one go.
 const ADOPTED: usize = 500;
 /// A lease is renewed, and others are looked for, so many times in its length.
 const LOOKS: i64 = 4;
+/// Others are looked for at least so often, where several share a state: a partition that nobody reads waits so long.
+const LOOK_MOST: i64 = 1_000_000;
+/// Every so many looks at what is open, where several share a state, the books are read.
+const BOOKS_EVERY: u32 = 4;
+/// Entities with work that are counted at once. Where there are more, all that is open counts as waiting, and the
+/// accounting cannot be out of balance.
+const OPEN_MOST: u32 = 20_000;
 /// How often an entity is looked at that waits for a call of another worker before it is joined.
 const JOIN_LOOK: i64 = 1_000_000;
 
@@ -57,6 +68,44 @@ impl Tenure {
     }
 }
 
+/// What a worker has of a state that several share; all of it where it is alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    /// Partitions of the stream.
+    partitions: u32,
+    /// Those it reads; `None` where it reads all.
+    reads: Option<BTreeSet<u32>>,
+    /// Rises with each change of what it reads.
+    edition: u64,
+    /// How far the others had read when it last looked.
+    read_to: Vec<Position>,
+    /// The workers, oldest first.
+    workers: Vec<u64>,
+    /// Looks at what is open.
+    counted: u32,
+    /// The partitions are divided with the others; otherwise whoever drives the engine says which it reads.
+    divided: bool,
+}
+
+impl Part {
+    /// What there is at the start: nothing of a state that is shared, before it was divided.
+    pub(crate) fn of(start: &Start, partitions: u32) -> Self {
+        Self { partitions, reads: start.shared.then(BTreeSet::new), ..Self::default() }
+    }
+
+    /// Whether a partition is this worker's.
+    pub(crate) fn has(&self, partition: u32) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.contains(&partition))
+    }
+
+    fn set(&mut self, reads: BTreeSet<u32>) {
+        if self.reads.as_ref() != Some(&reads) {
+            self.reads = Some(reads);
+            self.edition += 1;
+        }
+    }
+}
+
 /// How long a lease is: a call that is made in its first half ends before it does.
 pub(crate) fn lease_of(limits: &Limits) -> i64 {
     micros(limits.lease.max(limits.send_deadline * 3))
@@ -83,6 +132,72 @@ impl Engine {
     pub fn take_partitions(&mut self, partitions: &[u32], now: Timestamp) -> Result<(), StoreError> {
         let positions = self.store.take_partitions(self.epoch, now.micros(), partitions)?;
         self.positions = positions.into_iter().map(|p| (p.partition, p.offset)).collect();
+        self.part.set(partitions.iter().copied().collect());
+        Ok(())
+    }
+
+    /// Takes this worker's part of the partitions, or gives some up, as who else works on the state has it. From now on
+    /// this happens by itself, at every look at the others. Only where the state is shared.
+    ///
+    /// # Errors
+    /// As [`Engine::tick`].
+    pub fn join_division(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.part.divided = true;
+        self.divide(now)
+    }
+
+    fn divide(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Division { workers, mine, positions, goings, sizes } =
+            self.store.divide(self.epoch, now.micros(), self.part.partitions)?;
+        let mine: BTreeSet<u32> = mine.into_iter().collect();
+        let known = positions.iter().filter(|p| mine.contains(&p.partition));
+        self.positions = known.map(|p| (p.partition, p.offset)).collect();
+        self.recover_brakes(&goings, &sizes);
+        let workers_now = workers.len().max(1);
+        self.lines.values_mut().for_each(|line| line.share_slots(workers_now));
+        if self.part.workers != workers || self.part.reads.as_ref() != Some(&mine) {
+            tracing::info!(workers = workers.len(), partitions = mine.len(), "the stream is divided among the relays");
+        }
+        (self.part.workers, self.part.read_to) = (workers, positions);
+        self.part.set(mine);
+        Ok(())
+    }
+
+    /// What has to be done by one of the workers is this one's to do: the oldest does it, and is gone before another one
+    /// believes to be that.
+    pub fn leads(&self) -> bool {
+        !self.tenure.shared || self.part.workers.first() == Some(&self.epoch)
+    }
+
+    /// The partitions to read, and a number that rises whenever they change; `None` where that is all of them.
+    pub fn reads(&self) -> (u64, Option<&BTreeSet<u32>>) {
+        (self.part.edition, self.part.reads.as_ref())
+    }
+
+    /// How far all of the stream is read; by others, as of the last look at them.
+    pub fn read_to(&self) -> Vec<Position> {
+        let others = self.part.read_to.iter().filter(|p| !self.positions.contains_key(&p.partition)).copied();
+        self.positions().into_iter().chain(others).collect()
+    }
+
+    /// Makes the books, which several workers write, of what stands in the state, at every few calls of this.
+    pub(crate) fn look_at_books(&mut self) -> Result<(), StoreError> {
+        self.part.counted += 1;
+        if self.part.counted % BOOKS_EVERY == 1 { self.read_books() } else { Ok(()) }
+    }
+
+    /// Makes the books of what stands in the state now, all of it of one moment.
+    pub(crate) fn read_books(&mut self) -> Result<(), StoreError> {
+        let OpenDocuments { sums, documents } = self.store.open_documents(OPEN_MOST)?;
+        let mut books = Books::new(sums);
+        if documents.len() < OPEN_MOST as usize {
+            for (id, doc) in &documents {
+                crate::cache::decode(*id, doc)?.open_shares().into_iter().for_each(|(share, n)| books.open(share, n));
+            }
+        } else {
+            books.open_the_rest();
+        }
+        self.books = books;
         Ok(())
     }
 
@@ -111,8 +226,12 @@ impl Engine {
         }
         let lease = lease_of(&self.limits);
         self.store.renew(self.epoch, now_us, now_us + lease)?;
+        if self.part.divided {
+            self.divide(now)?;
+        }
         let full = self.tenure.shared && self.take_over(now)? == ADOPTED;
-        let next_look = if full { now_us } else { now_us + lease / LOOKS };
+        let pause = if self.part.divided { (lease / LOOKS).min(LOOK_MOST) } else { lease / LOOKS };
+        let next_look = if full { now_us } else { now_us + pause };
         self.tenure = Tenure { until: now_us + lease, next_look, ..self.tenure };
         Ok(())
     }
@@ -152,7 +271,8 @@ impl Engine {
         self.tenure.is_leased().then(|| Timestamp::from_micros(last))
     }
 
-    /// Does something that ends in a commit, again and again while others are faster.
+    /// Does something that ends in a commit. Where others were faster it is done again, and they are held off meanwhile:
+    /// so nothing is voided twice, however long it takes and however fast the others are.
     pub(crate) fn contend<R>(
         &mut self,
         mut act: impl FnMut(&mut Self) -> Result<R, StoreError>,
@@ -161,12 +281,15 @@ impl Engine {
         let mut tries = 0;
         loop {
             self.work.begin();
-            let done = act(self);
+            let held = if tries > 0 { self.store.hold_others() } else { Ok(()) };
+            let done = held.and_then(|()| act(self));
             tries += 1;
             match done {
                 Err(error) if error.is_overtaken() && tries < TRIES => {
                     tracing::debug!(%error, "another relay was faster; the tick is done again");
+                    self.metrics.overtaken.inc();
                     self.roll_back(&mark);
+                    self.store.let_others()?;
                 }
                 done => {
                     self.work.keep();
@@ -235,10 +358,8 @@ impl Engine {
         if let Some(joining) = loaded.entity.joining {
             self.joins.insert(id, joining.into);
         }
-        if matches!(loaded.entity.life, Life::Leaving(Leaving { braked: true, .. })) {
-            let link = self.links[loaded.link].name.clone();
-            self.brakes.entry(link).or_default().hold(id);
-        }
+        let brake = self.brakes.entry(self.links[loaded.link].name.clone()).or_default();
+        brake.hold(id, matches!(loaded.entity.life, Life::Leaving(Leaving { braked: true, .. })));
     }
 
     /// A pair's row of another worker, of an entity that was looked at in this tick.

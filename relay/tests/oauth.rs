@@ -15,6 +15,7 @@ use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
 use headgate_bench::sim::fault::{Fault, Refusal, Scope};
 use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
 use headgate_bench::sim::salesforce::{Salesforce, SalesforceOptions};
+use headgate_relay::Relay;
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
     StorePlace,
@@ -152,6 +153,7 @@ async fn until(so: impl Fn() -> bool) {
 
 /// A running relay.
 struct Office {
+    relay: Relay,
     metrics: Registry,
     shutdown: Shutdown,
 }
@@ -179,8 +181,8 @@ impl Office {
             }],
             limits: Limits::default(),
         };
-        headgate_relay::start(config, Box::new(town.log.source()), &mut metrics, &shutdown).unwrap();
-        Self { metrics, shutdown }
+        let relay = headgate_relay::start(config, Box::new(town.log.source()), &mut metrics, &shutdown).unwrap();
+        Self { relay, metrics, shutdown }
     }
 
     /// The connection to HubSpot is parked for its credentials.
@@ -253,6 +255,41 @@ async fn on_postgres_a_relay_that_takes_over_goes_on_with_the_login_of_the_one_b
     town.hubspot.revoke_tokens();
     town.enter(3).await;
     town.delivered(3).await;
+    assert_eq!(town.hubspot.tokens_issued(), 2);
+    second.close().await;
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_relays_that_share_the_state_use_one_login_and_one_renews_it() {
+    let schema = tokio::task::spawn_blocking(Schema::make).await.unwrap();
+    let Some(schema) = schema else { return };
+    let mut address = schema.address();
+    address.shared = true;
+    let mut town = Town::of_login(Rotation::Strict).await;
+    town.place = StorePlace::Postgres(Box::new(address));
+    let (first, second) = (town.relay(), town.relay());
+    // Each of them reads a part of the stream and writes what it read.
+    until(|| {
+        [&first, &second].iter().all(|office| office.relay.handle.partitions().is_some_and(|n| (1..3).contains(&n)))
+    })
+    .await;
+    for id in 1..=12 {
+        town.enter(id).await;
+    }
+    town.delivered(12).await;
+    assert_eq!(town.hubspot.tokens_issued(), 1);
+    town.hubspot.revoke_tokens();
+    for id in 13..=24 {
+        town.enter(id).await;
+    }
+    town.delivered(24).await;
+    assert_eq!(town.hubspot.tokens_issued(), 2);
+    // Whoever is left goes on with what stands there.
+    first.close().await;
+    until(|| second.relay.handle.leads()).await;
+    town.enter(25).await;
+    town.delivered(25).await;
     assert_eq!(town.hubspot.tokens_issued(), 2);
     second.close().await;
     tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();

@@ -19,7 +19,8 @@
 //! | P6 no loops | `looping`: more writes than edits could cause, or writes after the edits have stopped |
 //!
 //! and beside them `phantom` (a value nobody made, or a change nobody posted), `unaccepted` (an edit that was never
-//! taken), and `silent` (a last word that was overwritten before anybody else had it, with no decision to show for it).
+//! taken), and `silent` (a last word that was overwritten before anybody else had it, that nobody had later either, and
+//! with no decision to show for it).
 //!
 //! The surprising thing: what a crash excuses is counted apart and shown, never hidden. So is what was made between the
 //! program's last look at a record and its write: where a CRM takes no precondition nobody can know of it. It is excused

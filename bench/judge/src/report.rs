@@ -34,7 +34,8 @@ pub struct Report {
     pub decisions: u64,
     /// Edits overwritten before any other system had them.
     pub overwritten: u64,
-    /// Values of a member written over a newer one of the same member that was made after the last look at the record.
+    /// Values of a member written over a newer one of the same member, or over themselves, that a person made there after
+    /// the last look at the record.
     pub between: u64,
     /// Crashes by place.
     pub crashes: BTreeMap<String, u64>,

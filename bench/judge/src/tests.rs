@@ -142,6 +142,24 @@ fn what_was_typed_between_a_look_and_a_write_is_counted_and_not_held_against_the
 }
 
 #[test]
+fn what_a_person_typed_since_the_last_look_may_be_written_over_itself() {
+    let look = |value: &str| {
+        format!(r#"{{"what":"look","at":61,"system":"salesforce","id":"003A","fields":{{"FirstName":"{value}"}}}}"#)
+    };
+    let edit =
+        r#"{"what":"edit","at":62,"system":"salesforce","id":"003A","field":"FirstName","value":"Ada4","new":false}"#;
+    let run = |look: &str, again: &str| {
+        let report = judge(&format!("{CLEAN}\n{look}\n{edit}\n{}{again}", write(63, "\"Ada4\"", "\"Ada4\""))).unwrap();
+        (report.duplicated.len(), report.between)
+    };
+    assert_eq!(run(&look("Ada3"), ""), (0, 1));
+    assert_eq!(run(&look("Ada4"), ""), (1, 0), "the look showed it");
+    assert_eq!(run("", ""), (1, 0), "nobody looked");
+    let again = format!("\n{}", write(64, "\"Ada4\"", "\"Ada4\""));
+    assert_eq!(run(&look("Ada3"), &again), (1, 1), "it stands there by our own hand");
+}
+
+#[test]
 fn the_last_word_of_somebody_whom_nobody_could_hear_is_the_one_before() {
     let lines = CLEAN.replace(r#""old":"Ada2","new":"Ada3""#, r#""old":"Ada4","new":"Ada3""#);
     let typed = |heard: &str| {
@@ -216,6 +234,10 @@ fn an_edit_overwritten_unseen_needs_a_decision() {
     assert_eq!(found(&format!("{lines}{decided}")), []);
     let other = decided.replace("Ada9", "Ada1");
     assert_eq!(found(&format!("{lines}{other}")), [("silent", 1)], "a decision about another edit");
+    let carried =
+        r#"{"what":"write","at":90,"system":"hubspot","id":"7","field":"firstname","old":"Ada3","new":"Ada9"}"#;
+    let kinds = found(&format!("{lines}{carried}"));
+    assert!(!kinds.iter().any(|(kind, _)| *kind == "silent"), "the other one had it after all: {kinds:?}");
 }
 
 #[test]

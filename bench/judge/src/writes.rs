@@ -131,13 +131,17 @@ impl Judge<'_> {
         let by = self.log.edits[edit].system.clone();
         let replaced = write.old.as_deref().and_then(|old| self.book.edit(self.log, &write.cell, old));
         let over_newer = replaced.is_some_and(|over| over > edit && self.log.edits[over].system == by);
-        let between = over_newer && self.looks.is_unseen(write);
-        report.between += u64::from(between);
+        let repeated = write.old == write.new;
+        let unseen = (over_newer || repeated) && self.looks.is_unseen(write);
         let state = self.cells.entry(write.cell.clone()).or_default();
         state.writes += 1;
         let before = state.written.insert(edit, write.at);
         let since = std::mem::replace(&mut state.last, write.at);
-        let repeated = write.old == write.new;
+        // What a person had put there since the last look, and not we.
+        let typed = repeated && before.is_none() && by == *system;
+        let between = unseen && (over_newer || typed);
+        report.between += u64::from(between);
+        let repeated = repeated && !(between && typed);
         // Newer ones of the same member: what we wrote here, and what stood here whoever put it there.
         let newest = state.newest.get(&by).copied();
         let older = (over_newer && !between) || newest.is_some_and(|newest| newest > edit);
@@ -178,9 +182,11 @@ impl Judge<'_> {
         report.looping.extend(late.map(|w| format!("{:?} was written after all was quiet", w.cell)));
     }
 
-    /// An edit that a write of ours replaced before any other system had it: somebody must be able to see that.
+    /// An edit that a write of ours replaced before any other system had it: somebody must be able to see that, unless it
+    /// came to the others after all.
     fn silence(&self, report: &mut Report) {
         let mut elsewhere: HashSet<usize> = HashSet::new();
+        let heard: HashSet<usize> = self.log.writes.iter().filter_map(|write| self.carried(write)).collect();
         for write in &self.log.writes {
             let old = write.old.as_deref().and_then(|old| self.book.edit(self.log, &write.cell, old));
             if let Some(edit) = old.filter(|_| write.old != write.new) {
@@ -191,7 +197,7 @@ impl Judge<'_> {
                     .iter()
                     .any(|later| (&later.system, &later.id, &later.field) == (&here.system, &here.id, &here.field));
                 if by_people && !superseded && !elsewhere.contains(&edit) {
-                    self.overwritten(write, report);
+                    self.overwritten(write, heard.contains(&edit), report);
                 }
             }
             if let Some(new) = write.new.as_deref().and_then(|new| self.book.edit(self.log, &write.cell, new)) {
@@ -200,7 +206,13 @@ impl Judge<'_> {
         }
     }
 
-    fn overwritten(&self, write: &Write, report: &mut Report) {
+    /// The edit of another system that a write brought.
+    fn carried(&self, write: &Write) -> Option<usize> {
+        let edit = self.book.edit(self.log, &write.cell, write.new.as_deref()?)?;
+        (self.log.edits[edit].system != write.cell.0).then_some(edit)
+    }
+
+    fn overwritten(&self, write: &Write, is_heard: bool, report: &mut Report) {
         report.overwritten += 1;
         let (system, id, field) = &write.cell;
         let names: Vec<&String> =
@@ -211,7 +223,7 @@ impl Judge<'_> {
                 && write.old.as_ref().is_some_and(|old| d.values.contains(old))
         });
         let open = self.log.open.iter().any(|(s, i, f)| s == system && i == id && names.contains(&f));
-        if !decided && !open {
+        if !decided && !open && !is_heard {
             report.silent.push(format!("{system}/{id} {field}: {:?} replaced by {:?}", write.old, write.new));
         }
     }

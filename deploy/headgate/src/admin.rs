@@ -47,6 +47,8 @@ struct Gauges {
     stream: stream::Gauges,
     lag: Gauge,
     working: Gauge,
+    leads: Gauge,
+    partitions: Gauge,
     memory: Gauge,
 }
 
@@ -58,14 +60,20 @@ impl Signs {
             stream: stream_gauges,
             lag: Gauge::default(),
             working: Gauge::default(),
+            leads: Gauge::default(),
+            partitions: Gauge::default(),
             memory: Gauge::default(),
         };
         if relay.is_some() {
             let help = "Changes in the stream that the relay has not taken; -1 while the stream cannot be asked, and in a \
                         relay that does not work";
             registry.register("relay_lag_events", help, gauges.lag.clone());
-            let help = "1 in the relay that works on the state, 0 in one that stands by or cannot use it";
+            let help = "1 in a relay that works on the state, 0 in one that stands by or cannot use it";
             registry.register("relay_working", help, gauges.working.clone());
+            let help = "1 in the relay that sends to subscribers, replays, and forgets what is old";
+            registry.register("relay_leads", help, gauges.leads.clone());
+            let help = "Partitions that this relay reads; -1 where it reads all there are";
+            registry.register("relay_partitions", help, gauges.partitions.clone());
         }
         registry.register("process_resident_memory_bytes", "Resident memory", gauges.memory.clone());
         let build = vec![
@@ -82,6 +90,8 @@ impl Signs {
         if let Some(relay) = relay {
             let working = relay.standing() == Standing::Working;
             gauges.working.set(i64::from(working));
+            gauges.leads.set(i64::from(relay.leads()));
+            gauges.partitions.set(relay.partitions().map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)));
             let (positions, asked) = (relay.positions(), stream.clone());
             let lag = tokio::task::spawn_blocking(move || working.then(|| asked.lag(&positions)).flatten()).await;
             gauges.lag.set(lag.ok().flatten().map_or(-1, whole));

@@ -154,9 +154,9 @@ pub(crate) async fn start(role: Role, config: Config, shutdown: &Shutdown) -> Re
 
     let mut api = headgate_relay::admin::changes(open, config.admin.readers, shutdown);
     if let Some((relay, subscriptions, replays)) = relay.clone() {
+        let led = headgate_relay::admin::subscriptions(subscriptions).merge(headgate_relay::admin::replays(replays));
+        api = api.merge(headgate_relay::admin::where_it_leads(led, &relay));
         api = api.merge(headgate_relay::admin::router(relay));
-        api = api.merge(headgate_relay::admin::subscriptions(subscriptions));
-        api = api.merge(headgate_relay::admin::replays(replays));
     }
     if let Some(gateway) = &gateway {
         api = api.merge(admin_gateway::router(gateway.clone()));

@@ -59,7 +59,7 @@ impl From<&Account> for Line {
 }
 
 pub(crate) async fn accounting(State(admin): State<Admin>) -> Result<Json<Accounting>, Problem> {
-    let books = admin.relay.handle.books();
+    let books = admin.relay.handle.counted().await;
     let mut names = Names(admin.names());
     let lines = || books.accounts.keys().filter(|place| place.target != 0);
     let mut former: BTreeMap<u32, String> = BTreeMap::new();

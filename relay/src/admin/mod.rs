@@ -73,6 +73,19 @@ pub fn router(relay: Relay) -> Router {
         .with_state(Admin { relay })
 }
 
+/// Routes to what one relay does for all that share a state: another one would know nothing of it, and says so.
+pub fn where_it_leads(routes: Router, relay: &Relay) -> Router {
+    routes.route_layer(middleware::from_fn_with_state(relay.handle.clone(), not_beside_the_leader))
+}
+
+async fn not_beside_the_leader(State(handle): State<Handle>, request: Request, next: Next) -> Response {
+    if handle.partitions().is_some() && !handle.leads() {
+        let why = "another relay does this for all that share the state: ask the one whose relay_leads is 1";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_leading", why).into_response();
+    }
+    next.run(request).await
+}
+
 async fn not_while_standing_by(State(handle): State<Handle>, request: Request, next: Next) -> Response {
     if handle.standing() == Standing::StandingBy {
         let why = "this relay stands by: another one works on the state, ask there";

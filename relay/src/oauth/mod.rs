@@ -1,7 +1,8 @@
 //! Access tokens that end: where they come from, who fetches them, and how calls get them (RFC 6749).
 //!
 //! A client of a CRM draws its token from [`Tokens`] and says when one was refused; a task per connection fetches them,
-//! so one exchange is under way at a time. Only the relay that has the state fetches. What an answer means and when the
+//! so one exchange is under way at a time. Only a relay that works on the state fetches, and of those that share it only
+//! one renews a login that was kept. What an answer means and when the
 //! next token is due are pure. It must not know any CRM beyond the words in which token endpoints refuse.
 //!
 //! The surprising thing is the order where a provider gives a new refresh token with each answer and ends the old one:

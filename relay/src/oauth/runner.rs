@@ -1,4 +1,7 @@
-//! Fetches the tokens of one connection, beside the engine, while this process has the state.
+//! Fetches the tokens of one connection, beside the engine, while this process works on the state.
+//!
+//! Where several share the state, one of them renews a login, and the others use what it keeps; a program's own
+//! credentials are shown by each for itself.
 //!
 //! What a login gives is durable before it is used, on the word of the worker that looked up what stood there: when
 //! another relay had the state meanwhile, an exchange that does not follow on what that one kept is void. The surprising
@@ -32,6 +35,8 @@ use crate::vault::Vault;
 const LOOK: Duration = Duration::from_secs(30);
 /// Before what the state did not take or tell is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// Between two looks at what another relay keeps of a login.
+const FOLLOW: Duration = Duration::from_secs(1);
 /// Least wait after an endpoint that failed.
 const LEAST: Duration = Duration::from_millis(250);
 
@@ -59,21 +64,25 @@ pub(crate) struct Parts {
 
 /// Fetches tokens until the stop.
 pub(crate) async fn run(parts: Parts, seed: u64) {
-    let mut held = parts.handle.held();
+    let (mut held, mut works) = (parts.handle.held(), parts.handle.works());
     let mut purse = parts.tokens.watch();
     let stop = parts.shutdown.clone();
     let origin = kept::origin(&parts.config);
     let dice = fastrand::Rng::with_seed(seed);
     let mut runner = Runner { parts, origin, dice, worker: None, kept: None, pending: None, misses: Misses::default() };
     while !stop.is_stopped() {
-        let hold = *held.borrow_and_update();
+        let (leads, hold) = (held.borrow_and_update().is_some(), *works.borrow_and_update());
         // Whatever changes while this looks is looked at again.
         drop(purse.borrow_and_update());
-        let next = runner.look(hold, time::now()).await;
+        let next = match hold {
+            Some(_) if runner.origin.is_some() && !leads => Some(runner.follow(time::now()).await),
+            _ => runner.look(hold, time::now()).await,
+        };
         let pause = next.map_or(LOOK, |at| at.since(time::now()).min(LOOK));
         tokio::select! {
             () = stop.stopped() => break,
             changed = held.changed() => if changed.is_err() { break },
+            changed = works.changed() => if changed.is_err() { break },
             _ = purse.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -131,6 +140,23 @@ impl Runner {
         }
         self.exchange(hold.epoch).await;
         Some(now)
+    }
+
+    /// Uses what another relay keeps of the login, whenever it is another token than before: one that was refused is
+    /// renewed by that relay, or soon by its age. Returns when to look again.
+    async fn follow(&mut self, now: Timestamp) -> Timestamp {
+        // Should this relay have to renew it itself, it looks first how it stands by then.
+        self.worker = None;
+        let name = self.parts.connection.as_str();
+        let recalled = self.parts.handle.recall(Shelf::Login, Some(name)).await;
+        let row = recalled.and_then(|recalled| self.open(&recalled.rows.first()?.1));
+        let row = row.filter(|row| Some(row.origin) == self.origin);
+        let known = self.kept.as_ref().map(|kept| kept.version);
+        if let Some(row) = row.filter(|row| known != Some(row.version)) {
+            self.publish(&row.access, row.granted, row.life, true);
+            self.kept = Some(row);
+        }
+        now + FOLLOW
     }
 
     /// Finds out what is kept, on the word of this worker. False when the state cannot be asked now.
@@ -269,7 +295,7 @@ impl Runner {
     }
 
     fn is_held(&self, epoch: u64) -> bool {
-        self.parts.handle.held().borrow().is_some_and(|held| held.epoch == epoch)
+        self.parts.handle.works().borrow().is_some_and(|works| works.epoch == epoch)
     }
 
     fn on_refused(&mut self, code: &str, advice: &'static str, now: Timestamp) {

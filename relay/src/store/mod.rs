@@ -548,6 +548,30 @@ impl Unit {
     }
 }
 
+/// How a shared state is divided, as a worker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Division {
+    /// The workers whose leases hold, oldest first.
+    pub workers: Vec<u64>,
+    /// The partitions that this worker reads.
+    pub mine: Vec<u32>,
+    /// Where to read on, whoever reads there; partitions that were never read are missing.
+    pub positions: Vec<Position>,
+    /// What went, by link, oldest first, as in [`Start`].
+    pub goings: Vec<(String, i64)>,
+    /// Entities by link.
+    pub sizes: Vec<(String, i64)>,
+}
+
+/// What is open, and what is summed up, of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenDocuments {
+    /// Sums of the accounting.
+    pub sums: Vec<(Place, Sum, i64)>,
+    /// Entities that have work.
+    pub documents: Vec<(EntityId, Vec<u8>)>,
+}
+
 /// What a relay finds when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
@@ -608,18 +632,48 @@ pub trait Store: Send {
     fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError>;
 
     /// Ends the leases that are over at `now`, and gives a worker pairs whose owner is no more: the oldest, at most
-    /// `most`. They come back as that worker's, without a call; others still see the calls they had, until a unit of that
-    /// worker says otherwise: it may be gone, too, before it has told what became of them.
+    /// `most`. A pair with a call is left until that cannot be under way any more, whoever made it: its owner may have
+    /// lost the state alone and not the CRM. They come back as that worker's, without a call; others still see the calls
+    /// they had, until a unit of that worker says otherwise: it may be gone, too, before it has told what became of them.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when its own lease is over.
     fn adopt(&mut self, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError>;
 
-    /// Gives partitions to a worker, whoever had them. Returns where to read on; those that were never read are missing.
+    /// Gives partitions to a worker, whoever had them, for tests that decide themselves who reads what. Returns where to
+    /// read on; those that were never read are missing.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] when its lease is over at `now`.
     fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError>;
+
+    /// Divides so many partitions among the workers of a shared state, as far as it is one worker's part: gives up and
+    /// takes what [`crate::division::Crew::moves`] says, once the leases were ended that are over at `now`, and those of
+    /// workers that are known to be gone. Nothing is taken from whoever has it.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when its own lease is over.
+    fn divide(&mut self, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError>;
+
+    /// What is summed up, and the documents of the entities that have work, at most `most`: all of one moment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError>;
+
+    /// From here to the end of the next [`Store::commit`], or to [`Store::let_others`], nobody else commits a unit: what
+    /// is read now still stands then, so that a unit which others voided comes through. Whoever is held up in between
+    /// loses it soon, and the others go on.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when others hold this one off for too long.
+    fn hold_others(&mut self) -> Result<(), StoreError>;
+
+    /// Ends [`Store::hold_others`], if it holds.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn let_others(&mut self) -> Result<(), StoreError>;
 
     /// Ends the lease of a worker that stops: its work may be taken over at once.
     ///
@@ -640,7 +694,8 @@ pub trait Store: Send {
     fn next_question(&mut self) -> Result<i64, StoreError>;
 
     /// Binds the state to `topic`, which was made anew, and forgets where the one before it was read to: everything in
-    /// the new one is to be read. Called before [`Store::start`].
+    /// the new one is to be read. All leases end, so that nobody writes places of the old one. Where it is bound to that
+    /// topic already, another worker was first, and nothing is done. Called before [`Store::start`].
     ///
     /// # Errors
     /// [`StoreError::Held`] when another worker has the state at `now`.

@@ -29,6 +29,7 @@ impl StorePlace {
     pub fn open(&self) -> Result<Box<dyn Store>, StoreError> {
         Ok(match self {
             Self::Sqlite(path) => Box::new(Sqlite::open(path)?),
+            Self::Postgres(address) if address.shared => Box::new(Postgres::open_shared(address)?),
             Self::Postgres(address) => Box::new(Postgres::open(address)?),
         })
     }

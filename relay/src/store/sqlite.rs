@@ -13,8 +13,9 @@ use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
-    AuditRow, Before, Committed, Counter, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd, Shelf,
-    Start, Store, StoreError, Unit, WorkKey, WorkRow, asked, kept, lives, outcomes, split_fields, trail, worker,
+    AuditRow, Before, Committed, Counter, Division, EntityId, EntityRow, Key, KeyWrite, Look, OpenDocuments,
+    OutcomeRow, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow, asked, kept, lives, outcomes,
+    split_fields, trail, worker,
 };
 use crate::books::{Place, Sum};
 use crate::step;
@@ -341,7 +342,11 @@ impl Store for Sqlite {
 
     fn rebind(&mut self, topic: &str, _now: i64) -> Result<(), StoreError> {
         self.transaction(|db| {
-            db.execute("DELETE FROM position", [])?;
+            // Another worker was here already. Where one is alone the log may be the same one, and have become shorter.
+            if self.shared && self.meta("topic")?.is_some_and(|kept| kept == topic) {
+                return Ok(());
+            }
+            db.execute_batch("DELETE FROM worker; DELETE FROM position;")?;
             self.set_meta("topic", topic)
         })
     }
@@ -356,6 +361,30 @@ impl Store for Sqlite {
 
     fn take_partitions(&mut self, epoch: u64, now: i64, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.transaction(|db| worker::take_partitions(db, epoch, now, partitions))
+    }
+
+    fn divide(&mut self, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError> {
+        let (goings, sizes) = lives::standing(&self.db)?;
+        let divided = self.transaction(|db| worker::divide(db, epoch, now, partitions))?;
+        Ok(Division { goings, sizes, ..divided })
+    }
+
+    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
+        let sql = "SELECT id,doc FROM entity WHERE id IN (SELECT entity FROM work ORDER BY entity LIMIT ?1)";
+        self.transaction(|db| {
+            let mut statement = db.prepare_cached(sql)?;
+            let documents = statement.query_map([most], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
+            Ok(OpenDocuments { sums: sums(db)?, documents })
+        })
+    }
+
+    /// Nobody is beside a worker on a file while it reads and commits.
+    fn hold_others(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn let_others(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::sqlite::signed;
-use super::{EntityId, StoreError, WorkKey, WorkRow};
+use super::{Division, EntityId, StoreError, WorkKey, WorkRow};
+use crate::division::Crew;
 
 /// Their part of the schema. A partition that was taken and never read has no offset.
 pub(super) const SCHEMA: &str = "
@@ -67,9 +68,9 @@ pub(super) fn adopt(db: &Connection, epoch: u64, now: i64, most: usize) -> Resul
     let rows: Vec<WorkRow> = db
         .prepare_cached(
             "SELECT target,entity,due,attempts FROM work WHERE owner NOT IN (SELECT epoch FROM worker)
-             ORDER BY due LIMIT ?1",
+             AND until<=?2 ORDER BY due LIMIT ?1",
         )?
-        .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |r| free_row(r, epoch))?
+        .query_map([i64::try_from(most).unwrap_or(i64::MAX), now], |r| free_row(r, epoch))?
         .collect::<Result<_, _>>()?;
     let mut take = db.prepare_cached("UPDATE work SET owner=?3 WHERE target=?1 AND entity=?2")?;
     for row in &rows {
@@ -114,6 +115,31 @@ pub(super) fn take_partitions(
         positions.extend(offset.map(|offset| Position { partition: *partition, offset }));
     }
     Ok(positions)
+}
+
+/// A worker's part of the division of a shared state.
+pub(super) fn divide(db: &Connection, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError> {
+    check(db, epoch, now)?;
+    db.execute("DELETE FROM worker WHERE until<=?1", [now])?;
+    let moves = crew(db)?.moves(epoch, partitions);
+    let mut give = db.prepare_cached("UPDATE position SET epoch=0 WHERE part=?1 AND epoch=?2")?;
+    for partition in moves.give {
+        give.execute(params![partition, signed(epoch)])?;
+    }
+    take_partitions(db, epoch, now, &moves.take)?;
+    let crew = crew(db)?;
+    let mine = crew.readers.iter().filter(|(_, reader)| **reader == epoch).map(|(partition, _)| *partition);
+    Ok(Division { mine: mine.collect(), workers: crew.workers, positions: positions(db)?, ..Division::default() })
+}
+
+fn crew(db: &Connection) -> Result<Crew, StoreError> {
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    let mut workers = db.prepare("SELECT epoch FROM worker ORDER BY epoch")?;
+    let mut readers = db.prepare("SELECT part,epoch FROM position")?;
+    Ok(Crew {
+        workers: workers.query_map([], |r| Ok(number(r.get(0)?)))?.collect::<Result<_, _>>()?,
+        readers: readers.query_map([], |r| Ok((r.get(0)?, number(r.get(1)?))))?.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Moves positions forward, each of them held by this worker or by nobody yet.

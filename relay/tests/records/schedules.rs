@@ -15,6 +15,8 @@ use crate::{number_from_env, residual, scenario};
 
 /// Seeds per scenario where the environment names no other number.
 const SEEDS: u64 = 100;
+/// The same of rivals, who take more steps.
+const RIVAL_SEEDS: u64 = 40;
 /// Seeds of deletes that land late.
 const LATE_SEEDS: u64 = 300;
 /// More steps than any run takes that ends; the engine looks for work more often than the reference does.
@@ -65,7 +67,7 @@ fn is_expected(name: &str, setting: Setting, end: End) -> bool {
 fn check(name: &str, module: &str, setting: Setting) {
     let scenario = scenario(name);
     let single = number_from_env("HEADGATE_MODEL_SEED");
-    let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(SEEDS);
+    let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(if setting.rivals { RIVAL_SEEDS } else { SEEDS });
     let mut ends: BTreeMap<End, u64> = BTreeMap::new();
     for seed in single.map_or(0..many, |seed| seed..seed + 1) {
         let Run { verdict: Verdict { end, trace, .. }, fault, .. } = run(scenario, seed, setting, single.is_some());
@@ -149,8 +151,8 @@ fn deletes_of_ours_that_land_late_undo_nothing() {
     let fates = Fates { answered: 2, lost: 1, never: 1, late: 3, refused: 3 };
     let late: &'static Scenario = Box::leak(Box::new(Scenario { fates, ..*scenario("delete_restore") }));
     let single = number_from_env("HEADGATE_MODEL_SEED");
-    let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(LATE_SEEDS);
-    for setting in [STEADY, RIVALS] {
+    for (setting, seeds) in [(STEADY, LATE_SEEDS), (RIVALS, RIVAL_SEEDS)] {
+        let many = number_from_env("HEADGATE_MODEL_SEEDS").unwrap_or(seeds);
         for seed in single.map_or(0..many, |seed| seed..seed + 1) {
             let Run { verdict, fault, .. } = run(late, seed, setting, single.is_some());
             let good = is_expected(late.name, setting, verdict.end) && fault.is_none();

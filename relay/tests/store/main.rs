@@ -766,4 +766,7 @@ suite!(
     a_worker_that_leaves_is_gone_at_once,
     a_partition_is_moved_by_its_holder_alone,
     a_look_is_of_one_moment,
+    partitions_are_divided_and_none_is_taken_from_whoever_has_it,
+    what_is_open_is_told_with_the_sums_of_that_moment,
+    a_topic_that_was_made_anew_ends_all_leases_once,
 );

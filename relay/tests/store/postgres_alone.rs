@@ -107,6 +107,62 @@ fn of_two_units_that_rest_on_each_other_one_is_kept() {
     }
 }
 
+/// Waits until somebody waits for the others to be let go.
+fn somebody_waits(schema: &Schema) {
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND mode='ShareLock' AND NOT granted
+                 AND objid=hashtext(current_schema())::oid";
+    while schema.number(waits) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_worker_that_holds_the_others_off_is_not_voided_and_they_are_heard_after_it() {
+    let Some(schema) = Schema::make() else { return };
+    let (mut one, mut other) = schema.open_two();
+    one.start("topic").unwrap();
+    other.start("topic").unwrap();
+    one.commit(&Unit { entities: vec![entity(1, 0, b"0")], ..Unit::default() }).unwrap();
+    let write = |version, doc: &[u8]| Unit { entities: vec![entity(1, version, doc)], ..Unit::default() };
+    one.hold_others().unwrap();
+    let late = std::thread::scope(|scope| {
+        let late = scope.spawn(|| other.commit(&write(1, b"the other's")));
+        somebody_waits(&schema);
+        assert_eq!(one.document(1), Some((1, b"0".to_vec())));
+        one.commit(&write(1, b"one's")).unwrap();
+        late.join().unwrap()
+    });
+    assert!(matches!(late, Err(StoreError::Moved { entity: 1 })), "{late:?}");
+    other.commit(&write(2, b"the other's")).unwrap();
+    // Whoever has nothing to write lets the others go, too, and so does whoever thinks better of it.
+    one.hold_others().unwrap();
+    one.commit(&Unit::default()).unwrap();
+    other.commit(&write(3, b"again")).unwrap();
+    one.hold_others().unwrap();
+    one.let_others().unwrap();
+    other.commit(&write(4, b"and again")).unwrap();
+    // A day that nobody has written in can be made only when the others are let go.
+    one.hold_others().unwrap();
+    let new_day = Unit { outcomes: vec![outcome(9, 900 * DAY, 900 * DAY)], ..write(5, b"in a new day") };
+    assert!(matches!(one.commit(&new_day), Err(StoreError::Taken)));
+    one.hold_others().unwrap();
+    one.commit(&new_day).unwrap();
+}
+
+/// What others wait for ends by itself when whoever has it is held up: stopped, not dead.
+#[test]
+fn a_worker_that_is_held_up_while_it_holds_the_others_off_holds_them_no_longer() {
+    let Some(schema) = Schema::make() else { return };
+    let (mut one, mut other) = schema.open_two();
+    one.start("topic").unwrap();
+    other.start("topic").unwrap();
+    one.hold_others().unwrap();
+    other.commit(&Unit { entities: vec![entity(1, 0, b"0")], ..Unit::default() }).unwrap();
+    let late = one.commit(&Unit { entities: vec![entity(1, 0, b"late")], ..Unit::default() });
+    assert!(matches!(late, Err(StoreError::Postgres(_))), "{late:?}");
+    assert_eq!(other.document(1), Some((1, b"0".to_vec())));
+}
+
 #[test]
 fn the_error_that_is_told_is_the_one_that_happened_first() {
     const ROUNDS: usize = 200;
@@ -193,7 +249,7 @@ fn a_state_of_version_1_is_brought_up_with_all_it_holds() {
     schema.execute("INSERT INTO schema_version(version) VALUES(1)");
     schema.execute(include_str!("migrations/0001.sql"));
     let mut store = open(&schema);
-    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 5);
+    assert_eq!(schema.number("SELECT max(version) FROM schema_version"), 6);
     let start = store.start("topic").unwrap();
     assert_eq!((start.epoch, store.next_entity().unwrap(), start.salt[15]), (8, 6, 15));
     assert_eq!(start.positions, [Position { partition: 3, offset: 12 }]);

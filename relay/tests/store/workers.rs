@@ -221,16 +221,18 @@ pub(super) fn nothing_is_committed_after_the_lease(make: &dyn Make) {
 
 pub(super) fn work_is_adopted_when_its_owner_is_gone_and_not_before(make: &dyn Make) {
     let (mut one, mut other) = two(make);
-    let mine = |worker: &Worker| vec![worker.row(2, 2, 90), WorkRow { until: 105, ..worker.row(2, 1, 100) }];
+    let over = LEASE + 5;
+    let mine = |worker: &Worker| vec![worker.row(2, 2, 90), WorkRow { until: over, ..worker.row(2, 1, 100) }];
     let unit = Unit { entities: vec![touch(1, 1), touch(2, 1)], work: mine(&one), ..Unit::default() };
     one.commit(&unit).unwrap();
     other.now = LEASE - 1;
     other.store.renew(other.epoch, LEASE - 1, 2 * LEASE).unwrap();
     assert_eq!(other.adopt().unwrap(), [], "its owner has its lease");
     other.now = LEASE;
-    let adopted = other.adopt().unwrap();
-    assert_eq!(adopted, [other.row(2, 2, 90), other.row(2, 1, 100)], "the oldest first, to be worked without its call");
-    let called = WorkRow { until: 105, ..other.row(2, 1, 100) };
+    assert_eq!(other.adopt().unwrap(), [other.row(2, 2, 90)], "the other one's call may be under way");
+    other.now = over;
+    assert_eq!(other.adopt().unwrap(), [other.row(2, 1, 100)], "to be worked without its call");
+    let called = WorkRow { until: over, ..other.row(2, 1, 100) };
     assert_eq!(other.work(1), [called], "whoever looks sees its call until somebody has said what became of it");
     assert_eq!(other.adopt().unwrap(), [], "once");
 }
@@ -282,4 +284,52 @@ pub(super) fn a_look_is_of_one_moment(make: &dyn Make) {
     let now = EntityRow { version: 2, doc: b"one".to_vec(), work: Vec::new() };
     assert_eq!(other.entity(1, 1).unwrap(), Look::Now(now));
     assert_eq!(other.entity(9, 4).unwrap(), Look::Nothing);
+}
+
+pub(super) fn partitions_are_divided_and_none_is_taken_from_whoever_has_it(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    let divide = |worker: &mut Worker| {
+        let division = worker.store.divide(worker.epoch, worker.now, 5).unwrap();
+        (division.mine, division.workers)
+    };
+    let both = vec![one.epoch, other.epoch];
+    assert_eq!(divide(&mut other), (vec![2, 4], both.clone()), "3 is taken already, and it takes what is free");
+    assert_eq!(divide(&mut one), (vec![0, 1, 3], both.clone()));
+    assert_eq!(one.store.divide(one.epoch, NOW, 5).unwrap().positions, [Position { partition: 3, offset: 12 }]);
+    other.commit(&Unit { positions: vec![Position { partition: 4, offset: 9 }], ..Unit::default() }).unwrap();
+    let lost = one.commit(&Unit { positions: vec![Position { partition: 4, offset: 7 }], ..Unit::default() });
+    assert!(matches!(lost, Err(StoreError::PartitionLost { partition: 4 })));
+
+    // The first one's lease is over: the other one gets everything, and where to read on.
+    other.now = LEASE - 1;
+    other.store.renew(other.epoch, LEASE - 1, 2 * LEASE).unwrap();
+    other.now = LEASE;
+    assert_eq!(divide(&mut other), (vec![0, 1, 2, 3, 4], both[1..].to_vec()));
+    let late = one.store.divide(one.epoch, LEASE, 5);
+    assert!(matches!(late, Err(StoreError::LeaseLost { .. })));
+}
+
+pub(super) fn what_is_open_is_told_with_the_sums_of_that_moment(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    one.commit(&Unit { due: vec![(Place { link: 1, target: 2 }, 3)], ..Unit::default() }).unwrap();
+    let open = other.open_documents(10).unwrap();
+    let due = |(place, sum, n): &(Place, Sum, i64)| (place.target == 2 && *sum == Sum::Due).then_some(*n);
+    assert!(open.sums.iter().filter_map(due).sum::<i64>() >= 3);
+    let ids: Vec<EntityId> = open.documents.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [1, 2], "those that have work");
+    assert_eq!(other.open_documents(1).unwrap().documents.len(), 1);
+}
+
+pub(super) fn a_topic_that_was_made_anew_ends_all_leases_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    one.store.rebind("topic anew", NOW).unwrap();
+    let late = other.commit(&document(1, 1, b"read from the old one"));
+    assert!(matches!(late, Err(StoreError::LeaseLost { .. })), "{late:?}");
+    assert_eq!(one.start("topic anew").unwrap().positions, []);
+    let read = Unit { positions: vec![Position { partition: 1, offset: 4 }], ..Unit::default() };
+    one.take_partitions(1);
+    one.commit(&read).unwrap();
+    other.store.rebind("topic anew", NOW).unwrap();
+    assert_eq!(other.start("topic anew").unwrap().positions, read.positions, "the second one is late");
+    one.commit(&document(1, 1, b"goes on")).unwrap();
 }

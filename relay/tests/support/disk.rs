@@ -8,16 +8,57 @@ use std::fmt;
 use std::sync::Arc;
 
 use headgate_relay::store::{
-    Before, Committed, EntityId, EntityWrite, Key, Look, QuestionEnd, Shelf, Sqlite, Start, Store, StoreError, Unit,
-    WorkRow,
+    Before, Committed, Division, EntityId, EntityWrite, Key, Look, OpenDocuments, QuestionEnd, Shelf, Sqlite, Start,
+    Store, StoreError, Unit, WorkRow,
 };
 use headgate_schemas::Timestamp;
 use headgate_schemas::stream::Position;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// A state that clones share.
 #[derive(Clone, Debug)]
-pub struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<State>>, Arc<Gate>);
+
+/// Where the next commit waits, if it is to.
+#[derive(Debug, Default)]
+struct Gate {
+    stands: Mutex<Stands>,
+    moved: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stands {
+    #[default]
+    Open,
+    /// The next commit of this worker waits.
+    Shut(u64),
+    /// It does.
+    Waiting,
+}
+
+impl Gate {
+    fn put(&self, stands: Stands) {
+        *self.stands.lock() = stands;
+        self.moved.notify_all();
+    }
+
+    fn pass(&self, epoch: u64) {
+        let mut stands = self.stands.lock();
+        if *stands != Stands::Shut(epoch) {
+            return;
+        }
+        *stands = Stands::Waiting;
+        self.moved.notify_all();
+        self.moved.wait_while(&mut stands, |stands| *stands == Stands::Waiting);
+    }
+
+    /// Whether a commit waits; false where the work ended without one.
+    fn is_reached(&self) -> bool {
+        let mut stands = self.stands.lock();
+        self.moved.wait_while(&mut stands, |stands| matches!(stands, Stands::Shut(_)));
+        *stands == Stands::Waiting
+    }
+}
 
 #[derive(Debug)]
 struct State {
@@ -40,13 +81,32 @@ impl Disk {
     /// An empty state.
     pub fn new() -> Result<Self, StoreError> {
         let state = State::of(Sqlite::in_memory()?);
-        Ok(Self(Arc::new(Mutex::new(state))))
+        Ok(Self(Arc::new(Mutex::new(state)), Arc::default()))
     }
 
     /// An empty state that several workers share, each with a clone.
     pub fn shared() -> Result<Self, StoreError> {
         let state = State::of(Sqlite::in_memory()?.shared());
-        Ok(Self(Arc::new(Mutex::new(state))))
+        Ok(Self(Arc::new(Mutex::new(state)), Arc::default()))
+    }
+
+    /// Lets a worker do something, and something else happen between what that read and its first commit. One after the
+    /// other, whatever threads there are.
+    pub fn between<T: Send>(&self, epoch: u64, work: impl FnOnce() -> T + Send, meanwhile: impl FnOnce()) -> T {
+        let gate = &self.1;
+        gate.put(Stands::Shut(epoch));
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let done = work();
+                gate.put(Stands::Open);
+                done
+            });
+            if gate.is_reached() {
+                meanwhile();
+                gate.put(Stands::Open);
+            }
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// The next commit fails, and nothing of it is kept.
@@ -149,6 +209,22 @@ impl Store for Disk {
         self.0.lock().sqlite.take_partitions(epoch, now, partitions)
     }
 
+    fn divide(&mut self, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError> {
+        self.0.lock().sqlite.divide(epoch, now, partitions)
+    }
+
+    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
+        self.0.lock().sqlite.open_documents(most)
+    }
+
+    fn hold_others(&mut self) -> Result<(), StoreError> {
+        self.0.lock().sqlite.hold_others()
+    }
+
+    fn let_others(&mut self) -> Result<(), StoreError> {
+        self.0.lock().sqlite.let_others()
+    }
+
     fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
         self.0.lock().sqlite.leave(epoch)
     }
@@ -210,6 +286,7 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
+        self.1.pass(epoch);
         let mut state = self.0.lock();
         if std::mem::take(&mut state.fail) {
             return Err(StoreError::InUse { path: "a disk that fails".to_owned() });

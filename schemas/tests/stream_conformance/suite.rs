@@ -2,7 +2,7 @@
 //!
 //! Order is promised inside a partition only, so what was read of several is compared sorted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use headgate_schemas::contract;
 use headgate_schemas::stream::embedded::{Embedded, EmbeddedConfig, EmbeddedSource};
 use headgate_schemas::stream::memory::{Memory, MemoryConfig, MemorySource};
-use headgate_schemas::stream::{Sink, Source, StreamError, from_now};
+use headgate_schemas::stream::{Delivered, Sink, Source, StreamError, from_now};
 use tempfile::TempDir;
 
 use crate::support::{assign_all, at, is_out_of_range, number, numbers, read, record, sized, soon, sorted};
@@ -234,6 +234,40 @@ async fn dropping_next_loses_nothing<E: Engine>() {
     assert_eq!(numbers(&read(&mut source, 1, 5).await), [3]);
 }
 
+/// Whatever an earlier assignment had fetched ahead: each partition is read on from its place, without a gap.
+async fn a_reader_that_is_put_elsewhere_reads_everything_from_there<E: Engine>() {
+    let engine = E::new().await;
+    let keys: Vec<String> = (0..40).map(|n| format!("key-{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for batch in 0..50 {
+        append(&engine, &keys, batch * keys.len()).await;
+    }
+    let mut source = engine.source();
+    assign_all(&mut source);
+    let mut log: BTreeMap<u32, Vec<Delivered>> = BTreeMap::new();
+    for delivered in read(&mut source, 50 * keys.len(), 500).await {
+        log.entry(delivered.partition).or_default().push(delivered);
+    }
+    let mut dice = fastrand::Rng::with_seed(7);
+    for round in 0..40 {
+        let mut places = BTreeMap::new();
+        for (partition, records) in &log {
+            // Often a little behind what is fetched already.
+            places.insert(*partition, dice.usize(..records.len() / 2));
+        }
+        let of = |(partition, place): (&u32, &usize)| at(*partition, log[partition][*place].offset);
+        source.assign(&places.iter().map(of).collect::<Vec<_>>()).unwrap();
+        for _ in 0..dice.usize(1..4) {
+            for delivered in soon(source.next(dice.usize(1..300))).await.unwrap() {
+                let place = places.get_mut(&delivered.partition).unwrap();
+                let next = log[&delivered.partition][*place].offset;
+                assert_eq!(delivered.offset, next, "round {round}, partition {}", delivered.partition);
+                *place += 1;
+            }
+        }
+    }
+}
+
 async fn a_time_finds_its_place<E: Engine>() {
     let engine = E::new().await;
     append(&engine, &["a", "b", "c", "d", "e"], 0).await;
@@ -326,6 +360,7 @@ macro_rules! tests {
             readers_do_not_disturb_each_other
             only_what_is_assigned_is_read
             a_position_outside_the_log_is_refused
+            a_reader_that_is_put_elsewhere_reads_everything_from_there
             a_time_finds_its_place
             dropping_next_loses_nothing
             a_waiting_reader_wakes_when_something_is_appended

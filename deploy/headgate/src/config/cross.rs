@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use headgate_gateway::config::{EndpointConfig, Owner, Owners};
-use headgate_relay::config::{AdminConfig, Guard};
+use headgate_relay::config::{AdminConfig, Guard, StoreConfig, StorePlace};
 use headgate_schemas::System;
 
 use super::account::{self, Account};
@@ -106,6 +106,15 @@ pub(crate) fn sizes(reader: &Reader<'_>, gateway: &GatewayDraft, stream: Option<
     if gateway.limits.record_bytes > most {
         let problem = format!("the stream takes records of at most {most} bytes");
         reader.fault(&gateway.record_bytes_at, problem, "lower it, or raise stream.max_record_bytes");
+    }
+}
+
+/// Relays that share a state share the stream, which only a cluster can be read by.
+pub(crate) fn shared(reader: &Reader<'_>, store: Option<&StoreConfig>, at: &At, stream: Option<&StreamConfig>) {
+    let shares = matches!(store.map(|s| &s.place), Some(StorePlace::Postgres(address)) if address.shared);
+    if shares && matches!(stream, Some(StreamConfig::Embedded(_))) {
+        let problem = "the embedded stream belongs to one process, so one relay reads it";
+        reader.fault(at, problem, "take it out, or use engine = \"kafka\" in [stream]");
     }
 }
 

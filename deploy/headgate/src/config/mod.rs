@@ -152,7 +152,9 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let gateway = gateway::gateway(root.section("gateway"));
     let admin = stream::admin(root.section("admin"));
     let stream = stream::stream(root.section("stream"));
-    let store = stream::store(root.section("store"));
+    let store = root.section("store");
+    let shared_at = store.at("shared");
+    let store = stream::store(store);
     let limits = relay::relay(root.section("relay"));
     let connections: Vec<_> = root.entries("connection").into_iter().map(relay::connection).collect();
     let loopback = gateway.listen.ip().is_loopback() && gateway.public_url.as_deref().is_none_or(address::is_loopback);
@@ -168,6 +170,7 @@ fn build(reader: &Reader<'_>, mut root: Section<'_>) -> Option<Config> {
     let index = cross::Connections::of(reader, &connections);
     cross::listeners(reader, &gateway, &admin);
     cross::sizes(reader, &gateway, stream.as_ref());
+    cross::shared(reader, store.as_ref(), &shared_at, stream.as_ref());
     let fed: Vec<_> = endpoints.iter().filter_map(cross::feeds).collect();
     let endpoints = cross::endpoints(reader, &index, endpoints, gateway.tls.is_some());
     cross::one_way(reader, &connections, &fed);

@@ -111,7 +111,7 @@ pub(crate) fn store(mut section: Section<'_>) -> Option<StoreConfig> {
                 "it is not a store URL",
                 "use \"sqlite://data/state.db\" or \"postgres://user@host:5432/database\"",
             );
-            section.ignore(&["statement_timeout"]);
+            section.ignore(&["statement_timeout", "shared"]);
             None
         }
     };
@@ -123,9 +123,11 @@ fn postgres(section: &mut Section<'_>, url: &str) -> Option<StorePlace> {
     let given = secret::PASSWORD.present(section);
     let password = secret::optional(section, secret::PASSWORD);
     let timeout = section.duration("statement_timeout", Duration::from_secs(1));
+    let shared = section.boolean("shared").unwrap_or(false);
     match Address::parse(url, password.as_ref(), section.reader.base) {
         Ok(mut address) => {
             address.statement_timeout = timeout.unwrap_or(address.statement_timeout);
+            address.shared = shared;
             (password.is_some() || !given).then(|| StorePlace::Postgres(Box::new(address)))
         }
         Err(error) => {

@@ -45,7 +45,14 @@ async fn quarrel(world: &Arc<World>, records: usize, length: Duration) {
     // Webhooks take their time and overtake each other; what we wrote is told long after it was replaced.
     world.witness.hold_back(Duration::from_secs(2));
     let stop = Arc::new(AtomicBool::new(false));
-    let habits = |seed| Habits { seed, pause: Duration::from_millis(12), salesforce: 0.5, creates: 0.0, crowd: 0.6 };
+    let habits = |seed| Habits {
+        seed,
+        pause: Duration::from_millis(12),
+        salesforce: 0.5,
+        creates: 0.0,
+        crowd: 0.6,
+        apart: Duration::ZERO,
+    };
     let working: Vec<_> = (0..3).map(|seed| work(world, &people, habits(seed), &stop)).collect();
     // How long they work.
     tokio::time::sleep(length).await;

@@ -97,7 +97,14 @@ async fn postgres_and_the_program_die_in_turn_and_nothing_is_lost() {
     let world = Arc::new(World::open(|file| file, &vars.each_ref().map(|(name, value)| (*name, value.as_str()))).await);
     let people = world.people(40).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let habits = |seed| Habits { seed, pause: Duration::from_millis(20), salesforce: 0.4, creates: 0.05, crowd: 0.2 };
+    let habits = |seed| Habits {
+        seed,
+        pause: Duration::from_millis(20),
+        salesforce: 0.4,
+        creates: 0.05,
+        crowd: 0.2,
+        apart: Duration::ZERO,
+    };
     let working: Vec<_> = (0..3).map(|seed| work(&world, &people, habits(seed), &stop)).collect();
     let mut moments = fastrand::Rng::with_seed(5);
     for _ in 0..5 {

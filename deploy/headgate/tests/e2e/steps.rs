@@ -37,7 +37,14 @@ async fn a_death_at_any_step_loses_nothing_and_doubles_nothing() {
     let people = world.people(60).await;
     world.kill();
     let stop = Arc::new(AtomicBool::new(false));
-    let habits = |seed| Habits { seed, pause: Duration::from_millis(20), salesforce: 0.4, creates: 0.05, crowd: 0.2 };
+    let habits = |seed| Habits {
+        seed,
+        pause: Duration::from_millis(20),
+        salesforce: 0.4,
+        creates: 0.05,
+        crowd: 0.2,
+        apart: Duration::ZERO,
+    };
     let working: Vec<_> = (0..3).map(|seed| work(&world, &people, habits(seed), &stop)).collect();
     let places = headgate_gateway::STEPS.into_iter().chain(embedded::STEPS).chain(headgate_relay::STEPS);
     let places: Vec<&str> = places.map(|place| place.name()).collect();

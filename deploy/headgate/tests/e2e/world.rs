@@ -3,7 +3,8 @@
 //! Unlike the stage of the one-way scenarios, the models post their own webhooks, as the real services do, and send
 //! again what was not taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -62,6 +63,8 @@ pub(crate) struct World {
     server: Mutex<Option<Server>>,
     vars: Vec<(String, String)>,
     next: AtomicU64,
+    /// When people last changed a field in Salesforce.
+    typed: Mutex<HashMap<(String, usize), Instant>>,
     taken: Mutex<(usize, usize)>,
     shutdown: Shutdown,
 }
@@ -152,7 +155,6 @@ impl World {
         witness.forward_to(server.gateways());
         let (sender, admin) = (Sender::new(&server.gateway), RwLock::new(server.admin.clone()));
         let server = Mutex::new(Some(server));
-        let (next, taken) = (AtomicU64::new(0), Mutex::default());
         Self {
             hubspot,
             salesforce,
@@ -164,8 +166,9 @@ impl World {
             witness,
             server,
             vars,
-            next,
-            taken,
+            next: AtomicU64::new(0),
+            typed: Mutex::default(),
+            taken: Mutex::default(),
             shutdown,
         }
     }
@@ -257,6 +260,20 @@ impl World {
             (id.to_owned(), false, self.salesforce.edit(edit).unwrap())
         });
         fresh
+    }
+
+    /// Whether nobody changed a field in Salesforce for so long; from now on somebody has.
+    fn is_apart(&self, id: &str, field: usize, apart: Duration) -> bool {
+        let mut typed = self.typed.lock().unwrap();
+        let last = typed.entry((id.to_owned(), field));
+        let is_apart = match &last {
+            Entry::Occupied(last) => last.get().elapsed() >= apart,
+            Entry::Vacant(_) => true,
+        };
+        if is_apart {
+            last.insert_entry(Instant::now());
+        }
+        is_apart
     }
 
     /// A record of a type that no link has, only to fill the stream.
@@ -537,6 +554,9 @@ pub(crate) struct Habits {
     pub(crate) creates: f64,
     /// Share of the edits that go to one of the first ten contacts.
     pub(crate) crowd: f64,
+    /// Least time between two edits of one field in Salesforce, whose clock tells seconds: what happens twice within one,
+    /// with a write of ours between, nobody can put in order.
+    pub(crate) apart: Duration,
 }
 
 /// One of the people: edits until told to stop.
@@ -553,7 +573,9 @@ pub(crate) fn work(world: &Arc<World>, people: &[Person], habits: Habits, stop: 
                 let person = &people[dice.usize(..few)];
                 let field = dice.usize(..FIELDS.len());
                 if dice.f64() < habits.salesforce {
-                    world.edit_salesforce(&person.salesforce, field);
+                    if world.is_apart(&person.salesforce, field, habits.apart) {
+                        world.edit_salesforce(&person.salesforce, field);
+                    }
                 } else {
                     world.edit_hubspot(person.hubspot, field);
                 }

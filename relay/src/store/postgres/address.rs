@@ -15,6 +15,8 @@ pub struct Address {
     pub(super) tls: Option<Authorities>,
     /// Longest run of one statement; the server ends it then. A transaction is cut off somewhat later.
     pub statement_timeout: Duration,
+    /// Several relays work on the state at once; otherwise one does, and others stand by.
+    pub shared: bool,
 }
 
 /// Whom we believe that a server is the one we mean.
@@ -104,7 +106,7 @@ impl Address {
         }
         let tls = authorities(mode, file, config.get_hosts())?;
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        Ok(Self { config, tls, statement_timeout: Self::STATEMENT_TIMEOUT })
+        Ok(Self { config, tls, statement_timeout: Self::STATEMENT_TIMEOUT, shared: false })
     }
 
     /// Hosts and database, as they may stand in a message.

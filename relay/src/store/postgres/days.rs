@@ -46,6 +46,11 @@ impl Of {
 pub(super) struct Days(BTreeMap<(Of, i64), i64>);
 
 impl Days {
+    /// Whether a unit needs partitions that are not known to be there.
+    pub(super) fn lack(&self, unit: &Unit) -> bool {
+        wanted(unit).any(|(of, day, last)| self.0.get(&(of, day)).is_none_or(|noted| *noted < last))
+    }
+
     /// Makes the partitions that a unit needs and that are not known to be there.
     pub(super) async fn make_for(&mut self, client: &Client, unit: &Unit) -> Result<(), PostgresError> {
         for (of, day, last) in wanted(unit) {

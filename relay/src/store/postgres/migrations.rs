@@ -9,12 +9,13 @@ use super::session::Lock;
 use crate::store::StoreError;
 
 /// The steps; the first makes version 1.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("migrations/0001_state.sql"),
     include_str!("migrations/0002_trail.sql"),
     include_str!("migrations/0003_workers.sql"),
     include_str!("migrations/0004_subscription.sql"),
     include_str!("migrations/0005_kept.sql"),
+    include_str!("migrations/0006_shared.sql"),
 ];
 
 /// The version this program works with.

@@ -1,9 +1,9 @@
 //! The state in PostgreSQL, for a relay whose machine may go: one connection for the engine, every row of a tick in a
 //! fixed number of statements, one transaction per tick.
 //!
-//! One relay at a time works on a state, by a lease; others may stand by. A lease ends by itself, or as soon as the
-//! server sees the session of its worker gone, so that a relay that died is succeeded at once and one that was paused is
-//! succeeded in time, and commits nothing when it goes on. When the server goes away the tick is void, and the state is
+//! One relay at a time works on a state, by a lease, and others stand by; or, where it is shared, all of them work at
+//! once. A lease ends by itself, or as soon as the server sees the session of its worker gone, so that a relay that died
+//! is succeeded at once and one that was paused is succeeded in time, and commits nothing when it goes on. When the server goes away the tick is void, and the state is
 //! opened again from what is durable; nothing was sent that had not been committed.
 
 mod address;
@@ -31,10 +31,10 @@ use self::days::Days;
 use self::session::{Lock, Session};
 use self::statements::Statements;
 use self::workers::Numbers;
-use self::write::{Writer, signed, unsigned};
+use self::write::{Writer, contended, signed, unsigned};
 use super::{
-    Before, CANDIDATES, Committed, EntityId, Key, Look, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey,
-    WorkRow, split_fields,
+    Before, CANDIDATES, Committed, Division, EntityId, Key, Look, OpenDocuments, QuestionEnd, Shelf, Start, Store,
+    StoreError, Unit, WorkKey, WorkRow, split_fields,
 };
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
@@ -52,6 +52,8 @@ pub struct Postgres {
     days: Days,
     /// Several workers use it at once; otherwise one has it.
     shared: bool,
+    /// A transaction is open that holds the others off.
+    holds: bool,
     entities: Numbers,
     questions: Numbers,
 }
@@ -68,7 +70,7 @@ impl Postgres {
         session.run(migrations::migrate(client))?;
         let statements = session.run(Statements::prepare(client))?;
         let (entities, questions) = (Numbers::default(), Numbers::default());
-        Ok(Self { session, statements, days: Days::default(), shared: false, entities, questions })
+        Ok(Self { session, statements, days: Days::default(), shared: false, holds: false, entities, questions })
     }
 
     /// [`Postgres::open`] for one of several workers that use the state at once.
@@ -168,7 +170,7 @@ impl Store for Postgres {
         (self.entities, self.questions) = (Numbers::default(), Numbers::default());
         let epoch = self.session.run(self.bind(topic))?;
         let work = if self.shared {
-            self.session.run(workers::join(&self.session.client, epoch, until))?;
+            self.transaction(async |client| workers::enter(client, epoch, now, until).await)?;
             Vec::new()
         } else {
             let bereft = self.session.run(workers::bereft(&self.session.client, now))?;
@@ -189,6 +191,46 @@ impl Store for Postgres {
         self.transaction(async |client| workers::take_partitions(client, epoch, now, partitions).await)
     }
 
+    fn divide(&mut self, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError> {
+        self.transaction(async |client| workers::divide(client, epoch, now, partitions).await)
+    }
+
+    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
+        let client = &self.session.client;
+        let read = self.session.run(async {
+            client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let sums = rows::sums(client).await?;
+            let sql = "SELECT id,doc FROM entity WHERE id IN (SELECT entity FROM work ORDER BY entity LIMIT $1)";
+            let found = client.query(sql, &[&i64::from(most)]).await?;
+            let documents = found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+            let documents = documents.collect::<Result<_, PostgresError>>()?;
+            client.batch_execute("COMMIT").await?;
+            Ok::<_, PostgresError>(OpenDocuments { sums, documents })
+        });
+        self.rolled_back(read.map_err(StoreError::from))
+    }
+
+    fn hold_others(&mut self) -> Result<(), StoreError> {
+        let client = &self.session.client;
+        self.holds = true;
+        let held = self.session.run(async {
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+            Lock::Way.acquire(client).await
+        });
+        if held.is_err() {
+            self.let_others()?;
+        }
+        held.map_err(|error| contended(error.into()))
+    }
+
+    fn let_others(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.holds) {
+            let client = &self.session.client;
+            self.session.run(async { Ok::<_, PostgresError>(client.batch_execute("ROLLBACK").await?) })?;
+        }
+        Ok(())
+    }
+
     fn leave(&mut self, epoch: u64) -> Result<(), StoreError> {
         Ok(self.session.run(workers::leave(&self.session.client, epoch))?)
     }
@@ -206,10 +248,15 @@ impl Store for Postgres {
             self.session.run(workers::bereft(&self.session.client, now))?;
         }
         self.transaction(async |client| {
-            client.execute("DELETE FROM position", &[]).await.map_err(PostgresError::from)?;
-            let put = "INSERT INTO meta(key,value) VALUES('topic',$1) ON CONFLICT(key) DO UPDATE SET value=$1";
-            client.execute(put, &[&topic]).await.map_err(PostgresError::from)?;
-            Ok(())
+            let put = "INSERT INTO meta(key,value) VALUES('topic',$1)
+                       ON CONFLICT(key) DO UPDATE SET value=$1 WHERE meta.value<>$1";
+            let was_here = client.execute(put, &[&topic]).await.map_err(PostgresError::from)? == 0;
+            // Another worker was. Where one is alone the log may be the same one, and have become shorter.
+            if was_here && self.shared {
+                return Ok(());
+            }
+            let forget = "DELETE FROM worker; DELETE FROM position";
+            Ok(client.batch_execute(forget).await.map_err(PostgresError::from)?)
         })
     }
 
@@ -288,11 +335,21 @@ impl Store for Postgres {
 
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
         if unit.is_empty() {
+            self.let_others()?;
             return Ok(Committed::default());
+        }
+        let late = self.holds && self.days.lack(unit);
+        if late {
+            // Where others are held off, none can be made: the next attempt finds them.
+            self.let_others()?;
         }
         let client = &self.session.client;
         self.session.run(self.days.make_for(client, unit))?;
-        let writer = Writer { client, statements: &self.statements, shared: self.shared };
+        if late {
+            return Err(StoreError::Taken);
+        }
+        let holds = std::mem::take(&mut self.holds);
+        let writer = Writer { client, statements: &self.statements, shared: self.shared, holds };
         self.rolled_back(self.session.run(writer.commit(epoch, now, unit)))
     }
 

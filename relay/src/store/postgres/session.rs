@@ -20,6 +20,9 @@ use crate::store::StoreError;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest wait for a lock that another session holds.
 const LOCK: Duration = Duration::from_secs(3);
+/// A transaction whose client says nothing for so long is ended by the server: whoever was held up in the middle of one
+/// lets go of its locks before others have waited for them in vain.
+const IDLE: Duration = Duration::from_secs(2);
 /// A silent peer is asked for a sign of life after this.
 const SILENCE: Duration = Duration::from_secs(15);
 /// What the client waits beyond what the server allows itself.
@@ -108,10 +111,13 @@ async fn prepare(client: &Client, statement: Duration) -> Result<(), PostgresErr
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
         statement.as_millis(),
         LOCK.as_millis(),
-        (statement + MARGIN).as_millis(),
+        IDLE.as_millis(),
     );
     Ok(client.batch_execute(&settings).await?)
 }
+
+/// Goes with [`Lock::Way`] beside others.
+pub(super) const PASS: &str = "SELECT pg_advisory_xact_lock_shared(1751474436, hashtext(current_schema()))";
 
 /// What only one session does at a time. The keys hold the schema's name, since locks belong to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +126,9 @@ pub(super) enum Lock {
     Schema,
     /// Making and dropping of partitions; for one transaction.
     Partitions,
+    /// Committing units, where several workers do: shared by all of them, except when one holds the others off; for one
+    /// transaction.
+    Way,
     /// Being a worker: held for as long as its session lives.
     Worker(i64),
 }
@@ -130,14 +139,28 @@ impl Lock {
             Self::Schema => 0x6865_6101,
             Self::Partitions => 0x6865_6102,
             Self::Worker(_) => 0x6865_6103,
+            Self::Way => 0x6865_6104,
         }
     }
 
     /// Waits for it, at most as long as for any lock. It is held until the session ends or gives it back; that of the
-    /// partitions until its transaction ends.
+    /// partitions and that of the way until the transaction ends.
     pub(super) async fn acquire(self, client: &Client) -> Result<(), PostgresError> {
-        let function = if self == Self::Partitions { "pg_advisory_xact_lock" } else { "pg_advisory_lock" };
+        let function = match self {
+            Self::Partitions | Self::Way => "pg_advisory_xact_lock",
+            Self::Schema | Self::Worker(_) => "pg_advisory_lock",
+        };
         self.call(client, function).await
+    }
+
+    /// Whether nobody has it, without waiting.
+    pub(super) async fn is_free(self, client: &Client) -> Result<bool, PostgresError> {
+        let sql = format!("SELECT pg_try_advisory_lock({})", self.key());
+        let free: bool = client.query_one(&sql, &[]).await?.try_get(0)?;
+        if free {
+            self.release(client).await?;
+        }
+        Ok(free)
     }
 
     /// Gives it back.
@@ -146,17 +169,30 @@ impl Lock {
     }
 
     async fn call(self, client: &Client, function: &str) -> Result<(), PostgresError> {
+        Ok(client.batch_execute(&format!("SELECT {function}({})", self.key())).await?)
+    }
+
+    fn key(self) -> String {
         let of = match self {
             Self::Worker(epoch) => format!("current_schema() || '/{epoch}'"),
-            Self::Schema | Self::Partitions => "current_schema()".to_owned(),
+            Self::Schema | Self::Partitions | Self::Way => "current_schema()".to_owned(),
         };
-        let sql = format!("SELECT {function}({}, hashtext({of}))", self.class());
-        Ok(client.batch_execute(&sql).await?)
+        format!("{}, hashtext({of})", self.class())
     }
 }
 
 impl From<PostgresError> for StoreError {
     fn from(error: PostgresError) -> Self {
         Self::Postgres(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_with_others_waits_for_whoever_holds_them_off() {
+        assert!(PASS.contains(&format!("({})", Lock::Way.key())));
     }
 }

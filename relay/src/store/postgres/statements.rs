@@ -22,7 +22,9 @@ macro_rules! statements {
 }
 
 statements! {
+    pass: super::session::PASS;
     lease: super::workers::LEASE;
+    lock_entities: "SELECT 1 FROM entity WHERE id=ANY($1::bigint[]) ORDER BY id FOR UPDATE";
     make_entities: "INSERT INTO entity(id,ver,doc) SELECT i,1,d FROM unnest($1::bigint[],$2::bytea[]) u(i,d)
         ON CONFLICT DO NOTHING RETURNING id";
     change_entities: "UPDATE entity SET ver=u.v+1, doc=u.d FROM unnest($1::bigint[],$2::bigint[],$3::bytea[]) u(i,v,d)

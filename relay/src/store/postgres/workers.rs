@@ -11,7 +11,8 @@ use super::error::PostgresError;
 use super::rows;
 use super::session::Lock;
 use super::write::{signed, unsigned};
-use crate::store::{EntityId, EntityRow, Look, StoreError, WorkKey, WorkRow};
+use crate::division::{Crew, Moves};
+use crate::store::{Division, EntityId, EntityRow, Look, StoreError, WorkKey, WorkRow};
 
 /// Numbers that a worker takes at once.
 const NUMBERS: i64 = 100;
@@ -19,9 +20,100 @@ const NUMBERS: i64 = 100;
 /// Looks up a lease, and keeps it from being ended until the transaction is over.
 pub(super) const LEASE: &str = "SELECT until FROM worker WHERE epoch=$1 FOR SHARE";
 
-/// Makes a worker beside others.
-pub(super) async fn join(client: &Client, epoch: u64, until: i64) -> Result<(), PostgresError> {
-    client.execute("INSERT INTO worker(epoch,until) VALUES($1,$2)", &[&signed(epoch), &until]).await?;
+/// Makes a worker.
+async fn join(client: &Client, epoch: u64, until: i64, shared: bool) -> Result<(), PostgresError> {
+    let sql = "INSERT INTO worker(epoch,until,shared) VALUES($1,$2,$3)";
+    client.execute(sql, &[&signed(epoch), &until, &shared]).await?;
+    Ok(())
+}
+
+/// Makes a worker beside others, unless one of them believes to be alone.
+pub(super) async fn enter(client: &Client, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {
+    one_at_a_time(client).await?;
+    end_the_dead(client, epoch, now).await?;
+    let alone = "SELECT max(until) FROM worker WHERE NOT shared";
+    let alone = client.query_one(alone, &[]).await.map_err(PostgresError::from)?;
+    match rows::at(&alone, 0)? {
+        Some(until) => Err(StoreError::Held { until }),
+        None => Ok(join(client, epoch, until, true).await?),
+    }
+}
+
+/// Until this transaction ends no worker comes, renews or is ended but by it: who is one does not change while it is
+/// decided who has what. Commits go on.
+async fn one_at_a_time(client: &Client) -> Result<(), PostgresError> {
+    Ok(client.batch_execute("LOCK TABLE worker IN SHARE ROW EXCLUSIVE MODE").await?)
+}
+
+/// Ends the leases of others that are over. One in the middle of a commit is ended at a later look: nobody waits for it.
+async fn end_leases(client: &Client, epoch: u64, now: i64) -> Result<(), PostgresError> {
+    let sql = "DELETE FROM worker WHERE epoch IN
+               (SELECT epoch FROM worker WHERE until<=$1 AND epoch<>$2 FOR UPDATE SKIP LOCKED)";
+    client.execute(sql, &[&now, &signed(epoch)]).await?;
+    Ok(())
+}
+
+/// Ends the leases that are over, and those of workers whose sessions are gone, which commit nothing any more.
+async fn end_the_dead(client: &Client, epoch: u64, now: i64) -> Result<(), PostgresError> {
+    end_leases(client, epoch, now).await?;
+    for row in client.query("SELECT epoch FROM worker WHERE epoch<>$1 ORDER BY epoch", &[&signed(epoch)]).await? {
+        let other: i64 = row.try_get(0)?;
+        if Lock::Worker(other).is_free(client).await? {
+            client.execute("DELETE FROM worker WHERE epoch=$1", &[&other]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A worker's part of the division of a shared state.
+pub(super) async fn divide(client: &Client, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError> {
+    one_at_a_time(client).await?;
+    check(client, epoch, now).await?;
+    let divided = async {
+        end_the_dead(client, epoch, now).await?;
+        let (mut crew, mut positions) = crew(client).await?;
+        let moves = crew.moves(epoch, partitions);
+        if moves != Moves::default() {
+            carry_out(client, epoch, &moves).await?;
+            (crew, positions) = self::crew(client).await?;
+        }
+        let mine = crew.readers.iter().filter(|(_, reader)| **reader == epoch).map(|(partition, _)| *partition);
+        Ok::<_, PostgresError>(Division {
+            mine: mine.collect(),
+            workers: crew.workers,
+            positions,
+            goings: rows::pairs(client, "SELECT link,at FROM going ORDER BY n").await?,
+            sizes: rows::pairs(client, "SELECT link,n FROM size").await?,
+        })
+    };
+    Ok(divided.await?)
+}
+
+/// Who works, who reads what, and where to read on.
+async fn crew(client: &Client) -> Result<(Crew, Vec<Position>), PostgresError> {
+    let number = |row: &Row, column| Ok::<_, PostgresError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+    let workers = client.query("SELECT epoch FROM worker ORDER BY epoch", &[]).await?;
+    let mut crew =
+        Crew { workers: workers.iter().map(|row| number(row, 0)).collect::<Result<_, _>>()?, ..Crew::default() };
+    let mut positions = Vec::new();
+    for row in client.query("SELECT part,off,epoch FROM position ORDER BY part", &[]).await? {
+        let partition = u32::try_from(row.try_get::<_, i64>(0)?).unwrap_or(u32::MAX);
+        crew.readers.insert(partition, number(&row, 2)?);
+        if row.try_get::<_, Option<i64>>(1)?.is_some() {
+            positions.push(rows::position(&row)?);
+        }
+    }
+    Ok((crew, positions))
+}
+
+async fn carry_out(client: &Client, epoch: u64, moves: &Moves) -> Result<(), PostgresError> {
+    let numbers = |partitions: &[u32]| partitions.iter().copied().map(i64::from).collect::<Vec<_>>();
+    let give = "UPDATE position SET epoch=0 WHERE epoch=$1 AND part=ANY($2)";
+    client.execute(give, &[&signed(epoch), &numbers(&moves.give)]).await?;
+    let take = "INSERT INTO position(part,epoch) SELECT p,$2 FROM unnest($1::bigint[]) p ORDER BY p
+                ON CONFLICT(part) DO UPDATE SET epoch=excluded.epoch
+                WHERE position.epoch NOT IN (SELECT epoch FROM worker)";
+    client.execute(take, &[&numbers(&moves.take), &signed(epoch)]).await?;
     Ok(())
 }
 
@@ -53,7 +145,7 @@ pub(super) async fn succeed(
     bereft: &[i64],
 ) -> Result<Vec<WorkRow>, StoreError> {
     // One succession at a time, and none beside a renewal.
-    client.batch_execute("LOCK TABLE worker IN SHARE ROW EXCLUSIVE MODE").await.map_err(PostgresError::from)?;
+    one_at_a_time(client).await?;
     let held = "SELECT max(until) FROM worker WHERE until>$1 AND epoch<>ALL($2)";
     let held = client.query_one(held, &[&now, &bereft]).await.map_err(PostgresError::from)?;
     if let Some(until) = rows::at(&held, 0)? {
@@ -65,7 +157,7 @@ pub(super) async fn succeed(
 async fn take_all(client: &Client, epoch: u64, until: i64) -> Result<Vec<WorkRow>, PostgresError> {
     // Waits for a commit of the worker that is ended here, and voids the next one.
     client.execute("DELETE FROM worker", &[]).await?;
-    join(client, epoch, until).await?;
+    join(client, epoch, until, false).await?;
     client.execute("UPDATE position SET epoch=$1", &[&signed(epoch)]).await?;
     client
         .batch_execute(
@@ -107,16 +199,16 @@ pub(super) async fn renew(client: &Client, epoch: u64, now: i64, until: i64) -> 
 }
 
 pub(super) async fn adopt(client: &Client, epoch: u64, now: i64, most: usize) -> Result<Vec<WorkRow>, StoreError> {
+    one_at_a_time(client).await?;
     check(client, epoch, now).await?;
-    // A row that another worker is about to adopt is left to it.
     let sql = "WITH free AS (SELECT target,entity FROM work WHERE owner NOT IN (SELECT epoch FROM worker)
-                ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED)
+                AND until<=$3 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED)
                UPDATE work SET owner=$1 FROM free WHERE work.target=free.target AND work.entity=free.entity
                RETURNING work.target,work.entity,work.due,work.attempts";
     let adopted = async {
-        client.execute("DELETE FROM worker WHERE until<=$1", &[&now]).await?;
+        end_leases(client, epoch, now).await?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = client.query(sql, &[&signed(epoch), &most]).await?;
+        let rows = client.query(sql, &[&signed(epoch), &most, &now]).await?;
         rows.iter().map(|row| free_row(row, epoch)).collect::<Result<Vec<_>, PostgresError>>()
     };
     let mut rows = adopted.await?;

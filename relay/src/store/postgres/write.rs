@@ -34,6 +34,8 @@ pub(super) struct Writer<'s> {
     pub(super) statements: &'s Statements,
     /// Others write at the same time, so that what is not there must be guarded, too.
     pub(super) shared: bool,
+    /// The transaction has begun, and holds the others off.
+    pub(super) holds: bool,
 }
 
 impl Writer<'_> {
@@ -44,7 +46,7 @@ impl Writer<'_> {
         let erased = self.chains(unit).await?;
         let rows = tokio::try_join!(
             biased;
-            self.begin(),
+            async { Ok(self.begin().await?) },
             self.lease(epoch, now),
             self.guard(unit),
             self.positions(epoch, unit),
@@ -79,8 +81,14 @@ impl Writer<'_> {
         Ok(committed)
     }
 
-    async fn begin(self) -> Written {
-        Ok(self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(PostgresError::from)?)
+    /// Begins the transaction, unless it has begun, and waits while another worker holds the others off.
+    async fn begin(self) -> Result<(), PostgresError> {
+        if self.holds {
+            return Ok(());
+        }
+        let begin = async { Ok(self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?) };
+        tokio::try_join!(biased; begin, self.rows(usize::from(self.shared), &self.statements.pass, []))?;
+        Ok(())
     }
 
     async fn end(self) -> Written {
@@ -148,9 +156,13 @@ impl Writer<'_> {
             }
         }
         let (looked, seen) = unzip(unit.unchanged.iter().map(|(id, version)| (*id, signed(*version))));
+        // Of those that work at the same time each waits for the other's end, and not for the server to find the ring.
+        let mut relied: Vec<EntityId> = [&changed.0, &touched.0, &looked].into_iter().flatten().copied().collect();
+        relied.retain(|_| self.shared);
         let s = self.statements;
-        let (a, b, c, d) = tokio::try_join!(
+        let (_, a, b, c, d) = tokio::try_join!(
             biased;
+            self.rows(relied.len(), &s.lock_entities, [&relied]),
             self.ids(new.0.len(), &s.make_entities, [&new.0, &new.1]),
             self.ids(changed.0.len(), &s.change_entities, [&changed.0, &changed.1, &changed.2]),
             self.ids(touched.0.len(), &s.touch_entities, [&touched.0, &touched.1]),
@@ -454,9 +466,9 @@ impl Writer<'_> {
 }
 
 /// Two relays in each other's way void the unit of one of them, as a key does that another was first to take.
-fn contended(error: StoreError) -> StoreError {
+pub(super) fn contended(error: StoreError) -> StoreError {
     match error {
-        StoreError::Postgres(error) if error.is_contention() => StoreError::Taken,
+        StoreError::Postgres(error) if error.is_contention() || error.is_locked_out() => StoreError::Taken,
         other => other,
     }
 }

@@ -7,9 +7,10 @@
 //! of a commit, between a commit and its calls, and with calls under way. The people of the beginning are made through
 //! the front door, in calm weather. Nothing is drawn outside the world's dice.
 //!
-//! *Rivals* are two workers on one state, each with a partition of the stream, that act in turn as the dice say: both
-//! fold into the same entities, each knows only what it read. Now and then one of them is held up, before a tick or
-//! between a commit and its calls, and often for longer than its lease.
+//! *Rivals* are two workers on one state that divide the stream and act as the dice say, in turn, or one of them between
+//! what the other one read and its commit: both fold into the same entities, each knows only what it read. Now and then
+//! one of them is held up, before a tick or between a commit and its calls, and often for longer than its lease; or it
+//! leaves in good order, and another one comes. Whoever is left reads everything.
 
 pub mod account;
 #[path = "../../support/disk.rs"]
@@ -19,7 +20,6 @@ pub mod vault;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -49,6 +49,11 @@ const FAILED_READS: f64 = 0.1;
 /// How often a rival is held up, per tick and before its calls, and for how long: a lease is half a minute.
 const HELD_UP: f64 = 0.03;
 const HOLD_UP: &[i64] = &[SEC, MIN, 15 * MIN];
+/// How often a tick of one rival falls into one of the other, and how often one leaves in good order.
+const BETWEEN: f64 = 0.2;
+const LEAVES: f64 = 0.01;
+/// Between two looks of a rival that found nothing.
+const IDLE: i64 = 5 * SEC;
 /// Time from a wake-up to the tick.
 const SOON: &[i64] = &[20, 20, SEC];
 
@@ -71,8 +76,12 @@ pub struct Setting {
 
 /// An engine over the state, with its place in the stream and the answers that wait for it.
 struct Worker {
-    engine: Engine,
+    /// Not here while it waits with its commit.
+    engine: Option<Engine>,
     source: MemorySource,
+    /// The edition of its part that it reads, and what it read ahead.
+    edition: u64,
+    ahead: Vec<Delivered>,
     /// Answers to calls of other lives are not for it.
     life: u64,
     inbox: Vec<(CallId, Reply)>,
@@ -156,8 +165,8 @@ impl Played {
             next: 0,
             account: Account::default(),
         };
-        for place in 0..=usize::from(setting.rivals) {
-            let worker = played.hire(place, 0);
+        for _ in 0..=usize::from(setting.rivals) {
+            let worker = played.hire(0);
             played.workers.push(worker);
         }
         Ok(played)
@@ -167,7 +176,7 @@ impl Played {
     pub fn begin(&mut self, setting: Setting) {
         self.setting = setting;
         for worker in &mut self.workers {
-            setting.without.into_iter().for_each(|rule| worker.engine.forgo(rule));
+            setting.without.into_iter().for_each(|rule| worker.engine().forgo(rule));
         }
         if setting.careless {
             self.disk.be_careless();
@@ -177,9 +186,12 @@ impl Played {
     /// What is wrong with the bookkeeping, first fault first. It is the next process that finds what was left.
     pub fn fault(&mut self, now: i64) -> Option<String> {
         // Long after, so that no lease holds of those that rest.
-        let next = self.hire(0, now + 24 * 60 * MIN);
-        self.account.after_tick(&next.engine, true);
-        self.account.at_rest(&next.engine);
+        let mut next = self.hire(now + 24 * 60 * MIN);
+        // Where several share a state, the books are read.
+        let counted = next.engine().recount();
+        assert!(counted.is_ok(), "the books cannot be read: {counted:?}");
+        self.account.after_tick(next.engine(), true);
+        self.account.at_rest(next.engine());
         self.account.fault().map(str::to_owned)
     }
 
@@ -189,15 +201,14 @@ impl Played {
     }
 
     /// Another process opens the state, in the place of one that died. Opening may die, too.
-    fn hire(&mut self, place: usize, now: i64) -> Worker {
+    fn hire(&mut self, now: i64) -> Worker {
         loop {
             self.lives += 1;
             let Self { config, targets, metrics, disk, stream, .. } = self;
             match open(config, targets, metrics, disk, stream, (self.lives, now)) {
                 Ok(mut engine) => {
                     self.setting.without.into_iter().for_each(|rule| engine.forgo(rule));
-                    let partitions = if self.setting.rivals { place..place + 1 } else { 0..2 };
-                    return Worker::new(engine, &self.stream, self.lives, partitions, now);
+                    return Worker::new(engine, &self.stream, self.lives, now);
                 }
                 Err(StoreError::InUse { .. }) => {}
                 Err(error) => panic!("the state cannot be opened again: {error}"),
@@ -237,15 +248,16 @@ impl Played {
     fn tick(&mut self, world: &mut World, place: usize) {
         let now = wire::clock(world.now);
         let records = self.workers[place].read();
-        let more = records.len() == BATCH;
-        if world.chance(self.setting.deaths / 3.0) {
-            self.disk.fail_next();
-        }
         let worker = &mut self.workers[place];
         let (replies, telling) = (std::mem::take(&mut worker.inbox), std::mem::take(&mut worker.telling));
         let (commands, answered) = self.account.answers();
         let idle = replies.is_empty() && records.is_empty() && commands.is_empty();
-        let calls = match self.workers[place].engine.tick(now, Input { replies, records, commands }) {
+        // Whoever comes after one that died looks often whether anything was left: these looks are to end.
+        let deaths = self.setting.deaths / if idle && self.setting.rivals { 30.0 } else { 3.0 };
+        if world.chance(deaths) {
+            self.disk.fail_next();
+        }
+        let calls = match self.turn(world, place, Input { replies, records, commands }) {
             Ok(calls) => calls,
             Err(StoreError::InUse { .. }) => return self.die(world, place, "instead of a commit"),
             Err(StoreError::LeaseLost { .. }) if self.setting.rivals => return self.die(world, place, "by its lease"),
@@ -255,11 +267,12 @@ impl Played {
         self.committed(world, place);
         telling.into_iter().for_each(|(id, at)| world.tell(id, at));
         let idle = idle && calls.is_empty();
-        let next = self.workers[place].engine.next_tick(now);
+        self.workers[place].read_there();
+        let next = self.workers[place].engine().next_tick(now);
         self.account.expect(!idle || next.is_none_or(|at| at > now), || {
             format!("at {} the engine had nothing to do and wants another tick at once", world.now)
         });
-        if world.chance(self.setting.deaths / 3.0) {
+        if world.chance(deaths) {
             return self.die(world, place, "before its calls");
         }
         let life = self.workers[place].life;
@@ -271,17 +284,56 @@ impl Played {
                 _ => self.later(world, delay, Task::Make(life, call)),
             }
         }
-        if world.chance(self.setting.deaths / 3.0) {
+        if world.chance(deaths) {
             return self.die(world, place, "with calls under way");
         }
         self.ask(world);
-        if more {
+        if !self.workers[place].ahead.is_empty() {
             self.schedule(world, place, world.now);
+        }
+        if !idle && self.leaves(world, place) {
+            return self.die(world, place, "in good order");
         }
         // A rival would look for what others leave for ever.
         if let Some(at) = next.filter(|_| !self.setting.rivals || self.disk.waits(now)) {
-            self.schedule(world, place, wire::moment(at));
+            // Somebody who finds nothing looks again later than it might, so that a run has no more steps than it needs.
+            let later = if idle && self.setting.rivals { world.now + IDLE } else { world.now };
+            self.schedule(world, place, wire::moment(at).max(later));
         }
+    }
+
+    /// One tick of a worker, and now and then one of its rival between what it reads and its commit.
+    fn turn(&mut self, world: &mut World, place: usize, input: Input) -> Result<Vec<Call>, StoreError> {
+        let now = wire::clock(world.now);
+        let rival = 1 - place.min(1);
+        let is_there = |worker: &Worker| worker.engine.is_some() && worker.held_until < world.now;
+        let comes_between = self.setting.rivals && !world.is_calm() && is_there(&self.workers[rival]);
+        if !comes_between || !world.chance(BETWEEN) {
+            return self.workers[place].engine().tick(now, input);
+        }
+        let Some(mut engine) = self.workers[place].engine.take() else { panic!("worker {place} ticks twice") };
+        let disk = self.disk.clone();
+        let ticked = disk.between(
+            engine.held().epoch,
+            || (engine.tick(now, input), engine),
+            || {
+                world.say(format_args!("engine {place}: is about to commit"));
+                self.tick(world, rival);
+            },
+        );
+        self.workers[place].engine = Some(ticked.1);
+        ticked.0
+    }
+
+    /// Whether a rival with nothing under way leaves; if so it has left.
+    fn leaves(&mut self, world: &mut World, place: usize) -> bool {
+        let engine = self.workers[place].engine();
+        let may = self.setting.rivals && !world.is_calm() && engine.calls_open() == 0;
+        let leaves = may && world.chance(LEAVES);
+        if leaves {
+            assert!(engine.leave().is_ok(), "the state refused that a worker leaves");
+        }
+        leaves
     }
 
     /// People look at what they are asked, some time later.
@@ -296,9 +348,9 @@ impl Played {
     fn committed(&mut self, world: &mut World, place: usize) {
         for unit in self.disk.committed() {
             world.say(format_args!("engine {place}: {}", Shown(&unit)));
-            self.account.committed(&unit, &mut self.workers[place].engine);
+            self.account.committed(&unit, self.workers[place].engine());
         }
-        self.account.after_tick(&self.workers[place].engine, !self.setting.rivals);
+        self.account.after_tick(self.workers[place].engine(), !self.setting.rivals);
     }
 
     /// Makes a call, unless its worker was held up for too long.
@@ -375,7 +427,7 @@ impl Played {
         if world.chance(self.setting.deaths) {
             self.disk.fail_next();
         }
-        let (tick_at, hired) = (self.workers[place].tick_at, self.hire(place, world.now));
+        let (tick_at, hired) = (self.workers[place].tick_at, self.hire(world.now));
         self.workers[place] = Worker { tick_at, ..hired };
         self.committed(world, place);
         self.schedule_soon(world, place);
@@ -383,22 +435,52 @@ impl Played {
 }
 
 impl Worker {
-    /// A worker that reads partitions of the stream on from where the state stands.
-    fn new(mut engine: Engine, stream: &Memory, life: u64, partitions: Range<usize>, now: i64) -> Self {
-        let mut source = stream.source();
-        let partitions: Vec<u32> = partitions.filter_map(|partition| partition.try_into().ok()).collect();
-        let taken = engine.take_partitions(&partitions, wire::clock(now));
-        assert!(taken.is_ok(), "partitions {partitions:?} were not given: {taken:?}");
-        let known = engine.positions();
-        let start = |partition| Position { partition, offset: 0 };
-        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
-        let positions: Vec<_> = partitions.iter().map(|&p| at(p).unwrap_or_else(|| start(p))).collect();
-        let assigned = source.assign(&positions);
-        assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
-        Self { engine, source, life, inbox: Vec::new(), telling: Vec::new(), tick_at: None, held_until: i64::MIN }
+    /// A worker that reads the stream on from where the state stands: its part, where another one works, too.
+    fn new(mut engine: Engine, stream: &Memory, life: u64, now: i64) -> Self {
+        let now = wire::clock(now);
+        let joined = if engine.is_shared() { engine.join_division(now) } else { engine.take_partitions(&[0, 1], now) };
+        assert!(joined.is_ok(), "no part of the stream was given: {joined:?}");
+        let mut worker = Self {
+            engine: Some(engine),
+            source: stream.source(),
+            edition: 0,
+            ahead: Vec::new(),
+            life,
+            inbox: Vec::new(),
+            telling: Vec::new(),
+            tick_at: None,
+            held_until: i64::MIN,
+        };
+        worker.read_there();
+        worker
     }
 
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap_or_else(|| panic!("the engine of life {} waits with its commit", self.life))
+    }
+
+    /// Reads the engine's part, if that is another one than before: what was read ahead of the earlier one is dropped.
+    fn read_there(&mut self) {
+        let engine = self.engine();
+        let (edition, Some(parts)) = engine.reads() else { panic!("it reads no part of the stream") };
+        let known = engine.positions();
+        let at = |partition| known.iter().find(|p| p.partition == partition).copied();
+        let positions: Vec<_> = parts.iter().map(|&p| at(p).unwrap_or(Position { partition: p, offset: 0 })).collect();
+        if edition != self.edition {
+            (self.edition, self.ahead) = (edition, Vec::new());
+            let assigned = self.source.assign(&positions);
+            assert!(assigned.is_ok(), "the stream lost {positions:?}: {assigned:?}");
+        }
+    }
+
+    /// The next records, while those after them are fetched already.
     fn read(&mut self) -> Vec<Delivered> {
+        let records = if self.ahead.is_empty() { self.fetch() } else { std::mem::take(&mut self.ahead) };
+        self.ahead = self.fetch();
+        records
+    }
+
+    fn fetch(&mut self) -> Vec<Delivered> {
         match self.source.next(BATCH).now_or_never() {
             Some(Ok(records)) => records,
             None => Vec::new(),

@@ -24,6 +24,14 @@ fn defaults_are_those_of_a_cluster() {
 }
 
 #[test]
+fn a_state_on_a_server_may_be_shared() {
+    let url = "url = \"postgres://headgate@127.0.0.1/state\"\nshared = true";
+    let text = on_kafka("").replace("url = \"sqlite://data/state.db\"", url);
+    let StorePlace::Postgres(address) = read(&text, &[]).relay.store.place else { panic!("a database") };
+    assert!(address.shared);
+}
+
+#[test]
 fn the_spool_s_deadline_is_the_engine_s() {
     let spool = "[gateway.spool]\npath = \"s\"\npersistent = true\n[admin] ";
     let text = on_kafka("").replacen("[admin]", spool, 1);

@@ -190,6 +190,16 @@ fn a_postgresql_store_takes_its_password_from_outside() {
         faults(&text, &[]),
         ["line 12: store.password_env | the environment variable DB is not set | set DB before the start"]
     );
+    let shared = text.replace("password_env = \"DB\"", "password_env = \"DB\"\nshared = true");
+    assert_eq!(
+        faults(&shared, &[("DB", "hunter2")]),
+        [
+            "line 13: store.shared | the embedded stream belongs to one process, so one relay reads it | take it out, or use \
+          engine = \"kafka\" in [stream]"
+        ]
+    );
+    let file = with("url = \"sqlite://data/state.db\"", "url = \"sqlite://data/state.db\"\nshared = true");
+    assert_eq!(faults(&file, &[]).len(), 1, "a file is one process's");
 }
 
 #[test]
