@@ -128,14 +128,6 @@ impl Books {
         }
     }
 
-    /// Counts as open, and waiting for its target, whatever became due and did not end.
-    pub fn open_the_rest(&mut self) {
-        self.open.clear();
-        for (place, account) in self.accounts(|_| false) {
-            self.open(Share { place, at: place.target, held: false }, account.difference());
-        }
-    }
-
     /// One line for each target of each link. A connection that `is_down` cannot take anything now.
     pub fn accounts(&self, is_down: impl Fn(u32) -> bool) -> BTreeMap<Place, Account> {
         let mut accounts: BTreeMap<Place, Account> = BTreeMap::new();

@@ -518,6 +518,9 @@ impl Engine {
             tick: Tick::default(),
             numbers,
         };
+        if engine.tenure.shared {
+            engine.count_what_is_open(now)?;
+        }
         engine.note_start(&format!("{config:?}"), now);
         engine.recover_brakes(&start.goings, &start.sizes);
         engine.recover(&start.work, now)?;
@@ -526,6 +529,9 @@ impl Engine {
             engine.positions.clear();
         }
         engine.keep_lease(now)?;
+        if engine.tenure.shared {
+            engine.read_books()?;
+        }
         Ok(engine)
     }
 
@@ -727,14 +733,14 @@ impl Engine {
     }
 
     /// Counts what is open in a few documents more; after the last one compares it with the books. Returns what a round
-    /// of all documents found, when one ended. Where others work on the state, too, the books themselves are made of
-    /// documents and sums of one moment, now and then.
+    /// of all documents found, when one ended. Where others work on the state, too, what all of them added up is read
+    /// instead: their documents are not of one moment.
     ///
     /// # Errors
     /// When the store fails.
     pub fn recount(&mut self) -> Result<Option<Counted>, StoreError> {
         if self.tenure.shared {
-            return self.look_at_books().map(|()| None);
+            return self.read_books().map(|()| None);
         }
         let after = self.recount.counted_to();
         let batch = u32::try_from(self.limits.recount_batch).unwrap_or(u32::MAX);
@@ -847,6 +853,9 @@ impl Engine {
     /// Makes what the tick collected durable and hands out its calls.
     pub(crate) fn commit(&mut self, now: Timestamp) -> Result<Done, StoreError> {
         self.check_what_was_read();
+        if self.tenure.shared {
+            self.tick.unit.open = self.tick.open.drain(..).map(|(_, share, n)| (share, n)).collect();
+        }
         let committed = self.store.commit(self.epoch, now.micros(), &self.tick.unit)?;
         let tick = std::mem::take(&mut self.tick);
         // Where others work, too, the books are read: see [`Engine::recount`].

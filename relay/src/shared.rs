@@ -14,14 +14,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use headgate_schemas::Timestamp;
 use headgate_schemas::stream::Position;
 
-use crate::books::Books;
+use crate::books::{Books, Share};
 use crate::config::Limits;
 use crate::departure::Brake;
 use crate::engine::{CallId, Engine, Flight, Tick, micros};
 use crate::entity::fold::Peer;
 use crate::entity::record::{Leaving, Life};
 use crate::line::Line;
-use crate::store::{Division, EntityId, OpenDocuments, Start, StoreError, WorkKey, WorkRow};
+use crate::pace::Backlog;
+use crate::store::{Division, EntityId, SharedBooks, Start, StoreError, WorkKey, WorkRow};
 use crate::work::Pair;
 
 /// Times a tick is tried before the engine is opened anew. From the second on others are held off, so that only whoever
@@ -33,11 +34,8 @@ const ADOPTED: usize = 500;
 const LOOKS: i64 = 4;
 /// Others are looked for at least so often, where several share a state: a partition that nobody reads waits so long.
 const LOOK_MOST: i64 = 1_000_000;
-/// Every so many looks at what is open, where several share a state, the books are read.
-const BOOKS_EVERY: u32 = 4;
-/// Entities with work that are counted at once. Where there are more, all that is open counts as waiting, and the
-/// accounting cannot be out of balance.
-const OPEN_MOST: u32 = 20_000;
+/// Documents that are counted in one go.
+const COUNTED: u32 = 1_000;
 /// How often an entity is looked at that waits for a call of another worker before it is joined.
 const JOIN_LOOK: i64 = 1_000_000;
 
@@ -81,8 +79,6 @@ pub(crate) struct Part {
     read_to: Vec<Position>,
     /// The workers, oldest first.
     workers: Vec<u64>,
-    /// Looks at what is open.
-    counted: u32,
     /// The partitions are divided with the others; otherwise whoever drives the engine says which it reads.
     divided: bool,
 }
@@ -119,6 +115,7 @@ struct Mark {
     joins: BTreeMap<EntityId, EntityId>,
     brakes: HashMap<String, Brake>,
     positions: BTreeMap<u32, u64>,
+    backlog: Backlog,
     next_call: CallId,
     dice: fastrand::Rng,
 }
@@ -180,24 +177,34 @@ impl Engine {
         self.positions().into_iter().chain(others).collect()
     }
 
-    /// Makes the books, which several workers write, of what stands in the state, at every few calls of this.
-    pub(crate) fn look_at_books(&mut self) -> Result<(), StoreError> {
-        self.part.counted += 1;
-        if self.part.counted % BOOKS_EVERY == 1 { self.read_books() } else { Ok(()) }
+    /// Counts what is open in the documents, where nobody did since the state became a shared one. To be done before
+    /// anything is changed: then it does not matter that others count at the same moment.
+    pub(crate) fn count_what_is_open(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.store.shared_books()?.is_some() {
+            return Ok(());
+        }
+        let mut open: HashMap<Share, i64> = HashMap::new();
+        let mut after = 0;
+        loop {
+            let documents = self.store.open_documents(after, COUNTED)?;
+            let Some((last, _)) = documents.last() else { break };
+            after = *last;
+            for (id, doc) in &documents {
+                for (share, n) in crate::cache::decode(*id, doc)?.open_shares() {
+                    *open.entry(share).or_default() += n;
+                }
+            }
+        }
+        let open: Vec<(Share, i64)> = open.into_iter().collect();
+        self.store.count_open(self.epoch, now.micros(), &open)
     }
 
-    /// Makes the books of what stands in the state now, all of it of one moment.
+    /// Makes the books, which several workers write, of what stands in the state, all of it of one moment.
     pub(crate) fn read_books(&mut self) -> Result<(), StoreError> {
-        let OpenDocuments { sums, documents } = self.store.open_documents(OPEN_MOST)?;
-        let mut books = Books::new(sums);
-        if documents.len() < OPEN_MOST as usize {
-            for (id, doc) in &documents {
-                crate::cache::decode(*id, doc)?.open_shares().into_iter().for_each(|(share, n)| books.open(share, n));
-            }
-        } else {
-            books.open_the_rest();
-        }
-        self.books = books;
+        // Where it is not counted any more, this worker has the state no more.
+        let Some(SharedBooks { sums, open }) = self.store.shared_books()? else { return Ok(()) };
+        self.books = Books::new(sums);
+        open.into_iter().for_each(|(share, n)| self.books.open(share, n));
         Ok(())
     }
 
@@ -307,6 +314,7 @@ impl Engine {
             joins: self.joins.clone(),
             brakes: self.brakes.clone(),
             positions: self.positions.clone(),
+            backlog: self.backlog,
             next_call: self.next_call,
             dice: self.dice.clone(),
         }
@@ -322,6 +330,7 @@ impl Engine {
         self.joins.clone_from(&mark.joins);
         self.brakes.clone_from(&mark.brakes);
         self.positions.clone_from(&mark.positions);
+        self.backlog = mark.backlog;
         self.next_call = mark.next_call;
         self.dice = mark.dice.clone();
     }

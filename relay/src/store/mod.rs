@@ -25,7 +25,7 @@ pub use postgres::{Postgres, PostgresError};
 pub use reader::{Reader, Readers, StorePlace};
 pub use sqlite::{ListedLetter, Sqlite};
 
-use crate::books::{Place, Sum};
+use crate::books::{Place, Share, Sum};
 use crate::entity::Outcome;
 use crate::trail::Happened;
 
@@ -475,6 +475,8 @@ pub struct Unit {
     pub counters: Vec<(Counter, i64)>,
     /// Deliveries that became due. Those that ended are counted from the outcomes.
     pub due: Vec<(Place, i64)>,
+    /// Added to what is open. Only where the state is shared: otherwise the one worker counts it in the documents.
+    pub open: Vec<(Share, i64)>,
     /// What was refused for good.
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters that a person closed.
@@ -522,6 +524,7 @@ impl Unit {
             && self.positions.is_empty()
             && self.counters.is_empty()
             && self.due.is_empty()
+            && self.open.is_empty()
             && self.dead_letters.is_empty()
             && self.closed_letters.is_empty()
             && self.questions.is_empty()
@@ -563,13 +566,13 @@ pub struct Division {
     pub sizes: Vec<(String, i64)>,
 }
 
-/// What is open, and what is summed up, of one moment.
+/// The accounting of a shared state, of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpenDocuments {
+pub struct SharedBooks {
     /// Sums of the accounting.
     pub sums: Vec<(Place, Sum, i64)>,
-    /// Entities that have work.
-    pub documents: Vec<(EntityId, Vec<u8>)>,
+    /// What is open; only what is not 0.
+    pub open: Vec<(Share, i64)>,
 }
 
 /// What a relay finds when it starts.
@@ -655,11 +658,25 @@ pub trait Store: Send {
     /// [`StoreError::LeaseLost`] when its own lease is over.
     fn divide(&mut self, epoch: u64, now: i64, partitions: u32) -> Result<Division, StoreError>;
 
-    /// What is summed up, and the documents of the entities that have work, at most `most`: all of one moment.
+    /// What is summed up and what is open, of one moment. `None` where what is open was not counted since the state
+    /// became a shared one: see [`Store::count_open`].
     ///
     /// # Errors
     /// When the database fails.
-    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError>;
+    fn shared_books(&mut self) -> Result<Option<SharedBooks>, StoreError>;
+
+    /// The documents of entities that have work, those with a higher number than `after`, in the order of their numbers.
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn open_documents(&mut self, after: EntityId, most: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError>;
+
+    /// Keeps what was counted as open in the documents of a shared state; from here on each unit adds to it. Nobody may
+    /// change an entity before this was done once. Where another worker was first, its count stands, which is the same.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when the lease is over at `now`.
+    fn count_open(&mut self, epoch: u64, now: i64, open: &[(Share, i64)]) -> Result<(), StoreError>;
 
     /// From here to the end of the next [`Store::commit`], or to [`Store::let_others`], nobody else commits a unit: what
     /// is read now still stands then, so that a unit which others voided comes through. Whoever is held up in between

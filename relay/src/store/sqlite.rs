@@ -13,11 +13,11 @@ use headgate_schemas::stream::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
-    AuditRow, Before, Committed, Counter, Division, EntityId, EntityRow, Key, KeyWrite, Look, OpenDocuments,
-    OutcomeRow, QuestionEnd, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow, asked, kept, lives, outcomes,
-    split_fields, trail, worker,
+    AuditRow, Before, Committed, Counter, Division, EntityId, EntityRow, Key, KeyWrite, Look, OutcomeRow, QuestionEnd,
+    SharedBooks, Shelf, Start, Store, StoreError, Unit, WorkKey, WorkRow, asked, kept, lives, outcomes, split_fields,
+    trail, worker,
 };
-use crate::books::{Place, Sum};
+use crate::books::{Place, Share, Sum};
 use crate::step;
 
 /// Schema version kept in `user_version`.
@@ -93,10 +93,13 @@ impl Sqlite {
     }
 
     /// A state that several workers of this process use at once, each by a handle that the caller makes of it.
-    #[must_use]
-    pub const fn shared(mut self) -> Self {
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn shared(mut self) -> Result<Self, StoreError> {
+        self.db.execute_batch(worker::SHARED)?;
         self.shared = true;
-        self
+        Ok(self)
     }
 
     fn prepare(db: Connection, lock: Option<File>) -> Result<Self, StoreError> {
@@ -204,6 +207,9 @@ impl Sqlite {
         let ended = committed.ended.iter().map(|(place, outcome, n)| (place, Sum::Ended(*outcome), n));
         for (place, what, n) in due.chain(ended) {
             sum.execute(params![place.link, place.target, what.number(), n])?;
+        }
+        if self.shared {
+            worker::add_open(&self.db, &unit.open)?;
         }
         let mut counter = self
             .db
@@ -369,12 +375,24 @@ impl Store for Sqlite {
         Ok(Division { goings, sizes, ..divided })
     }
 
-    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
-        let sql = "SELECT id,doc FROM entity WHERE id IN (SELECT entity FROM work ORDER BY entity LIMIT ?1)";
+    fn shared_books(&mut self) -> Result<Option<SharedBooks>, StoreError> {
+        let counted = self.meta("open")?.is_some();
+        let open = worker::open(&self.db)?;
+        Ok(counted.then_some(SharedBooks { sums: sums(&self.db)?, open }))
+    }
+
+    fn open_documents(&mut self, after: EntityId, most: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        worker::open_documents(&self.db, after, most)
+    }
+
+    fn count_open(&mut self, epoch: u64, now: i64, open: &[(Share, i64)]) -> Result<(), StoreError> {
         self.transaction(|db| {
-            let mut statement = db.prepare_cached(sql)?;
-            let documents = statement.query_map([most], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
-            Ok(OpenDocuments { sums: sums(db)?, documents })
+            worker::check(db, epoch, now)?;
+            if self.meta("open")?.is_none() {
+                self.set_meta("open", "counted")?;
+                worker::add_open(db, open)?;
+            }
+            Ok(())
         })
     }
 

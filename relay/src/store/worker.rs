@@ -9,12 +9,21 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::sqlite::signed;
 use super::{Division, EntityId, StoreError, WorkKey, WorkRow};
+use crate::books::{Place, Share};
 use crate::division::Crew;
 
 /// Their part of the schema. A partition that was taken and never read has no offset.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE worker(epoch INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 CREATE TABLE position(part INTEGER PRIMARY KEY, off INTEGER, epoch INTEGER NOT NULL);
+";
+
+/// What only a shared state has, as it becomes one: what is open is to be counted first.
+pub(super) const SHARED: &str = "
+CREATE TABLE IF NOT EXISTS open_sum(link INTEGER NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,
+  held INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(link, target, at, held)) WITHOUT ROWID;
+DELETE FROM open_sum;
+DELETE FROM meta WHERE key='open';
 ";
 
 /// Makes a worker beside others.
@@ -115,6 +124,39 @@ pub(super) fn take_partitions(
         positions.extend(offset.map(|offset| Position { partition: *partition, offset }));
     }
     Ok(positions)
+}
+
+/// What is open; only what is not 0.
+pub(super) fn open(db: &Connection) -> Result<Vec<(Share, i64)>, StoreError> {
+    let mut find = db.prepare_cached("SELECT link,target,at,held,n FROM open_sum WHERE n<>0")?;
+    let share = |r: &Row<'_>| {
+        let place = Place { link: r.get(0)?, target: r.get(1)? };
+        Ok((Share { place, at: r.get(2)?, held: r.get(3)? }, r.get(4)?))
+    };
+    Ok(find.query_map([], share)?.collect::<Result<_, _>>()?)
+}
+
+/// Adds to what is open.
+pub(super) fn add_open(db: &Connection, open: &[(Share, i64)]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO open_sum(link,target,at,held,n) VALUES(?1,?2,?3,?4,?5)
+               ON CONFLICT(link,target,at,held) DO UPDATE SET n=n+?5";
+    let mut add = db.prepare_cached(sql)?;
+    for (Share { place, at, held }, n) in open {
+        add.execute(params![place.link, place.target, at, held, n])?;
+    }
+    Ok(())
+}
+
+/// Documents of entities that have work, in the order of their numbers.
+pub(super) fn open_documents(
+    db: &Connection,
+    after: EntityId,
+    most: u32,
+) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+    let sql = "SELECT id,doc FROM entity WHERE id IN
+               (SELECT DISTINCT entity FROM work WHERE entity>?1 ORDER BY entity LIMIT ?2) ORDER BY id";
+    let mut find = db.prepare_cached(sql)?;
+    Ok(find.query_map(params![after, most], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 /// A worker's part of the division of a shared state.

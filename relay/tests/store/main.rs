@@ -11,7 +11,7 @@ mod workers;
 
 use std::ops::{Deref, DerefMut};
 
-use headgate_relay::books::{Place, Sum};
+use headgate_relay::books::{Place, Share, Sum};
 use headgate_relay::entity::Outcome;
 use headgate_relay::store::{
     AuditRow, Before, ClosedLetter, Committed, Counter, DeadLetter, DecisionRow, EntityId, EntityRow, EntityWrite,
@@ -767,6 +767,6 @@ suite!(
     a_partition_is_moved_by_its_holder_alone,
     a_look_is_of_one_moment,
     partitions_are_divided_and_none_is_taken_from_whoever_has_it,
-    what_is_open_is_told_with_the_sums_of_that_moment,
+    what_is_open_is_counted_once_and_then_added_up,
     a_topic_that_was_made_anew_ends_all_leases_once,
 );

@@ -1,11 +1,12 @@
 //! What only a database that several processes reach can get wrong: the schema's age, two programs at once, and what
 //! an operator's console does meanwhile.
 
+use headgate_relay::books::Share;
 use headgate_relay::store::{Before, Key, Postgres, Shelf, StoreError, Unit, WorkKey, WorkRow};
 use headgate_schemas::stream::Position;
 
 use super::postgres::Schema;
-use super::{DAY, LEASE, Make as _, NEVER, NOW, Worker, entity, full_unit, outcome, outcomes};
+use super::{DAY, LEASE, Make as _, NEVER, NOW, PLACE, Worker, entity, full_unit, outcome, outcomes};
 
 fn open(schema: &Schema) -> Worker {
     Worker::new(Postgres::open(&schema.address()).unwrap())
@@ -147,6 +148,26 @@ fn a_worker_that_holds_the_others_off_is_not_voided_and_they_are_heard_after_it(
     assert!(matches!(one.commit(&new_day), Err(StoreError::Taken)));
     one.hold_others().unwrap();
     one.commit(&new_day).unwrap();
+}
+
+#[test]
+fn after_a_worker_that_was_alone_what_is_open_is_counted_again() {
+    let Some(schema) = Schema::make() else { return };
+    let open_to_a_person = (Share { place: PLACE, at: 2, held: true }, 3);
+    let shared = || {
+        let mut worker = schema.open_two().0;
+        worker.start("topic").unwrap();
+        worker
+    };
+    let mut one = shared();
+    one.store.count_open(one.epoch, one.now, &[open_to_a_person]).unwrap();
+    drop(one);
+    assert_eq!(shared().store.shared_books().unwrap().unwrap().open, [open_to_a_person]);
+    open(&schema).start("topic").unwrap();
+    let mut one = shared();
+    assert_eq!(one.store.shared_books().unwrap(), None);
+    one.store.count_open(one.epoch, one.now, &[]).unwrap();
+    assert_eq!(one.store.shared_books().unwrap().unwrap().open, []);
 }
 
 /// What others wait for ends by itself when whoever has it is held up: stopped, not dead.

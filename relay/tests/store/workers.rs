@@ -309,15 +309,38 @@ pub(super) fn partitions_are_divided_and_none_is_taken_from_whoever_has_it(make:
     assert!(matches!(late, Err(StoreError::LeaseLost { .. })));
 }
 
-pub(super) fn what_is_open_is_told_with_the_sums_of_that_moment(make: &dyn Make) {
+pub(super) fn what_is_open_is_counted_once_and_then_added_up(make: &dyn Make) {
     let (mut one, mut other) = two(make);
-    one.commit(&Unit { due: vec![(Place { link: 1, target: 2 }, 3)], ..Unit::default() }).unwrap();
-    let open = other.open_documents(10).unwrap();
-    let due = |(place, sum, n): &(Place, Sum, i64)| (place.target == 2 && *sum == Sum::Due).then_some(*n);
-    assert!(open.sums.iter().filter_map(due).sum::<i64>() >= 3);
-    let ids: Vec<EntityId> = open.documents.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids, [1, 2], "those that have work");
-    assert_eq!(other.open_documents(1).unwrap().documents.len(), 1);
+    let ids = |worker: &mut Worker, after, most| -> Vec<EntityId> {
+        worker.store.open_documents(after, most).unwrap().into_iter().map(|(id, _)| id).collect()
+    };
+    one.commit(&Unit { entities: vec![touch(1, 1)], work: vec![one.row(3, 1, 30)], ..document(4, 0, b"rests") })
+        .unwrap();
+    assert_eq!((ids(&mut other, 0, 10), ids(&mut other, 0, 1), ids(&mut other, 1, 10)), (vec![1, 2], vec![1], vec![2]));
+
+    let place = Place { link: 1, target: 2 };
+    let share = |at, held| Share { place, at, held };
+    assert_eq!(other.store.shared_books().unwrap(), None);
+    other.store.count_open(other.epoch, other.now, &[(share(2, false), 4), (share(3, false), 1)]).unwrap();
+    // Whoever counted at the same moment adds nothing to it.
+    one.store.count_open(one.epoch, one.now, &[(share(2, false), 4), (share(3, false), 1)]).unwrap();
+    let open = |worker: &mut Worker| {
+        let mut books = worker.store.shared_books().unwrap().unwrap();
+        books.open.sort_unstable();
+        let due = |(at, sum, n): &(Place, Sum, i64)| (*at == place && *sum == Sum::Due).then_some(*n);
+        (books.sums.iter().filter_map(due).sum::<i64>(), books.open)
+    };
+    let before = open(&mut one).0;
+    let moved = vec![(share(2, false), -3), (share(2, true), 2), (share(2, false), 1), (share(3, false), -1)];
+    one.commit(&Unit { due: vec![(place, 3)], open: moved, ..Unit::default() }).unwrap();
+    other.commit(&Unit { open: vec![(share(2, true), 5)], ..Unit::default() }).unwrap();
+    assert_eq!(open(&mut one), (before + 3, vec![(share(2, false), 2), (share(2, true), 7)]));
+    // What a void unit would have opened is not open.
+    let stale = Unit { open: vec![(share(2, true), 1)], ..document(1, 1, b"stale") };
+    assert!(matches!(other.commit(&stale), Err(StoreError::Moved { entity: 1 })));
+    assert_eq!(open(&mut other).1, [(share(2, false), 2), (share(2, true), 7)]);
+    let late = other.store.count_open(other.epoch, LEASE, &[]);
+    assert!(matches!(late, Err(StoreError::LeaseLost { .. })));
 }
 
 pub(super) fn a_topic_that_was_made_anew_ends_all_leases_once(make: &dyn Make) {

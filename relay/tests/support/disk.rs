@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use headgate_relay::books::Share;
 use headgate_relay::store::{
-    Before, Committed, Division, EntityId, EntityWrite, Key, Look, OpenDocuments, QuestionEnd, Shelf, Sqlite, Start,
+    Before, Committed, Division, EntityId, EntityWrite, Key, Look, QuestionEnd, SharedBooks, Shelf, Sqlite, Start,
     Store, StoreError, Unit, WorkRow,
 };
 use headgate_schemas::Timestamp;
@@ -86,7 +87,7 @@ impl Disk {
 
     /// An empty state that several workers share, each with a clone.
     pub fn shared() -> Result<Self, StoreError> {
-        let state = State::of(Sqlite::in_memory()?.shared());
+        let state = State::of(Sqlite::in_memory()?.shared()?);
         Ok(Self(Arc::new(Mutex::new(state)), Arc::default()))
     }
 
@@ -129,6 +130,13 @@ impl Disk {
     /// that this loses needs.
     pub fn be_careless(&self) {
         self.0.lock().careless = true;
+    }
+
+    /// The state becomes a shared one anew: what is open is to be counted again.
+    pub fn become_shared(&self) -> Result<(), StoreError> {
+        let sqlite = &mut self.0.lock().sqlite;
+        *sqlite = std::mem::replace(sqlite, Sqlite::in_memory()?).shared()?;
+        Ok(())
     }
 
     /// Whether anything is to be done that is not for a person, or something was done of late: what a worker left that
@@ -213,8 +221,16 @@ impl Store for Disk {
         self.0.lock().sqlite.divide(epoch, now, partitions)
     }
 
-    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
-        self.0.lock().sqlite.open_documents(most)
+    fn shared_books(&mut self) -> Result<Option<SharedBooks>, StoreError> {
+        self.0.lock().sqlite.shared_books()
+    }
+
+    fn open_documents(&mut self, after: EntityId, most: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        self.0.lock().sqlite.open_documents(after, most)
+    }
+
+    fn count_open(&mut self, epoch: u64, now: i64, open: &[(Share, i64)]) -> Result<(), StoreError> {
+        self.0.lock().sqlite.count_open(epoch, now, open)
     }
 
     fn hold_others(&mut self) -> Result<(), StoreError> {

@@ -2,9 +2,10 @@
 //! fixed number of statements, one transaction per tick.
 //!
 //! One relay at a time works on a state, by a lease, and others stand by; or, where it is shared, all of them work at
-//! once. A lease ends by itself, or as soon as the server sees the session of its worker gone, so that a relay that died
-//! is succeeded at once and one that was paused is succeeded in time, and commits nothing when it goes on. When the server goes away the tick is void, and the state is
-//! opened again from what is durable; nothing was sent that had not been committed.
+//! once. A lease ends by itself, or as soon as the server sees the session of its worker gone, so that a relay that
+//! died is succeeded at once and one that was paused is succeeded in time, and commits nothing when it goes on. When
+//! the server goes away the tick is void, and the state is opened again from what is durable; nothing was sent that had
+//! not been committed.
 
 mod address;
 mod days;
@@ -33,9 +34,10 @@ use self::statements::Statements;
 use self::workers::Numbers;
 use self::write::{Writer, contended, signed, unsigned};
 use super::{
-    Before, CANDIDATES, Committed, Division, EntityId, Key, Look, OpenDocuments, QuestionEnd, Shelf, Start, Store,
+    Before, CANDIDATES, Committed, Division, EntityId, Key, Look, QuestionEnd, SharedBooks, Shelf, Start, Store,
     StoreError, Unit, WorkKey, WorkRow, split_fields,
 };
+use crate::books::Share;
 
 /// Rows that one statement of [`Store::expire`] takes away at most.
 const EXPIRE_ROWS: i64 = 10_000;
@@ -195,19 +197,34 @@ impl Store for Postgres {
         self.transaction(async |client| workers::divide(client, epoch, now, partitions).await)
     }
 
-    fn open_documents(&mut self, most: u32) -> Result<OpenDocuments, StoreError> {
+    fn shared_books(&mut self) -> Result<Option<SharedBooks>, StoreError> {
         let client = &self.session.client;
         let read = self.session.run(async {
             client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            let sums = rows::sums(client).await?;
-            let sql = "SELECT id,doc FROM entity WHERE id IN (SELECT entity FROM work ORDER BY entity LIMIT $1)";
-            let found = client.query(sql, &[&i64::from(most)]).await?;
-            let documents = found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-            let documents = documents.collect::<Result<_, PostgresError>>()?;
+            let books = workers::books(client).await?;
             client.batch_execute("COMMIT").await?;
-            Ok::<_, PostgresError>(OpenDocuments { sums, documents })
+            Ok::<_, PostgresError>(books)
         });
         self.rolled_back(read.map_err(StoreError::from))
+    }
+
+    fn open_documents(&mut self, after: EntityId, most: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError> {
+        let sql = "SELECT id,doc FROM entity WHERE id IN
+                   (SELECT DISTINCT entity FROM work WHERE entity>$1 ORDER BY entity LIMIT $2) ORDER BY id";
+        let found = self.session.run(async {
+            let rows = self.session.client.query(sql, &[&after, &i64::from(most)]).await?;
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, PostgresError>>()
+        });
+        Ok(found?)
+    }
+
+    fn count_open(&mut self, epoch: u64, now: i64, open: &[(Share, i64)]) -> Result<(), StoreError> {
+        let (statements, shared) = (&self.statements, self.shared);
+        self.transaction(async |client| {
+            let writer = Writer { client, statements, shared, holds: false };
+            let is_first = workers::first_to_count(client, epoch, now).await?;
+            if is_first { writer.open(open).await } else { Ok(()) }
+        })
     }
 
     fn hold_others(&mut self) -> Result<(), StoreError> {

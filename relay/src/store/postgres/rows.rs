@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::error::PostgresError;
 use super::write::unsigned;
-use crate::books::{Place, Sum};
+use crate::books::{Place, Share, Sum};
 use crate::entity::Outcome;
 use crate::store::{Counter, OutcomeRow, QuestionEnd};
 
@@ -57,6 +57,15 @@ pub(super) async fn sums(client: &Client) -> Read<Vec<(Place, Sum, i64)>> {
     .await?;
     let known = |number: i16| Sum::ALL.into_iter().find(|sum| i16::from(sum.number()) == number);
     Ok(rows.into_iter().filter_map(|(place, what, n)| Some((place, known(what)?, n))).collect())
+}
+
+/// What is open in a shared state.
+pub(super) async fn open(client: &Client) -> Read<Vec<(Share, i64)>> {
+    all(client, "SELECT link,target,at,held,n FROM open_sum WHERE n<>0 ORDER BY link,target,at,held", |row| {
+        let place = Place { link: unsigned(row.try_get(0)?), target: unsigned(row.try_get(1)?) };
+        Ok((Share { place, at: unsigned(row.try_get(2)?), held: row.try_get(3)? }, row.try_get(4)?))
+    })
+    .await
 }
 
 /// How a question ended, from three columns.

@@ -73,6 +73,9 @@ statements! {
         $8::bigint[],$9::bigint[]) ON CONFLICT DO NOTHING RETURNING link,target,kind";
     put_sums: "INSERT INTO sum(link,target,what,n) SELECT * FROM unnest($1::int[],$2::int[],$3::smallint[],$4::bigint[])
         ON CONFLICT(link,target,what) DO UPDATE SET n=sum.n+excluded.n";
+    put_open: "INSERT INTO open_sum(link,target,at,held,n)
+        SELECT * FROM unnest($1::int[],$2::int[],$3::int[],$4::boolean[],$5::bigint[])
+        ON CONFLICT(link,target,at,held) DO UPDATE SET n=open_sum.n+excluded.n";
     put_counters: "INSERT INTO counter(name,n) SELECT * FROM unnest($1::smallint[],$2::bigint[])
         ON CONFLICT(name) DO UPDATE SET n=counter.n+excluded.n";
     move_positions: "INSERT INTO position(part,off,epoch) SELECT p,o,$3 FROM unnest($1::bigint[],$2::bigint[]) u(p,o)

@@ -12,7 +12,7 @@ use super::rows;
 use super::session::Lock;
 use super::write::{signed, unsigned};
 use crate::division::{Crew, Moves};
-use crate::store::{Division, EntityId, EntityRow, Look, StoreError, WorkKey, WorkRow};
+use crate::store::{Division, EntityId, EntityRow, Look, SharedBooks, StoreError, WorkKey, WorkRow};
 
 /// Numbers that a worker takes at once.
 const NUMBERS: i64 = 100;
@@ -37,6 +37,20 @@ pub(super) async fn enter(client: &Client, epoch: u64, now: i64, until: i64) -> 
         Some(until) => Err(StoreError::Held { until }),
         None => Ok(join(client, epoch, until, true).await?),
     }
+}
+
+/// What is summed up and what is open, in a transaction that sees one moment.
+pub(super) async fn books(client: &Client) -> Result<Option<SharedBooks>, PostgresError> {
+    let counted: bool = rows::value(client, "SELECT EXISTS(SELECT 1 FROM meta WHERE key='open')").await?;
+    let books = SharedBooks { sums: rows::sums(client).await?, open: rows::open(client).await? };
+    Ok(counted.then_some(books))
+}
+
+/// Notes that what is open is counted. False where another worker was first.
+pub(super) async fn first_to_count(client: &Client, epoch: u64, now: i64) -> Result<bool, StoreError> {
+    check(client, epoch, now).await?;
+    let sql = "INSERT INTO meta(key,value) VALUES('open','counted') ON CONFLICT DO NOTHING";
+    Ok(client.execute(sql, &[]).await.map_err(PostgresError::from)? == 1)
 }
 
 /// Until this transaction ends no worker comes, renews or is ended but by it: who is one does not change while it is
@@ -158,6 +172,8 @@ async fn take_all(client: &Client, epoch: u64, until: i64) -> Result<Vec<WorkRow
     // Waits for a commit of the worker that is ended here, and voids the next one.
     client.execute("DELETE FROM worker", &[]).await?;
     join(client, epoch, until, false).await?;
+    // It counts for itself what is open.
+    client.batch_execute("DELETE FROM meta WHERE key='open'; DELETE FROM open_sum").await?;
     client.execute("UPDATE position SET epoch=$1", &[&signed(epoch)]).await?;
     client
         .batch_execute(

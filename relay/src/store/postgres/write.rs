@@ -19,7 +19,7 @@ use super::rows::at;
 use super::statements::Statements;
 use super::trail::chain;
 use super::workers::holds;
-use crate::books::{Place, Sum};
+use crate::books::{Place, Share, Sum};
 use crate::entity::Outcome;
 use crate::step;
 use crate::store::trail::{CHAIN, encode};
@@ -76,8 +76,8 @@ impl Writer<'_> {
         }
         pass(step::WRITTEN);
         // Where a sum is refused, the server rolls back at the word COMMIT, and the refusal is what we return.
-        tokio::try_join!(biased; self.sums(unit, &committed), self.counters(unit, &committed), self.end())
-            .map_err(contended)?;
+        let (sums, counters) = (self.sums(unit, &committed), self.counters(unit, &committed));
+        tokio::try_join!(biased; sums, self.open(&unit.open), counters, self.end()).map_err(contended)?;
         Ok(committed)
     }
 
@@ -428,6 +428,17 @@ impl Writer<'_> {
         let (links, targets) = unzip(sums.iter().map(|((link, target, _), _)| (*link, *target)));
         let (what, n) = unzip(sums.iter().map(|((_, _, what), n)| (*what, *n)));
         self.rows(sums.len(), &self.statements.put_sums, [&links, &targets, &what, &n]).await?;
+        Ok(())
+    }
+
+    /// Adds to what is open.
+    pub(super) async fn open(self, open: &[(Share, i64)]) -> Written {
+        let key = |Share { place, at, held }| (number(place.link), number(place.target), number(at), held);
+        let sums: Vec<_> = added(open.iter().map(|(share, n)| (key(*share), *n))).filter(|(_, n)| *n != 0).collect();
+        let (links, targets) = unzip(sums.iter().map(|((link, target, ..), _)| (*link, *target)));
+        let (at, held) = unzip(sums.iter().map(|((.., at, held), _)| (*at, *held)));
+        let n: Vec<i64> = sums.iter().map(|(_, n)| *n).collect();
+        self.rows(sums.len(), &self.statements.put_open, [&links, &targets, &at, &held, &n]).await?;
         Ok(())
     }
 

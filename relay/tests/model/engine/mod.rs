@@ -197,11 +197,17 @@ impl Played {
         Ok(())
     }
 
-    /// What is wrong with the bookkeeping, first fault first. Of rivals each adds up no more than what it did: it is the
-    /// next process that finds what they left.
+    /// What is wrong with the bookkeeping, first fault first. Of rivals it is the next process that finds what they left:
+    /// one that reads what they added up, and one that counts it afresh.
     pub fn fault(&mut self, now: i64) -> Option<String> {
         if self.setting.rivals {
             let next = self.hire_at_last(now);
+            self.workers = vec![next];
+            self.account.after_tick(&mut self.workers[0].engine, self.entity, true);
+            let shared = self.disk.become_shared();
+            assert!(shared.is_ok(), "the state cannot be shared anew: {shared:?}");
+            let lease_is_over = wire::moment(self.workers[0].engine.held().until);
+            let next = self.hire_at_last(lease_is_over);
             self.workers = vec![next];
             self.account.after_tick(&mut self.workers[0].engine, self.entity, true);
         }

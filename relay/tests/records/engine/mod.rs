@@ -187,10 +187,14 @@ impl Played {
     pub fn fault(&mut self, now: i64) -> Option<String> {
         // Long after, so that no lease holds of those that rest.
         let mut next = self.hire(now + 24 * 60 * MIN);
-        // Where several share a state, the books are read.
-        let counted = next.engine().recount();
-        assert!(counted.is_ok(), "the books cannot be read: {counted:?}");
         self.account.after_tick(next.engine(), true);
+        if self.setting.rivals {
+            // Another one counts afresh what is open.
+            let shared = self.disk.become_shared();
+            assert!(shared.is_ok(), "the state cannot be shared again: {shared:?}");
+            next = self.hire(now + 2 * 24 * 60 * MIN);
+            self.account.after_tick(next.engine(), true);
+        }
         self.account.at_rest(next.engine());
         self.account.fault().map(str::to_owned)
     }
