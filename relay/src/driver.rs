@@ -480,7 +480,8 @@ impl Thread {
                     if self.replaced { From::Start } else { From::Kept }
                 }
             };
-            self.await_calls();
+            let stop = &self.driver.shutdown;
+            await_calls(&self.calls, self.driver.config.limits.send_deadline, || stop.is_stopped());
             drop(engine);
             self.stands(Standing::Away);
             self.state.held.send_replace(None);
@@ -529,15 +530,6 @@ impl Thread {
                     (self.topic, from) = (topic, From::Start);
                 }
             }
-        }
-    }
-
-    /// Waits until the calls of an engine that failed have ended. What they did is found out by reading, and nobody may
-    /// read before that: so the engine is closed only then, for others take its work up at once.
-    fn await_calls(&self) {
-        let latest = Instant::now() + self.driver.config.limits.send_deadline;
-        while Arc::strong_count(&self.calls) > 1 && Instant::now() < latest && !self.driver.shutdown.is_stopped() {
-            std::thread::park_timeout(CALLS_LOOK);
         }
     }
 
@@ -733,6 +725,15 @@ async fn give(inbox: &SyncSender<Message>, mut message: Message) {
     }
 }
 
+/// Waits, at most so long, until the calls of an engine that failed have ended. What they did is found out by reading, and
+/// nobody may read before that: so the engine is closed only then, for others take its work up at once.
+fn await_calls(calls: &Arc<Guest>, most: Duration, is_stopped: impl Fn() -> bool) {
+    let latest = Instant::now() + most;
+    while Arc::strong_count(calls) > 1 && Instant::now() < latest && !is_stopped() {
+        std::thread::park_timeout(CALLS_LOOK);
+    }
+}
+
 /// Reads the stream one batch ahead of the engine: the next batch is asked for only when the engine took the last.
 async fn read_stream(
     mut source: Box<dyn Source>,
@@ -842,6 +843,22 @@ mod tests {
         second.credit.add_permits(2);
         assert_eq!(given(&messages).await, [(1, 2)]);
         shutdown.stop();
+    }
+
+    #[test]
+    fn an_engine_that_failed_is_closed_after_its_calls() {
+        const LONG: Duration = Duration::from_secs(600);
+        let calls = Arc::<Guest>::default();
+        // It ends once it was waited for.
+        let call = Mutex::new(Some(Arc::clone(&calls)));
+        await_calls(&calls, LONG, || {
+            drop(call.lock().take());
+            false
+        });
+        assert!(call.lock().is_none());
+        let _never_ends = Arc::clone(&calls);
+        await_calls(&calls, LONG, || true);
+        await_calls(&calls, Duration::ZERO, || panic!("its time is over"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 //! What takes Kafka longer than anybody waits in a test: a broker that is away for longer than its clients keep a message,
-//! fifteen still minutes, and a relay that is exchanged every ten seconds.
+//! fifteen still minutes, and a relay that is exchanged every ten seconds (of two at once: see `relays`).
 //!
 //! They run when they are asked for: [`VARIABLE`] is a share of the full length (1 for all of it, 0.01 to see that they
 //! work), beside the variable that asks for a broker. Each tells what it saw, for the report.
@@ -18,10 +18,16 @@ use crate::stage::Stage;
 /// The environment variable that asks for them.
 const VARIABLE: &str = "HEADGATE_KAFKA_LONG";
 
-/// A broker, if these runs are asked for, and how long `full` is in this run.
-fn asked(full: Duration) -> Option<(Kafka, Duration)> {
+/// How long `full` is in this run, if these runs are asked for.
+pub(crate) fn length(full: Duration) -> Option<Duration> {
     let share: f64 = std::env::var(VARIABLE).ok()?.parse().unwrap();
-    Some((Kafka::start()?, full.mul_f64(share)))
+    Some(full.mul_f64(share))
+}
+
+/// A broker with it.
+fn asked(full: Duration) -> Option<(Kafka, Duration)> {
+    let length = length(full)?;
+    Some((Kafka::start()?, length))
 }
 
 /// Everything that was sent is delivered once, and nothing is open.

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::chronicle::now;
 use crate::kafka::Kafka;
+use crate::kafka_long;
 use crate::postgres::Database;
 use crate::sender::until;
 use crate::server::SPLIT;
@@ -89,6 +91,31 @@ async fn postgres_is_worked_on_by_two_relays_at_once_and_nothing_is_lost() {
     edits.end().await;
     let report = world.end(Duration::from_secs(1), &[]).await;
     assert_eq!(report.crashes.get("relay killed"), Some(&rounds()));
+    is_clean_but_for_the_untold(&report);
+}
+
+/// One of both is killed or drained every ten seconds, so that the stream is divided anew all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_long_with_two_relays_at_once_of_which_one_is_exchanged_every_ten_seconds() {
+    let Some(length) = kafka_long::length(Duration::from_secs(600)) else { return };
+    let Some((_kafka, _database, world, edits)) = open(&[("HEADGATE__STORE__SHARED", "true")]).await else { return };
+    let mut turns = Turns { world: Arc::clone(&world), works: 0 };
+    turns.both_read().await;
+    let (since, mut exchanged) = (Instant::now(), 0);
+    while since.elapsed() < length || exchanged < 2 {
+        // The time that they have in each other's company and alone.
+        let next = Instant::now() + Duration::from_secs(10).min(length);
+        match exchanged % 2 {
+            0 => turns.one_of_both_is_killed(exchanged / 2).await,
+            _ => turns.one_of_both_is_exchanged(exchanged / 2).await,
+        }
+        tokio::time::sleep_until(next).await;
+        exchanged += 1;
+    }
+    edits.end().await;
+    eprintln!("one of two relays was exchanged {exchanged} times in {} s", since.elapsed().as_secs());
+    let report = world.end(Duration::from_secs(1), &[]).await;
+    assert_eq!(report.crashes.get("relay killed"), Some(&exchanged.div_ceil(2)));
     is_clean_but_for_the_untold(&report);
 }
 
