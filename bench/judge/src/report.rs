@@ -99,8 +99,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "        {} fields at the end, {} held, {} questions open, {} decisions, {} edits overwritten unseen, {} of them \
-             newer than their like",
+            "        {} fields at the end, {} held, {} questions open, {} decisions, {} edits overwritten unseen, {} writes \
+             over what was typed between look and write",
             self.cells, self.held, self.questions, self.decisions, self.overwritten, self.between
         )?;
         let crashes: u64 = self.crashes.values().sum();
