@@ -42,8 +42,8 @@ const WARM_UP: Duration = Duration::from_secs(15);
 const TAIL: Duration = Duration::from_secs(20);
 /// Longest wait for what is open when the load has ended.
 const SETTLE: Duration = Duration::from_secs(120);
-/// Between two looks at how far the relay is.
-const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at how far the relay is. For each of them the relay asks the broker, which costs what is measured here.
+const LOOK: Duration = Duration::from_millis(100);
 /// Changes that make a record, of all: people edit more than they create.
 const CREATES: f64 = 0.05;
 /// What an answer may take.
@@ -207,30 +207,34 @@ async fn conduct(
     parts = tokio::task::spawn_blocking(move || parts.start_relay()).await??;
     let since = Instant::now();
     let metrics = format!("{}/metrics", parts.relay.said("admin=")?);
-    let behind = read_metric(&metrics, LAG).await?;
+    let [behind, _] = read_metrics(&metrics, [LAG, OPEN]).await?;
     let (mut back_s, mut through_s) = (None, None);
     while (back_s.is_none() || through_s.is_none()) && since.elapsed() < TAIL + SETTLE {
-        if back_s.is_none() && read_metric(&metrics, LAG).await? <= u64::from(options.rate / 10) {
+        sleep(LOOK).await;
+        let [lag, open] = read_metrics(&metrics, [LAG, OPEN]).await?;
+        if back_s.is_none() && lag <= u64::from(options.rate / 10) {
             back_s = Some(since.elapsed().as_secs_f64());
         }
         // What waits in the stream is not due yet.
-        let open = read_metric(&metrics, OPEN).await?;
         if back_s.is_some() && through_s.is_none() && open <= u64::from(options.rate) {
             through_s = Some(since.elapsed().as_secs_f64());
         }
-        sleep(LOOK).await;
     }
     Ok(Seen { steady, cores, behind, back_s, through_s, _parts: parts })
 }
 
-/// A number that the relay tells of itself.
-async fn read_metric(url: &str, name: &str) -> anyhow::Result<u64> {
+/// Numbers that the relay tells of itself.
+async fn read_metrics<const N: usize>(url: &str, names: [&str; N]) -> anyhow::Result<[u64; N]> {
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(Request::get(url).body(Empty::new())?).await?;
     let text = answer.into_body().collect().await?.to_bytes();
     let text = std::str::from_utf8(&text)?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-    Ok(line.trim().parse()?)
+    let mut found = [0; N];
+    for (found, name) in found.iter_mut().zip(names) {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        *found = line.trim().parse()?;
+    }
+    Ok(found)
 }
 
 /// A gateway and a relay.

@@ -92,7 +92,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_per_connection: 4,
-            accept_batch: 10_000,
+            accept_batch: 20_000,
             read_first: Duration::from_secs(15),
             due_per_connection: 50_000,
             cached_entities: 50_000,

@@ -610,6 +610,8 @@ impl Thread {
                 return Ok(Ended::Drained);
             }
             if self.replaced {
+                // What was read of the old topic cannot be read again.
+                engine.flush(now)?;
                 return Ok(Ended::Replaced);
             }
         }

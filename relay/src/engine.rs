@@ -29,7 +29,7 @@ use crate::pace::Backlog;
 use crate::recount::Recount;
 use crate::shared::{Part, Tenure, lease_of};
 use crate::step;
-use crate::store::{Before, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
+use crate::store::{Before, Committed, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
@@ -378,14 +378,14 @@ pub(crate) struct Tick {
     pub(crate) touched: Vec<EntityId>,
     pub(crate) work: HashSet<WorkKey>,
     /// Whose records are that this tick asked about.
-    pub(crate) members: BTreeMap<Key, Holding>,
+    pub(crate) members: HashMap<Key, Holding, ahash::RandomState>,
     /// Who holds the claims that this tick asked about.
     pub(crate) claims: BTreeMap<Key, Holding>,
     /// Weaker keys of entities that came or went.
     pub(crate) hints: BTreeMap<(Key, EntityId), bool>,
     /// Who had the weaker keys that this tick asked about.
     pub(crate) hinted: BTreeMap<Key, Vec<EntityId>>,
-    pub(crate) changes: HashSet<Key>,
+    pub(crate) changes: HashSet<Key, ahash::RandomState>,
     /// How long the oldest change of this tick waited for it, in microseconds.
     pub(crate) waited: i64,
     /// Open deliveries that came or went, by entity.
@@ -570,6 +570,7 @@ impl Engine {
         records: &[Delivered],
         commands: &[Command],
     ) -> Result<Done, StoreError> {
+        let only_reads = replies.is_empty() && commands.is_empty() && !self.draining;
         for command in commands {
             let told = self.command(command, now)?;
             self.tick.told.push(told);
@@ -579,8 +580,8 @@ impl Engine {
             pass(step::SETTLED);
         }
         self.accept(records, now)?;
+        self.backlog.met(records.len(), self.tick.waited, now.micros());
         if !records.is_empty() {
-            self.backlog.met(records.len(), self.tick.waited, now.micros());
             pass(step::FOLDED);
         }
         self.join_free(now)?;
@@ -590,7 +591,22 @@ impl Engine {
             pass(step::OPENED);
         }
         self.finish(now)?;
+        let most = micros(self.limits.read_first);
+        if only_reads && self.tick.calls.is_empty() && self.backlog.may_wait(now.micros(), most) {
+            self.check_what_was_read();
+            let committed = self.store.commit_later(self.epoch, now.micros(), &self.tick.unit)?;
+            return Ok(self.close_tick(committed));
+        }
         self.commit(now)
+    }
+
+    /// Makes durable what ticks that only read left to a later one: call it before the engine is dropped for another
+    /// reason than a failure.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.commit(now).map(drop)
     }
 
     /// Takes over an entity whose records were read elsewhere, as if it had been built here. For tests that start in the
@@ -719,6 +735,10 @@ impl Engine {
     /// # Errors
     /// When the store fails.
     pub fn expire(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.backlog.has_waiting() {
+            // It has transactions of its own.
+            return Ok(true);
+        }
         let before = |age| now.micros() - micros(age);
         let limits = &self.limits;
         let lives = self.store.expire_lives(now.micros())?;
@@ -857,6 +877,12 @@ impl Engine {
             self.tick.unit.open = self.tick.open.drain(..).map(|(_, share, n)| (share, n)).collect();
         }
         let committed = self.store.commit(self.epoch, now.micros(), &self.tick.unit)?;
+        self.backlog.is_durable();
+        Ok(self.close_tick(committed))
+    }
+
+    /// Takes what the store kept of a tick into what is known of it.
+    fn close_tick(&mut self, committed: Committed) -> Done {
         let tick = std::mem::take(&mut self.tick);
         // Where others work, too, the books are read: see [`Engine::recount`].
         if !self.tenure.shared {
@@ -876,7 +902,7 @@ impl Engine {
             self.metrics.doubled.inc_by(u64::try_from(committed.doubled).unwrap_or(0));
         }
         self.cache.end_round();
-        Ok(Done { calls: tick.calls, told: tick.told })
+        Done { calls: tick.calls, told: tick.told }
     }
 }
 

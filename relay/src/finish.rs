@@ -115,6 +115,7 @@ impl Engine {
         let shared = self.tenure.shared;
         let moved = |(key, Holding { was, now })| (shared || was != now).then_some(KeyWrite { key, was, now });
         self.tick.unit.members.extend(std::mem::take(&mut self.tick.members).into_iter().filter_map(moved));
+        self.tick.unit.members.sort_unstable_by_key(|write| write.key);
         self.tick.unit.claims.extend(std::mem::take(&mut self.tick.claims).into_iter().filter_map(moved));
         let hints = std::mem::take(&mut self.tick.hints);
         self.tick.unit.hints.extend(hints.into_iter().map(|((key, id), on)| (key, id, on)));

@@ -4,23 +4,26 @@
 //! the more changes of a record, the more it takes: so the allowance grows while ticks are short, and shrinks when one was
 //! so long that answers and leases wait for it. The surprising thing: where what is read is late already, nothing is sent
 //! for a while. A record that is sent after the last of its changes was read is sent once, and all is written the sooner.
+//! Ticks that do nothing but read need not be durable one by one: the stream has it all.
 
 use std::time::Duration;
 
 /// A tick that took longer was given too much.
-const LONG: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_millis(1_000);
 /// After a full tick that took less, the next one may be given twice as much.
-const SHORT: Duration = Duration::from_millis(250);
+const SHORT: Duration = Duration::from_millis(500);
 /// What a slow state is given all the same.
 const LEAST: usize = 500;
-/// Who takes so many records in one tick is behind.
-const MANY: usize = 2_000;
-/// Whoever was behind is so until a tick finds fewer than so many.
+/// A tick that finds no more than so many records reads no backlog.
 const FEW: usize = 400;
+/// A backlog is read when so many ticks in a row were such: one may only have come before the next answer of the stream.
+const ENDS: u32 = 10;
 /// What waited for so long, in microseconds, before it was read will not be written in time.
 const LATE: i64 = 5_000_000;
-/// Many records were the last of a backlog if no others follow in this time.
-const FOLLOWS: i64 = 250_000;
+
+/// Ticks that only read become durable together, after so long at the latest: in microseconds, and what is read again
+/// where the process dies.
+const TOGETHER: i64 = 5_000_000;
 
 /// How many records the next tick may take.
 #[derive(Clone, Copy, Debug)]
@@ -53,22 +56,43 @@ impl Pace {
 /// Whether the stream is read before anything is sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backlog {
-    /// When its first many records were taken, and when its last were.
-    read: Option<(i64, i64)>,
+    /// Since when one is read.
+    since: Option<i64>,
+    /// Ticks that found few since the last one that did not.
+    few: u32,
+    /// Since when ticks wait to become durable.
+    waits: Option<i64>,
 }
 
 impl Backlog {
     /// A tick took so many records, the oldest of which came `waited` microseconds ago.
     pub(crate) fn met(&mut self, records: usize, waited: i64, now: i64) {
-        self.read = match self.read.filter(|(_, last)| now - last < FOLLOWS) {
-            None => (records >= MANY && waited > LATE).then_some((now, now)),
-            Some((first, _)) => (records >= FEW).then_some((first, now)),
+        self.few = if records > FEW { 0 } else { self.few.saturating_add(1) };
+        self.since = match self.since {
+            None => (records > FEW && waited > LATE).then_some(now),
+            since => since.filter(|_| self.few < ENDS),
         };
     }
 
-    /// It is being read, one full tick after the other, and not for `most` microseconds or longer.
+    /// It is being read, and not for `most` microseconds or longer.
     pub(crate) fn is_read_first(self, now: i64, most: i64) -> bool {
-        self.read.is_some_and(|(first, last)| last > first && now - first < most && now - last < FOLLOWS)
+        self.since.is_some_and(|since| now - since < most)
+    }
+
+    /// Whether what a tick did may become durable later, if it did nothing but read.
+    pub(crate) fn may_wait(&mut self, now: i64, most: i64) -> bool {
+        let since = *self.waits.get_or_insert(now);
+        self.is_read_first(now, most) && now - since < TOGETHER
+    }
+
+    /// Something waits to become durable.
+    pub(crate) const fn has_waiting(self) -> bool {
+        self.waits.is_some()
+    }
+
+    /// Everything is durable.
+    pub(crate) const fn is_durable(&mut self) {
+        self.waits = None;
     }
 }
 
@@ -80,32 +104,26 @@ mod tests {
     fn what_is_late_is_read_first_and_not_for_ever() {
         const READ_FIRST: i64 = 15_000_000;
         let mut backlog = Backlog::default();
-        backlog.met(MANY, LATE, 500);
-        backlog.met(MANY, LATE, 600);
-        assert!(!backlog.is_read_first(600, READ_FIRST), "that can still be in time");
-        backlog.met(MANY - 1, LATE + 1, 700);
-        backlog.met(MANY - 1, LATE + 1, 800);
-        assert!(!backlog.is_read_first(800, READ_FIRST), "that is no backlog");
-        backlog.met(MANY, LATE + 1, 0);
-        assert!(!backlog.is_read_first(0, READ_FIRST), "that may be all");
-        let step = FOLLOWS - 1;
-        backlog.met(FEW, 0, step);
-        assert!(backlog.is_read_first(2 * step, READ_FIRST));
-        assert!(!backlog.is_read_first(2 * step + 1, READ_FIRST), "nothing follows");
-        let end = (2..).map(|n| n * step).find(|now| *now >= READ_FIRST).unwrap();
-        (2..).map(|n| n * step).take_while(|now| *now <= end).for_each(|now| backlog.met(MANY, LATE + 1, now));
-        assert!(!backlog.is_read_first(end, READ_FIRST), "what is due is sent beside it");
-        backlog.met(FEW - 1, LATE + 1, end + 1);
-        for now in [end + 2, end + 3] {
-            assert!(!backlog.is_read_first(now, READ_FIRST), "it was read");
-            backlog.met(MANY, LATE + 1, now);
+        backlog.met(10_000, LATE, 0);
+        assert!(!backlog.is_read_first(0, READ_FIRST), "that can still be in time");
+        backlog.met(FEW, LATE + 1, 0);
+        assert!(!backlog.is_read_first(0, READ_FIRST), "that is no backlog");
+        backlog.met(FEW + 1, LATE + 1, 0);
+        assert!(backlog.is_read_first(0, READ_FIRST));
+        for _ in 1..ENDS {
+            backlog.met(0, 0, 1);
+            assert!(backlog.is_read_first(1, READ_FIRST), "more may be on its way");
         }
-        assert!(backlog.is_read_first(end + 3, READ_FIRST), "another one");
-        for now in [end + READ_FIRST, end + READ_FIRST + 1] {
-            assert!(!backlog.is_read_first(now, READ_FIRST));
-            backlog.met(MANY, LATE + 1, now);
+        backlog.met(FEW + 1, 0, 2);
+        for tick in 1..=ENDS {
+            assert!(backlog.is_read_first(3, READ_FIRST), "{tick}");
+            backlog.met(FEW, LATE + 1, 3);
         }
-        assert!(backlog.is_read_first(end + READ_FIRST + 1, READ_FIRST), "one after a rest");
+        assert!(!backlog.is_read_first(3, READ_FIRST), "it was read");
+        backlog.met(FEW + 1, LATE + 1, 4);
+        backlog.met(10_000, LATE + 1, READ_FIRST);
+        assert!(backlog.is_read_first(3 + READ_FIRST, READ_FIRST), "another one");
+        assert!(!backlog.is_read_first(4 + READ_FIRST, READ_FIRST), "what is due is sent beside it");
     }
 
     #[test]

@@ -785,8 +785,8 @@ pub trait Store: Send {
     fn documents(&mut self, after: EntityId, limit: u32) -> Result<Vec<(EntityId, Vec<u8>)>, StoreError>;
 
     /// What is read from here to the next [`Store::commit`] may be read as of one moment, where that is cheaper. Nothing
-    /// else of the store is called in between but reads and numbers for what is new; a store whose commit failed, or that
-    /// was not asked to commit, is dropped.
+    /// else of the store is called in between but reads, numbers for what is new and [`Store::commit_later`]; a store
+    /// whose commit failed, or that was not asked to commit, is dropped.
     ///
     /// # Errors
     /// When the database fails.
@@ -804,6 +804,16 @@ pub trait Store: Send {
     /// * [`StoreError::Taken`] when a key has another holder than was read, a weak key other entities, or a change was
     ///   taken before.
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError>;
+
+    /// [`Store::commit`] of what needs not be durable yet: it is from the next commit on, together with that, and until
+    /// then a failure takes all of it back. Pages that many such units change are written once. A store that several
+    /// workers share commits at once.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    fn commit_later(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
+        self.commit(epoch, now, unit)
+    }
 
     /// Forgets what is older; a bounded number per call. Returns whether there may be more.
     ///

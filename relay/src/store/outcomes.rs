@@ -47,6 +47,9 @@ fn table(day: i64) -> String {
 /// Writes outcomes and counts those that are new.
 pub(super) fn write(db: &Connection, rows: &[OutcomeRow]) -> Result<Committed, StoreError> {
     let mut committed = Committed::default();
+    // In the order of the key each row stands after the last, and pages fill up instead of being split.
+    let mut rows: Vec<&OutcomeRow> = rows.iter().collect();
+    rows.sort_by_key(|row| (row.accepted, row.change, row.place.target));
     for rows in rows.chunk_by(|a, b| a.accepted.div_euclid(DAY) == b.accepted.div_euclid(DAY)) {
         let day = rows.first().map_or(0, |row| day(row.accepted));
         let table = table(day);

@@ -23,6 +23,9 @@ pub(super) const CHAIN: usize = 10_000;
 
 pub(super) fn write(db: &Connection, rows: &[TrailRow]) -> Result<(), StoreError> {
     let mut insert = db.prepare_cached("INSERT INTO trail(at,entity,previous,happened) VALUES(?1,?2,?3,?4)")?;
+    // In the order of the key each row stands after the last.
+    let mut rows: Vec<&TrailRow> = rows.iter().collect();
+    rows.sort_by_key(|row| (row.at, row.entity));
     for row in rows {
         insert.execute(params![row.at, row.entity, row.previous, encode(row)?])?;
     }

@@ -282,6 +282,23 @@ impl Bench {
         Calls { bench: self, calls }
     }
 
+    /// What stands in the stream from an offset on, in one tick.
+    pub(crate) fn take_from(&mut self, offset: u64, changes: &[Change]) -> Calls<'_> {
+        let records = (offset..).zip(changes);
+        let records = records.map(|(offset, change)| {
+            let record = contract::encode(change).unwrap();
+            Delivered { partition: 0, offset, record }
+        });
+        let records = records.collect();
+        let calls = self.step(Input { records, ..Input::default() });
+        Calls { bench: self, calls }
+    }
+
+    /// Where the stream is read on.
+    pub(crate) fn next_offset(&mut self) -> u64 {
+        self.engine().positions()[0].offset
+    }
+
     fn reply(&mut self, call: &Call, result: ReplyResult) -> Calls<'_> {
         let sent = self.time();
         self.pass(30_000);

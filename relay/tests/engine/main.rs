@@ -5,6 +5,7 @@
 
 mod bench;
 mod conflicts;
+mod late;
 mod links;
 mod records;
 mod states;

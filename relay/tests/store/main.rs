@@ -255,6 +255,30 @@ fn a_unit_is_all_or_nothing(make: &dyn Make) {
     assert_eq!(start.work.len(), 2);
 }
 
+fn what_is_committed_later_is_kept_with_the_next_commit(make: &dyn Make) {
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    let (epoch, now) = (store.epoch, store.now);
+    let one = store.store.commit_later(epoch, now, &full_unit()).unwrap();
+    assert_eq!(one.ended, [(PLACE, Outcome::Delivered, 1)]);
+    assert_eq!(store.document(1), Some((1, b"one".to_vec())), "whoever wrote it reads it");
+    let next = |doc: &[u8]| Unit { entities: vec![entity(1, 1, doc)], ..Unit::default() };
+    store.store.commit_later(epoch, now, &next(b"newer")).unwrap();
+    store.commit(&Unit::default()).unwrap();
+    drop(store);
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    assert_eq!(store.document(1), Some((2, b"newer".to_vec())), "a commit of nothing keeps it, too");
+    let (epoch, now) = (store.epoch, store.now);
+    store.store.commit_later(epoch, now, &Unit { entities: vec![entity(9, 0, b"nine")], ..Unit::default() }).unwrap();
+    let refused = store.store.commit_later(epoch, now, &next(b"stale"));
+    assert!(matches!(refused, Err(StoreError::Moved { entity: 1 })));
+    drop(store);
+    let mut store = make.open();
+    store.start("topic").unwrap();
+    assert_eq!(store.document(1), Some((2, b"newer".to_vec())));
+}
+
 fn versions_rise_by_one(make: &dyn Make) {
     let mut store = make.open();
     store.start("topic").unwrap();
@@ -728,6 +752,7 @@ macro_rules! suite {
 suite!(
     what_is_committed_is_there_after_a_restart,
     a_unit_is_all_or_nothing,
+    what_is_committed_later_is_kept_with_the_next_commit,
     versions_rise_by_one,
     a_shelf_keeps_what_it_was_last_given,
     a_position_never_goes_back,

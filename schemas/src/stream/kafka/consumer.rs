@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -132,18 +132,6 @@ impl KafkaSource {
             }
         }
     }
-
-    /// Puts a record on the page; returns its bytes.
-    fn take(&mut self, delivered: Delivered, page: &mut Vec<Delivered>) -> usize {
-        // What an assignment that was replaced had fetched ahead.
-        if self.next.get(&delivered.partition).is_none_or(|next| delivered.offset < *next) {
-            return 0;
-        }
-        self.next.insert(delivered.partition, delivered.offset + 1);
-        let bytes = delivered.record.len();
-        page.push(delivered);
-        bytes
-    }
 }
 
 impl Source for KafkaSource {
@@ -186,14 +174,16 @@ impl Source for KafkaSource {
                 }
                 let received = timeout(COMPARE_EVERY, self.consumer.recv()).await;
                 match received.map(|received| received.map(|m| delivered(&m))) {
-                    Ok(Ok(record)) => bytes += self.take(record, &mut page),
+                    Ok(Ok(record)) => bytes += take(&mut self.next, record, &mut page),
                     Ok(Err(error)) if Self::ends(&error) => return Err(self.go_on(error)),
                     Ok(Err(_)) | Err(_) => {}
                 }
             }
+            // One stream for the whole page: each registers a waker.
+            let mut ready = self.consumer.stream();
             while page.len() < max && bytes < self.config.read_ahead_bytes {
-                match self.consumer.recv().now_or_never().map(|received| received.map(|m| delivered(&m))) {
-                    Some(Ok(record)) => bytes += self.take(record, &mut page),
+                match ready.next().now_or_never().flatten().map(|received| received.map(|m| delivered(&m))) {
+                    Some(Ok(record)) => bytes += take(&mut self.next, record, &mut page),
                     // What was read is not held back for it.
                     Some(Err(error)) if Self::ends(&error) => {
                         self.failed = Some(error);
@@ -215,8 +205,23 @@ impl Source for KafkaSource {
     }
 }
 
+/// Puts a record on the page, which is read on behind it; returns its bytes.
+fn take(next: &mut BTreeMap<u32, u64>, delivered: Delivered, page: &mut Vec<Delivered>) -> usize {
+    // What an assignment that was replaced had fetched ahead.
+    let Some(next) = next.get_mut(&delivered.partition).filter(|next| delivered.offset >= **next) else { return 0 };
+    *next = delivered.offset + 1;
+    let bytes = delivered.record.len();
+    page.push(delivered);
+    bytes
+}
+
+/// Text as it was written, and as much of it as can be read where somebody else wrote it.
+fn text(bytes: Option<&[u8]>) -> String {
+    let bytes = bytes.unwrap_or_default();
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned)
+}
+
 fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
-    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let headers = message.headers().into_iter().flat_map(|h| h.iter());
     let headers = headers.map(|h| (header_name(h.key), text(h.value))).collect();
     let at = message.timestamp().to_millis().unwrap_or(0);

@@ -42,7 +42,8 @@ pub struct KafkaConfig {
     pub queue_bytes: usize,
     /// Largest record; larger ones are refused. The topic must allow as much (`max.message.bytes`).
     pub max_record_bytes: usize,
-    /// How long a record waits for others to share a request with.
+    /// How long a record waits for others of its partition. Broker and readers pay for each batch, however little is in
+    /// it: at 5,000 records a second in 24 partitions, 5 ms make batches of one record.
     pub linger: Duration,
     /// Bytes that each reader reads ahead: what waits for it, one answer of a broker, and one page of
     /// [`Source::next`](super::super::Source::next) are each no longer, give or take a record.
@@ -123,7 +124,7 @@ impl KafkaConfig {
             queue_records: 50_000,
             queue_bytes: 64 << 20,
             max_record_bytes: 1 << 20,
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(20),
             read_ahead_bytes: 16 << 20,
             security: Security::default(),
         }
