@@ -279,7 +279,6 @@ impl Engine {
             at: now.micros(),
             took: now.micros() - came.received,
         });
-        self.metrics.outcomes.get_or_create(&crate::metrics::Outcome { outcome: outcome.as_str() }).inc();
         if outcome == Outcome::Delivered {
             self.time_delivery(place.target, came, now);
         }

@@ -29,7 +29,9 @@ use crate::pace::Backlog;
 use crate::recount::Recount;
 use crate::shared::{Part, Tenure, lease_of};
 use crate::step;
-use crate::store::{Before, Committed, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey};
+use crate::store::{
+    Before, Committed, EntityId, KeptRow, Key, LINK, Look, QuestionEnd, Shelf, Store, StoreError, Unit, WorkKey,
+};
 use crate::target::{
     Answered, Disposition, FindCall, ReadCall, ReadItem, Target, TargetError, Version, WriteCall, Written,
 };
@@ -344,7 +346,7 @@ pub struct Engine {
     pub(crate) link_numbers: Vec<u32>,
     pub(crate) lines: BTreeMap<u32, Line>,
     pub(crate) numbers: HashMap<String, u32>,
-    pub(crate) peers: HashMap<u32, Peer>,
+    pub(crate) peers: BTreeMap<u32, Peer>,
     pub(crate) cache: Cache,
     pub(crate) work: Work,
     pub(crate) flights: HashMap<CallId, Flight>,
@@ -570,7 +572,7 @@ impl Engine {
         records: &[Delivered],
         commands: &[Command],
     ) -> Result<Done, StoreError> {
-        let only_reads = replies.is_empty() && commands.is_empty() && !self.draining;
+        let only_reads = replies.is_empty() && commands.is_empty() && !self.draining && !self.tenure.shared;
         for command in commands {
             let told = self.command(command, now)?;
             self.tick.told.push(told);
@@ -593,7 +595,6 @@ impl Engine {
         self.finish(now)?;
         let most = micros(self.limits.read_first);
         if only_reads && self.tick.calls.is_empty() && self.backlog.may_wait(now.micros(), most) {
-            self.check_what_was_read();
             let committed = self.store.commit_later(self.epoch, now.micros(), &self.tick.unit)?;
             return Ok(self.close_tick(committed));
         }
@@ -884,6 +885,10 @@ impl Engine {
     /// Takes what the store kept of a tick into what is known of it.
     fn close_tick(&mut self, committed: Committed) -> Done {
         let tick = std::mem::take(&mut self.tick);
+        for (_, outcome, n) in &committed.ended {
+            let ended = crate::metrics::Outcome { outcome: outcome.as_str() };
+            self.metrics.outcomes.get_or_create(&ended).inc_by(u64::try_from(*n).unwrap_or(0));
+        }
         // Where others work, too, the books are read: see [`Engine::recount`].
         if !self.tenure.shared {
             for (place, n) in tick.unit.due {

@@ -136,11 +136,11 @@ mod tests {
         };
         assert_eq!(next(200, 5), 2_500, "what was there was taken");
         assert_eq!(
-            [next(2_500, 100), next(5_000, 249), next(10_000, 100)],
+            [next(2_500, 100), next(5_000, 499), next(10_000, 100)],
             [5_000, 10_000, 10_000],
             "and no more than all"
         );
-        assert_eq!([next(10_000, 300), next(10_000, 501)], [10_000, 5_000]);
+        assert_eq!([next(10_000, 500), next(10_000, 1_001)], [10_000, 5_000]);
         assert_eq!(next(100, 9_000), 5_000, "it was not the records that took so long");
         assert_eq!([5_000, 2_500, 1_250, 625, 500].map(|records| next(records, 9_000)), [2_500, 1_250, 625, 500, 500]);
         assert_eq!(Pace::new(1).batch(), 1);

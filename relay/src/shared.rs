@@ -110,7 +110,7 @@ pub(crate) fn lease_of(limits: &Limits) -> i64 {
 /// What a void tick is taken back to. Documents and rows are read anew instead.
 struct Mark {
     lines: BTreeMap<u32, Line>,
-    peers: HashMap<u32, Peer>,
+    peers: BTreeMap<u32, Peer>,
     flights: HashMap<CallId, Flight>,
     joins: BTreeMap<EntityId, EntityId>,
     brakes: HashMap<String, Brake>,

@@ -806,8 +806,8 @@ pub trait Store: Send {
     fn commit(&mut self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError>;
 
     /// [`Store::commit`] of what needs not be durable yet: it is from the next commit on, together with that, and until
-    /// then a failure takes all of it back. Pages that many such units change are written once. A store that several
-    /// workers share commits at once.
+    /// then a failure takes all of it back. Pages that many such units change are written once. A store for which this
+    /// would change nothing commits at once, and so does one that several workers share.
     ///
     /// # Errors
     /// As [`Store::commit`].
