@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Keeper, Phase, Plan, ReplayError, again};
+use super::{Keeper, Phase, Plan, ReplayError, View, again};
 use crate::admin::OpenSource;
 
 /// Records fetched at once, at most.
@@ -182,19 +182,17 @@ pub(super) async fn run(work: Work, reach: Option<Reach>, stop: CancellationToke
         drop(work.keeper.keep());
         return;
     };
-    let (replay, replayed) = {
-        let mut view = work.keeper.view.lock();
-        view.state = phase;
-        view.reason.clone_from(&reason);
-        view.ended = Some(time::now().to_string());
-        (view.id, view.replayed)
-    };
-    tracing::info!(replay, state = ?phase, replayed, reason, "a replay ended");
-    if !work.is_kept().await {
+    let mut view = work.keeper.view.lock().clone();
+    view.state = phase;
+    view.reason = reason;
+    view.ended = Some(time::now().to_string());
+    let View { id: replay, replayed, ref reason, .. } = view;
+    if work.is_kept(&view).await {
+        tracing::info!(replay, state = ?phase, replayed, reason, "a replay ended");
+        // Shown only now: whoever goes on from what is durable would take the end back.
+        *work.keeper.view.lock() = view;
+    } else {
         tracing::error!(replay, "that a replay ended could not be written down: it goes on at the next start");
-        let mut view = work.keeper.view.lock();
-        view.state = Phase::Running;
-        view.ended = None;
     }
 }
 
@@ -237,9 +235,9 @@ impl Work {
     }
 
     /// Writes down how it ended.
-    async fn is_kept(&self) -> bool {
+    async fn is_kept(&self, view: &View) -> bool {
         for _ in 0..SAVE_TRIES {
-            if let Some(durable) = self.keeper.keep()
+            if let Some(durable) = self.keeper.keep_as(view.clone())
                 && durable.await.is_ok()
             {
                 return true;

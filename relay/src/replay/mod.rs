@@ -492,9 +492,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Hands it to the state. `None` when it cannot be taken now.
+    /// Hands it to the state as it is shown. `None` when it cannot be taken now.
     fn keep(&self) -> Option<oneshot::Receiver<()>> {
-        let (view, filter, ends) = (self.view.lock().clone(), self.filter.clone(), self.ends.clone());
+        let view = self.view.lock().clone();
+        self.keep_as(view)
+    }
+
+    /// Hands it to the state as it is to be shown once that is durable.
+    fn keep_as(&self, view: View) -> Option<oneshot::Receiver<()>> {
+        let (filter, ends) = (self.filter.clone(), self.ends.clone());
         let row = Memo { view, filter, topic: self.topic.clone(), ends, started: self.started }.row()?;
         self.relay.keep(self.epoch, vec![row], None).ok()
     }
