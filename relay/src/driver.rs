@@ -480,11 +480,12 @@ impl Thread {
                     if self.replaced { From::Start } else { From::Kept }
                 }
             };
+            // Another process may do what only one does from here on. Calls that are under way end with the tokens they have.
+            self.stands(Standing::Away);
+            self.state.held.send_replace(None);
             let stop = &self.driver.shutdown;
             await_calls(&self.calls, self.driver.config.limits.send_deadline, || stop.is_stopped());
             drop(engine);
-            self.stands(Standing::Away);
-            self.state.held.send_replace(None);
             self.state.works.send_replace(None);
             open = self.reopen(from);
         }

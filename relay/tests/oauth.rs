@@ -15,12 +15,12 @@ use headgate_bench::sim::access::{AccessOptions, OauthApp, Rotation};
 use headgate_bench::sim::fault::{Fault, Refusal, Scope};
 use headgate_bench::sim::hubspot::{Hubspot, HubspotEdit, HubspotOptions};
 use headgate_bench::sim::salesforce::{Salesforce, SalesforceOptions};
-use headgate_relay::Relay;
 use headgate_relay::config::{
     Auth, ConnectionConfig, Guard, Limits, LinkConfig, PolicyConfig, RecordsConfig, RelayConfig, SetUp, StoreConfig,
     StorePlace,
 };
 use headgate_relay::oauth::{Grant, OauthConfig, SigningKey};
+use headgate_relay::{Relay, Standing};
 use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::Sink as _;
 use headgate_schemas::stream::memory::Memory;
@@ -160,6 +160,10 @@ struct Office {
 
 impl Office {
     fn open(town: &Town, hubspot: Auth, salesforce: Auth) -> Self {
+        Self::with(town, hubspot, salesforce, Limits::default())
+    }
+
+    fn with(town: &Town, hubspot: Auth, salesforce: Auth, limits: Limits) -> Self {
         let shutdown = Shutdown::new(Duration::from_secs(10));
         let mut metrics = Registry::default();
         let folder: &Path = town.folder.path();
@@ -179,7 +183,7 @@ impl Office {
                 policy: PolicyConfig::default(),
                 records: RecordsConfig::default(),
             }],
-            limits: Limits::default(),
+            limits,
         };
         let relay = headgate_relay::start(config, Box::new(town.log.source()), &mut metrics, &shutdown).unwrap();
         Self { relay, metrics, shutdown }
@@ -292,6 +296,33 @@ async fn on_postgres_relays_that_share_the_state_use_one_login_and_one_renews_it
     town.delivered(25).await;
     assert_eq!(town.hubspot.tokens_issued(), 2);
     second.close().await;
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
+}
+
+/// Whoever has the state instead renews the login: two that do would take it from each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_relay_whose_state_failed_renews_no_login_while_it_waits_for_its_calls() {
+    const NEVER: Duration = Duration::from_secs(600);
+    let schema = tokio::task::spawn_blocking(Schema::make).await.unwrap();
+    let Some(schema) = schema else { return };
+    let mut town = Town::of_login(Rotation::Strict).await;
+    town.place = StorePlace::Postgres(Box::new(schema.address()));
+    let limits = Limits { send_deadline: NEVER, ..Limits::default() };
+    let office = Office::with(&town, login(&town.hubspot, REFRESH), Auth::Bearer("any".into()), limits);
+    town.salesforce.faults().next(1, Scope::Writes, Fault::Hang { wait: NEVER, applied: false });
+    town.enter(1).await;
+    until(|| office.shows("relay_inflight{crm=\"salesforce\"} 1") && office.relay.handle.leads()).await;
+    let schema = tokio::task::spawn_blocking(move || {
+        schema.execute("DELETE FROM worker");
+        schema
+    });
+    let schema = schema.await.unwrap();
+    // It finds out when it is to take something.
+    town.enter(2).await;
+    until(|| !office.relay.handle.leads()).await;
+    assert_eq!(office.relay.handle.standing(), Standing::Away);
+    office.shutdown.stop();
+    drop(office);
     tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
 }
 
