@@ -56,8 +56,10 @@ impl Pace {
 /// Whether the stream is read before anything is sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backlog {
-    /// Since when one is read.
+    /// Since when one is read, or was the last time.
     since: Option<i64>,
+    /// When that one was over.
+    ended: Option<i64>,
     /// Ticks that found few since the last one that did not.
     few: u32,
     /// Since when ticks wait to become durable.
@@ -68,21 +70,26 @@ impl Backlog {
     /// A tick took so many records, the oldest of which came `waited` microseconds ago.
     pub(crate) fn met(&mut self, records: usize, waited: i64, now: i64) {
         self.few = if records > FEW { 0 } else { self.few.saturating_add(1) };
-        self.since = match self.since {
-            None => (records > FEW && waited > LATE).then_some(now),
-            since => since.filter(|_| self.few < ENDS),
-        };
+        let reads = self.since.is_some() && self.ended.is_none();
+        if reads && self.few >= ENDS {
+            self.ended = Some(now);
+        } else if !reads && records > FEW && waited > LATE {
+            // What came before the last one was over belongs to it: the stream only paused, and the time for it goes on.
+            let is_new = self.ended.is_none_or(|ended| now - waited >= ended);
+            self.since = self.since.filter(|_| !is_new).or(Some(now));
+            self.ended = None;
+        }
     }
 
-    /// It is being read, and not for `most` microseconds or longer.
+    /// It is being read, and not for `most` microseconds or longer. A clock that was set back makes that no longer.
     pub(crate) fn is_read_first(self, now: i64, most: i64) -> bool {
-        self.since.is_some_and(|since| now - since < most)
+        self.ended.is_none() && self.since.is_some_and(|since| (0..most).contains(&(now - since)))
     }
 
     /// Whether what a tick did may become durable later, if it did nothing but read.
     pub(crate) fn may_wait(&mut self, now: i64, most: i64) -> bool {
         let since = *self.waits.get_or_insert(now);
-        self.is_read_first(now, most) && now - since < TOGETHER
+        self.is_read_first(now, most) && (0..TOGETHER).contains(&(now - since))
     }
 
     /// Something waits to become durable.
@@ -120,10 +127,37 @@ mod tests {
             backlog.met(FEW, LATE + 1, 3);
         }
         assert!(!backlog.is_read_first(3, READ_FIRST), "it was read");
-        backlog.met(FEW + 1, LATE + 1, 4);
+        let next = LATE + 4;
+        backlog.met(FEW + 1, LATE + 1, next);
         backlog.met(10_000, LATE + 1, READ_FIRST);
-        assert!(backlog.is_read_first(3 + READ_FIRST, READ_FIRST), "another one");
-        assert!(!backlog.is_read_first(4 + READ_FIRST, READ_FIRST), "what is due is sent beside it");
+        assert!(backlog.is_read_first(next + READ_FIRST - 1, READ_FIRST), "another one");
+        assert!(!backlog.is_read_first(next + READ_FIRST, READ_FIRST), "what is due is sent beside it");
+    }
+
+    #[test]
+    fn a_stream_that_pauses_gives_a_backlog_no_more_time() {
+        const READ_FIRST: i64 = 15_000_000;
+        const HOUR: i64 = 3_600_000_000;
+        let mut backlog = Backlog::default();
+        // An hour of changes is read in a minute, and every ten seconds the stream pauses for ten ticks.
+        let mut sends_beside = 0;
+        for second in 0..60 {
+            let now = HOUR + second * 1_000_000;
+            backlog.met(10_000, HOUR, now);
+            sends_beside += i64::from(!backlog.is_read_first(now, READ_FIRST));
+            for _ in 0..if second % 10 == 9 { ENDS } else { 0 } {
+                backlog.met(0, 0, now);
+            }
+        }
+        assert_eq!(sends_beside, 45, "what came in the first fifteen seconds is read first");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up() {
+        let mut backlog = Backlog::default();
+        backlog.met(10_000, LATE + 1, 3_600_000_000);
+        assert!(backlog.may_wait(3_600_000_000, LATE));
+        assert!(!backlog.is_read_first(0, LATE) && !backlog.may_wait(0, LATE));
     }
 
     #[test]
