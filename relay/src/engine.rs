@@ -21,7 +21,7 @@ use crate::config::{Guard, Limits, RelayConfig};
 use crate::departure::Brake;
 use crate::entity::fold::{Context, Notes, Peer, Rule, Rules};
 use crate::entity::question::Unsuitable;
-use crate::entity::{Entity, Member, Timing};
+use crate::entity::{Entity, Member, Outcome, Timing};
 use crate::line::{Line, Room};
 use crate::mapping::{self, Link};
 use crate::metrics::Metrics;
@@ -368,6 +368,8 @@ pub struct Engine {
     pub(crate) recount: Recount,
     pub(crate) draining: bool,
     pub(crate) backlog: Backlog,
+    /// How deliveries ended and how many, to be counted once it is durable.
+    pub(crate) ended: Vec<(Outcome, i64)>,
     /// What this tick changed.
     pub(crate) tick: Tick,
 }
@@ -517,6 +519,7 @@ impl Engine {
             recount: Recount::default(),
             draining: false,
             backlog: Backlog::default(),
+            ended: Vec::new(),
             tick: Tick::default(),
             numbers,
         };
@@ -879,16 +882,18 @@ impl Engine {
         }
         let committed = self.store.commit(self.epoch, now.micros(), &self.tick.unit)?;
         self.backlog.is_durable();
-        Ok(self.close_tick(committed))
+        let done = self.close_tick(committed);
+        for (outcome, n) in self.ended.drain(..) {
+            let ended = crate::metrics::Outcome { outcome: outcome.as_str() };
+            self.metrics.outcomes.get_or_create(&ended).inc_by(u64::try_from(n).unwrap_or(0));
+        }
+        Ok(done)
     }
 
     /// Takes what the store kept of a tick into what is known of it.
     fn close_tick(&mut self, committed: Committed) -> Done {
         let tick = std::mem::take(&mut self.tick);
-        for (_, outcome, n) in &committed.ended {
-            let ended = crate::metrics::Outcome { outcome: outcome.as_str() };
-            self.metrics.outcomes.get_or_create(&ended).inc_by(u64::try_from(*n).unwrap_or(0));
-        }
+        self.ended.extend(committed.ended.iter().map(|(_, outcome, n)| (*outcome, *n)));
         // Where others work, too, the books are read: see [`Engine::recount`].
         if !self.tenure.shared {
             for (place, n) in tick.unit.due {

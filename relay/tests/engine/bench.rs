@@ -13,7 +13,7 @@ use headgate_relay::config::{
 use headgate_relay::engine::{
     self, Call, Choice, Command, Engine, Input, Parts, Reply, ReplyResult, Request, ResolveError, Resolved,
 };
-use headgate_relay::metrics::Metrics;
+use headgate_relay::metrics::{self, Metrics};
 use headgate_relay::store::{ListedDecision, QuestionFilter, Reader, Sqlite};
 use headgate_relay::target::{
     Answered, Calling, Disposition, FieldInfo, FindCall, Found, Pack, Prepared, ReadCall, ReadItem, Target,
@@ -93,6 +93,7 @@ impl Calls<'_> {
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
     engine: Option<Engine>,
+    metrics: Metrics,
     now: i64,
     offset: u64,
     link: fn(&mut LinkConfig),
@@ -108,7 +109,8 @@ impl Bench {
     /// The link as `link` would have it; `both` ways if wanted.
     pub(crate) fn with(link: fn(&mut LinkConfig), both: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut bench = Self { folder, engine: None, now: START, offset: 0, link, both };
+        let mut bench =
+            Self { folder, engine: None, metrics: Metrics::unregistered(), now: START, offset: 0, link, both };
         bench.die_and_open();
         bench
     }
@@ -149,7 +151,7 @@ impl Bench {
             store: Box::new(Sqlite::open(&self.path()).unwrap()),
             topic: &Topic { id: "topic".to_owned(), partitions: 1 },
             vault: Arc::new(Vault::open_or_create(&key_file).unwrap()),
-            metrics: Metrics::unregistered(),
+            metrics: self.metrics.clone(),
             seed: 7,
         };
         self.engine = Some(Engine::open(parts, self.time()).unwrap());
@@ -405,6 +407,11 @@ impl Bench {
     pub(crate) fn accounting(&mut self) -> (i64, i64, i64) {
         let totals = self.engine().totals();
         (totals.due, totals.closed, totals.open)
+    }
+
+    /// So many deliveries ended like this, as the metrics say.
+    pub(crate) fn counted(&self, outcome: &'static str) -> u64 {
+        self.metrics.outcomes.get_or_create(&metrics::Outcome { outcome }).get()
     }
 
     /// Outcomes so far, in order.

@@ -23,11 +23,12 @@ fn ticks_that_only_read_are_durable_together() {
     assert_eq!((bench.next_offset(), bench.accounting()), (first + 401, (402, 401, 1)));
     bench.die_and_open();
     assert_eq!((bench.next_offset(), bench.accounting()), (first, (1, 1, 0)), "nothing of it is durable yet");
-    assert_eq!(bench.outcomes(), ["delivered"]);
+    assert_eq!((bench.outcomes(), bench.counted("superseded")), (vec!["delivered"], 0));
 
     bench.take_from(first, &changes).none();
     bench.pass(5 * SECOND);
     bench.tick().none();
+    assert_eq!(bench.counted("superseded"), 400, "once, however often it was read");
     bench.die_and_open();
     assert_eq!((bench.next_offset(), bench.accounting()), (first + 401, (402, 401, 1)), "after five seconds it is");
     let read = bench.tick().one();
