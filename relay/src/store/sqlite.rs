@@ -172,10 +172,18 @@ impl Sqlite {
             self.db.execute_batch("COMMIT")?;
             Ok(result)
         });
-        if done.is_err() && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK")?;
+        if done.is_err() {
+            self.roll_back()?;
         }
         done
+    }
+
+    /// Ends the transaction of what failed, unless the failure was one that ended it: a full disk does.
+    fn roll_back(&self) -> Result<(), StoreError> {
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK")?;
+        }
+        Ok(())
     }
 
     fn write(&self, epoch: u64, now: i64, unit: &Unit) -> Result<Committed, StoreError> {
@@ -524,7 +532,7 @@ impl Store for Sqlite {
         let written = self.write(epoch, now, unit);
         pass(step::WRITTEN);
         if written.is_err() {
-            self.db.execute_batch("ROLLBACK")?;
+            self.roll_back()?;
         }
         written
     }
@@ -771,5 +779,29 @@ impl Reader {
     /// When SQLite fails.
     pub(super) fn counters(&self) -> Result<Vec<(Counter, i64)>, StoreError> {
         counters(&self.db)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::EntityWrite;
+
+    #[test]
+    fn a_full_disk_is_what_is_told() {
+        let big = || Unit {
+            entities: vec![EntityWrite { id: 1, version: 0, doc: Some(vec![1; 1 << 20]) }],
+            ..Unit::default()
+        };
+        for later in [false, true] {
+            let mut store = Sqlite::in_memory().unwrap();
+            let epoch = store.start("topic", 1, i64::MAX).unwrap().epoch;
+            store.db.execute_batch("PRAGMA max_page_count=100").unwrap();
+            store.begin_unit().unwrap();
+            let refused =
+                if later { store.commit_later(epoch, 1, &big()) } else { store.commit(epoch, 1, &big()) }.unwrap_err();
+            assert!(refused.to_string().contains("full"), "{refused}");
+            assert!(store.db.is_autocommit());
+        }
     }
 }
