@@ -785,6 +785,7 @@ suite!(
     of_two_that_found_nothing_at_once_one_is_void,
     a_change_is_taken_once,
     numbers_are_given_once,
+    numbers_that_a_void_unit_took_are_given_once,
     nothing_is_committed_after_the_lease,
     work_is_adopted_when_its_owner_is_gone_and_not_before,
     work_is_adopted_in_portions,

@@ -197,6 +197,35 @@ pub(super) fn numbers_are_given_once(make: &dyn Make) {
     assert_eq!((entities.len(), questions.len()), (6, 6));
 }
 
+pub(super) fn numbers_that_a_void_unit_took_are_given_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    // Whoever holds the others off takes numbers, and thinks better of it or is refused.
+    for refused in [None, Some(Unit { unchanged: vec![(1, 99)], ..decision() })] {
+        one.start("topic").unwrap();
+        other.start("topic").unwrap();
+        one.store.hold_others().unwrap();
+        let (entity, question) = (one.next_entity().unwrap(), one.next_question().unwrap());
+        match refused {
+            None => one.store.let_others().unwrap(),
+            Some(unit) => assert!(matches!(one.commit(&unit), Err(StoreError::Moved { entity: 1 }))),
+        }
+        let mut entities: Vec<EntityId> = Vec::new();
+        let mut questions: Vec<i64> = Vec::new();
+        for _ in 0..3 {
+            for worker in [&mut other, &mut one] {
+                entities.push(worker.next_entity().unwrap());
+                questions.push(worker.next_question().unwrap());
+            }
+        }
+        entities.sort_unstable();
+        questions.sort_unstable();
+        let (given, asked) = (entities.clone(), questions.clone());
+        entities.dedup();
+        questions.dedup();
+        assert_eq!((&entities, &questions), (&given, &asked), "after {entity} and {question}");
+    }
+}
+
 pub(super) fn nothing_is_committed_after_the_lease(make: &dyn Make) {
     let (mut one, mut other) = two(make);
     one.now = LEASE - 1;

@@ -95,6 +95,11 @@ impl Postgres {
         self.rolled_back(done)
     }
 
+    /// Numbers that were taken within a transaction were given back with it, and others may have them by now.
+    fn forget_numbers(&mut self) {
+        (self.entities, self.questions) = (Numbers::default(), Numbers::default());
+    }
+
     /// Ends the transaction of what failed. Where even this fails the session is of no use, and its end rolls back.
     fn rolled_back<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         if done.is_err() {
@@ -169,7 +174,7 @@ impl Postgres {
 
 impl Store for Postgres {
     fn start(&mut self, topic: &str, now: i64, until: i64) -> Result<Start, StoreError> {
-        (self.entities, self.questions) = (Numbers::default(), Numbers::default());
+        self.forget_numbers();
         let epoch = self.session.run(self.bind(topic))?;
         let work = if self.shared {
             self.transaction(async |client| workers::enter(client, epoch, now, until).await)?;
@@ -242,6 +247,7 @@ impl Store for Postgres {
 
     fn let_others(&mut self) -> Result<(), StoreError> {
         if std::mem::take(&mut self.holds) {
+            self.forget_numbers();
             let client = &self.session.client;
             self.session.run(async { Ok::<_, PostgresError>(client.batch_execute("ROLLBACK").await?) })?;
         }
@@ -253,11 +259,11 @@ impl Store for Postgres {
     }
 
     fn next_entity(&mut self) -> Result<EntityId, StoreError> {
-        Ok(self.session.run(self.entities.next(&self.session.client, "entity"))?)
+        self.session.run(self.entities.next(&self.session.client, "entity")).map_err(number_error)
     }
 
     fn next_question(&mut self) -> Result<i64, StoreError> {
-        Ok(self.session.run(self.questions.next(&self.session.client, "question"))?)
+        self.session.run(self.questions.next(&self.session.client, "question")).map_err(number_error)
     }
 
     fn rebind(&mut self, topic: &str, now: i64) -> Result<(), StoreError> {
@@ -367,7 +373,11 @@ impl Store for Postgres {
         }
         let holds = std::mem::take(&mut self.holds);
         let writer = Writer { client, statements: &self.statements, shared: self.shared, holds };
-        self.rolled_back(self.session.run(writer.commit(epoch, now, unit)))
+        let committed = self.rolled_back(self.session.run(writer.commit(epoch, now, unit)));
+        if holds && committed.is_err() {
+            self.forget_numbers();
+        }
+        committed
     }
 
     fn expire(&mut self, before: Before) -> Result<bool, StoreError> {
@@ -406,6 +416,11 @@ impl Store for Postgres {
         )?;
         Ok(goings >= EXPIRE_ROWS || tombstones >= EXPIRE_ROWS)
     }
+}
+
+/// Numbers are waited for while another worker that took some holds the others off.
+fn number_error(error: PostgresError) -> StoreError {
+    contended(error.into())
 }
 
 impl WorkRow {
