@@ -31,8 +31,7 @@ const SHARED_BATCH: usize = 250;
 impl RelayConfig {
     /// Changes that are taken in one transaction.
     pub(crate) fn batch(&self) -> usize {
-        let shared = matches!(&self.store.place, StorePlace::Postgres(address) if address.shared);
-        if shared { self.limits.accept_batch.min(SHARED_BATCH) } else { self.limits.accept_batch }
+        if self.store.place.is_shared() { self.limits.accept_batch.min(SHARED_BATCH) } else { self.limits.accept_batch }
     }
 }
 

@@ -48,6 +48,9 @@ const CALLS_LOOK: Duration = Duration::from_millis(5);
 /// Between two looks of a relay that stands by; a look itself waits for a while at the lock of the one that works.
 const STAND_BY: Duration = Duration::from_millis(250);
 
+/// What becomes of a log that is another one than that which was read.
+const ANEW: &str = "it is read from its start, and what stood unread in the old one is lost";
+
 /// Where a state that is opened goes on reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
@@ -55,12 +58,14 @@ enum From {
     Kept,
     /// At the start of a topic that was made anew.
     Start,
+    /// Where it stood, but for this place: the log ends before it.
+    Without(Position),
 }
 
 /// How the engine's work ended, when the state did not fail.
 enum Ended {
     Drained,
-    Replaced,
+    Replaced(From),
 }
 
 /// What reaches the engine thread.
@@ -75,10 +80,11 @@ enum Message {
         reading: Reading,
         records: Vec<Delivered>,
     },
-    /// The topic was made anew; what stands before this in the inbox was read from the old one.
+    /// The topic was made anew, or became shorter; what stands before this in the inbox was read from the old one.
     Replaced {
         generation: u64,
         topic: Topic,
+        from: From,
     },
     Command(Command),
     /// The books are to be told as they stand once everything that came before this was taken in.
@@ -310,7 +316,7 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
         counting: Vec::new(),
         calls: Arc::default(),
         reading,
-        replaced: false,
+        replaced: None,
     };
     std::thread::Builder::new().name("relay-engine".to_owned()).spawn(move || {
         let _context = runtime.enter();
@@ -326,20 +332,24 @@ pub(crate) fn start(driver: Driver, mut source: Box<dyn Source>) -> Result<Handl
 /// Opens the state, and reads the stream from where it stands: from the start of a topic that took the place of the one
 /// that was read. `None` where another relay works on the state.
 fn open_first(driver: &Driver, source: &mut dyn Source) -> Result<Option<Engine>, StartError> {
-    match unless_held(open_apart(driver, &source.topic(), From::Kept)) {
-        Ok(None) => return Ok(None),
-        Ok(Some(engine)) => match assign(source, &Places::of(&engine)) {
-            Ok(()) => return Ok(Some(engine)),
-            // One state is open at a time: this one is closed before the next.
-            Err(error) if is_replaced(&error) => {}
-            Err(error) => return Err(error.into()),
-        },
-        Err(StartError::Store(StoreError::OtherTopic { kept, .. })) if source.topic().is_in_the_place_of(&kept) => {}
-        Err(error) => return Err(error),
+    let mut from = From::Kept;
+    loop {
+        let next = match unless_held(open_apart(driver, &source.topic(), from)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(engine)) => match assign(source, &Places::of(&engine)) {
+                Ok(()) => return Ok(Some(engine)),
+                // One state is open at a time: this one is closed before the next.
+                Err(error) => replaced(&error).filter(|next| *next != from).ok_or(error)?,
+            },
+            Err(StartError::Store(StoreError::OtherTopic { kept, .. }))
+                if from != From::Start && source.topic().is_in_the_place_of(&kept) =>
+            {
+                From::Start
+            }
+            Err(error) => return Err(error),
+        };
+        from = next;
     }
-    let Some(engine) = unless_held(open_apart(driver, &source.topic(), From::Start))? else { return Ok(None) };
-    assign(source, &Places::of(&engine))?;
-    Ok(Some(engine))
 }
 
 fn unless_held(opened: Result<Engine, StartError>) -> Result<Option<Engine>, StartError> {
@@ -396,25 +406,30 @@ fn assign_in(source: &mut dyn Source, topic: &Topic, places: &Places) -> Result<
     if source.topic() == *topic { assigned } else { Err(StreamError::Replaced) }
 }
 
-/// Whether the log is another one than that which was read. A log never becomes shorter at its end.
-const fn is_replaced(error: &StreamError) -> bool {
+/// From where to read, if the log is another one than that which was read. A log never becomes shorter at its end.
+const fn replaced(error: &StreamError) -> Option<From> {
     match error {
-        StreamError::Replaced => true,
-        StreamError::OutOfRange { offset, end, .. } => *offset > *end,
-        _ => false,
+        StreamError::Replaced => Some(From::Start),
+        StreamError::OutOfRange { partition, offset, end, .. } if *offset > *end => {
+            Some(From::Without(Position { partition: *partition, offset: *offset }))
+        }
+        _ => None,
     }
 }
 
 impl Driver {
     fn open(&self, topic: &Topic, from: From) -> Result<Engine, StoreError> {
         let mut store = self.config.store.place.open()?;
-        if from == From::Start {
-            tracing::error!(
-                topic = topic.id,
-                "the topic was deleted and made again: it is read from its start, and what stood unread in the old one \
-                 is lost"
-            );
-            store.rebind(&topic.id, time::now().micros())?;
+        match from {
+            From::Kept => {}
+            From::Without(place) if self.config.store.place.is_shared() => {
+                tracing::error!(place.partition, place.offset, "a partition ends before where it was read to: {ANEW}");
+                store.forget_place(place)?;
+            }
+            From::Start | From::Without(_) => {
+                tracing::error!(topic = topic.id, "the topic was deleted and made again: {ANEW}");
+                store.rebind(&topic.id, time::now().micros())?;
+            }
         }
         let now = time::now();
         let seed = u64::try_from(now.micros()).unwrap_or(0) ^ u64::from(std::process::id()).rotate_left(40);
@@ -464,8 +479,8 @@ struct Thread {
     counting: Vec<oneshot::Sender<()>>,
     /// Every call under way has it, too.
     calls: Arc<Guest>,
-    /// The reader found that the topic was made anew.
-    replaced: bool,
+    /// The reader found that the log is another one, which is to be read from here.
+    replaced: Option<From>,
 }
 
 impl Thread {
@@ -474,10 +489,10 @@ impl Thread {
         while let Some(mut engine) = open.take() {
             let from = match self.serve(&mut engine) {
                 Ok(Ended::Drained) => return,
-                Ok(Ended::Replaced) => From::Start,
+                Ok(Ended::Replaced(from)) => from,
                 Err(error) => {
                     tracing::error!(%error, "the state failed; opening it again from what is durable");
-                    if self.replaced { From::Start } else { From::Kept }
+                    self.replaced.unwrap_or(From::Kept)
                 }
             };
             // Another process may do what only one does from here on. Calls that are under way end with the tokens they have.
@@ -527,8 +542,8 @@ impl Thread {
             };
             // Messages of the failed generation are of no use, and a command must not wait for ever.
             while let Ok(message) = self.messages.recv_timeout(pause) {
-                if let Message::Replaced { topic, .. } = message {
-                    (self.topic, from) = (topic, From::Start);
+                if let Message::Replaced { topic, from: anew, .. } = message {
+                    (self.topic, from) = (topic, anew);
                 }
             }
         }
@@ -554,7 +569,7 @@ impl Thread {
     }
 
     fn serve(&mut self, engine: &mut Engine) -> Result<Ended, StoreError> {
-        self.replaced = false;
+        self.replaced = None;
         *self.state.connections.lock() = engine.connections().clone();
         if self.stands(Standing::Working) == Standing::StandingBy {
             tracing::info!("took the state over from another relay");
@@ -610,10 +625,10 @@ impl Thread {
                 engine.leave()?;
                 return Ok(Ended::Drained);
             }
-            if self.replaced {
+            if let Some(from) = self.replaced {
                 // What was read of the old topic cannot be read again.
                 engine.flush(now)?;
-                return Ok(Ended::Replaced);
+                return Ok(Ended::Replaced(from));
             }
         }
     }
@@ -657,9 +672,8 @@ impl Thread {
                 input.records.extend(records);
             }
             // Another topic is another one whatever generation was told of it; a log that became shorter is the same.
-            Message::Replaced { generation: of, topic } if of == generation || topic != self.topic => {
-                self.topic = topic;
-                self.replaced = true;
+            Message::Replaced { generation: of, topic, from } if of == generation || topic != self.topic => {
+                (self.topic, self.replaced) = (topic, Some(from));
             }
             Message::Reply { .. } | Message::Records { .. } | Message::Replaced { .. } => {}
             Message::Command(command) => input.commands.push(command),
@@ -778,12 +792,13 @@ async fn read_stream(
                 pass(step::READ);
                 give(&inbox, Message::Records { reading, records }).await;
             }
-            // The engine tells where to go on.
-            Err(error) if is_replaced(&error) => {
-                let topic = source.topic();
-                give(&inbox, Message::Replaced { generation: reading.generation, topic }).await;
-            }
             Err(error) => {
+                // The engine tells where to go on.
+                if let Some(from) = replaced(&error) {
+                    let (generation, topic) = (reading.generation, source.topic());
+                    give(&inbox, Message::Replaced { generation, topic, from }).await;
+                    continue;
+                }
                 tracing::error!(%error, "the stream cannot be read from where the relay stands; trying again");
                 tokio::select! {
                     () = shutdown.stopped() => return,

@@ -718,6 +718,14 @@ pub trait Store: Send {
     /// [`StoreError::Held`] when another worker has the state at `now`.
     fn rebind(&mut self, topic: &str, now: i64) -> Result<(), StoreError>;
 
+    /// Forgets how far a partition was read where that is still this place: the log ends before it, and what it holds by
+    /// now is to be read. Another worker that does the same finds nothing to do. Called before [`Store::start`] where the
+    /// state is shared; whoever is alone forgets all places with [`Store::rebind`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    fn forget_place(&mut self, place: Position) -> Result<(), StoreError>;
+
     /// Numbers for names of connections, the same for ever.
     ///
     /// # Errors

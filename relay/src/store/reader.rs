@@ -22,6 +22,11 @@ pub enum StorePlace {
 }
 
 impl StorePlace {
+    /// Several relays use it at once.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(address) if address.shared)
+    }
+
     /// Opens the state for the engine.
     ///
     /// # Errors

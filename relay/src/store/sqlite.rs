@@ -369,6 +369,10 @@ impl Store for Sqlite {
         })
     }
 
+    fn forget_place(&mut self, place: Position) -> Result<(), StoreError> {
+        worker::forget_place(&self.db, place)
+    }
+
     fn renew(&mut self, epoch: u64, now: i64, until: i64) -> Result<(), StoreError> {
         worker::renew(&self.db, epoch, now, until)
     }

@@ -107,6 +107,12 @@ pub(super) fn positions(db: &Connection) -> Result<Vec<Position>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+pub(super) fn forget_place(db: &Connection, place: Position) -> Result<(), StoreError> {
+    let sql = "UPDATE position SET off=NULL WHERE part=?1 AND off=?2";
+    db.execute(sql, params![place.partition, signed(place.offset)])?;
+    Ok(())
+}
+
 pub(super) fn take_partitions(
     db: &Connection,
     epoch: u64,

@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use headgate_relay::Relay;
 use headgate_relay::store::StorePlace;
+use headgate_schemas::shutdown::Shutdown;
 use headgate_schemas::stream::memory::Memory;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use crate::endpoint::{Endpoint, Office, Setting, append, of, status, subscription};
+use crate::endpoint::{self, Endpoint, Office, Setting, append, of, status, subscription};
 use crate::postgres::Schema;
 use crate::support::change;
 
@@ -78,5 +82,46 @@ async fn on_postgres_what_another_relay_registered_under_the_same_name_holds() {
     assert_eq!(ours.seen(), []);
     office.close().await;
     drop((theirs, ours));
+    tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
+}
+
+/// So many changes were taken, all links and targets together.
+async fn took(relay: &Relay, n: i64) {
+    let taken = async {
+        while relay.handle.counted().await.accounts.values().map(|account| account.due).sum::<i64>() != n {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), taken).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_a_log_that_became_shorter_is_read_by_relays_that_share_the_state() {
+    let Some(schema) = schema().await else { return };
+    let (folder, log) = (tempfile::tempdir().unwrap(), Memory::new(3));
+    let mut address = schema.address();
+    address.shared = true;
+    let start = |shutdown: &Shutdown| {
+        let place = StorePlace::Postgres(Box::new(address.clone()));
+        endpoint::relay(place, folder.path(), &log, &mut Registry::default(), shutdown)
+    };
+    for record in ["a", "b", "c", "d"] {
+        append(&log, &change(record, 1)).await;
+    }
+    let shutdown = Shutdown::new(Duration::from_secs(5));
+    let relay = start(&shutdown);
+    took(&relay, 4).await;
+    // While it runs; what it took is in the log again, and some more.
+    sql(&schema, "UPDATE position SET off=off+100; DELETE FROM worker").await;
+    append(&log, &change("a", 2)).await;
+    took(&relay, 5).await;
+    shutdown.drain().await.unwrap();
+    // And while it is away.
+    sql(&schema, "UPDATE position SET off=off+100").await;
+    append(&log, &change("a", 3)).await;
+    let shutdown = Shutdown::new(Duration::from_secs(5));
+    let relay = start(&shutdown);
+    took(&relay, 6).await;
+    shutdown.drain().await.unwrap();
     tokio::task::spawn_blocking(move || drop(schema)).await.unwrap();
 }

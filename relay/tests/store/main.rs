@@ -795,4 +795,5 @@ suite!(
     partitions_are_divided_and_none_is_taken_from_whoever_has_it,
     what_is_open_is_counted_once_and_then_added_up,
     a_topic_that_was_made_anew_ends_all_leases_once,
+    a_place_behind_the_end_of_the_log_is_forgotten_once,
 );

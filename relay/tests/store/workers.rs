@@ -385,3 +385,14 @@ pub(super) fn a_topic_that_was_made_anew_ends_all_leases_once(make: &dyn Make) {
     assert_eq!(other.start("topic anew").unwrap().positions, read.positions, "the second one is late");
     one.commit(&document(1, 1, b"goes on")).unwrap();
 }
+
+pub(super) fn a_place_behind_the_end_of_the_log_is_forgotten_once(make: &dyn Make) {
+    let (mut one, mut other) = two(make);
+    let place = Position { partition: 3, offset: 12 };
+    one.store.forget_place(place).unwrap();
+    assert_eq!(one.take_partitions(3), [], "it is read from its start");
+    let read = Position { offset: 5, ..place };
+    one.commit(&Unit { positions: vec![read], ..Unit::default() }).unwrap();
+    other.store.forget_place(place).unwrap();
+    assert_eq!(one.take_partitions(3), [read], "the second one is late");
+}

@@ -257,6 +257,10 @@ impl Store for Disk {
         self.0.lock().sqlite.rebind(topic, now)
     }
 
+    fn forget_place(&mut self, place: Position) -> Result<(), StoreError> {
+        self.0.lock().sqlite.forget_place(place)
+    }
+
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
         self.0.lock().sqlite.numbers(names)
     }

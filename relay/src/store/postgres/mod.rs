@@ -283,6 +283,11 @@ impl Store for Postgres {
         })
     }
 
+    fn forget_place(&mut self, place: Position) -> Result<(), StoreError> {
+        let sql = "UPDATE position SET off=NULL WHERE part=$1 AND off=$2";
+        self.execute(sql, &[&i64::from(place.partition), &signed(place.offset)]).map(drop)
+    }
+
     fn numbers(&mut self, names: &[&str]) -> Result<Vec<u32>, StoreError> {
         let mut numbers = Vec::with_capacity(names.len());
         for name in names {
