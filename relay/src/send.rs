@@ -177,7 +177,7 @@ impl Engine {
         let (object, opened) = (object.clone(), now.micros());
         let flight = Flight { connection, object, step, pairs, opened, took: 0, given_up: false };
         self.flights.insert(id, flight);
-        self.tick.calls.push(Call { id, connection, request, not_after: self.not_after() });
+        self.tick.calls.push(Call { id, connection, request, not_after: self.not_after(now) });
         Ok(true)
     }
 

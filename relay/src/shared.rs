@@ -272,9 +272,10 @@ impl Engine {
     }
 
     /// When a call opened now may no longer be made. The lease is three times as long as a call and renewed after a
-    /// quarter of it, so there is time; a worker that was paused in between lets the call be.
-    pub(crate) fn not_after(&self) -> Option<Timestamp> {
-        let last = self.tenure.until - micros(self.limits.send_deadline);
+    /// quarter of it, so there is time; a worker that was paused in between lets the call be, and one that waited so long
+    /// for its commit that the call would outlive what its row says ([`Engine::under_way`]).
+    pub(crate) fn not_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let last = self.tenure.until.min(self.under_way(now)) - micros(self.limits.send_deadline);
         self.tenure.is_leased().then(|| Timestamp::from_micros(last))
     }
 

@@ -99,6 +99,8 @@ pub(crate) struct Bench {
     link: fn(&mut LinkConfig),
     /// HubSpot is written, too.
     both: bool,
+    /// Others may have the state, too; then it is gone with the engine.
+    shared: bool,
 }
 
 impl Bench {
@@ -108,9 +110,21 @@ impl Bench {
 
     /// The link as `link` would have it; `both` ways if wanted.
     pub(crate) fn with(link: fn(&mut LinkConfig), both: bool) -> Self {
+        Self::on(false, link, both)
+    }
+
+    /// On a state that others may have, too.
+    pub(crate) fn shared() -> Self {
+        let mut bench = Self::on(true, |_| {}, false);
+        let now = bench.time();
+        bench.engine().take_partitions(&[0], now).unwrap();
+        bench
+    }
+
+    fn on(shared: bool, link: fn(&mut LinkConfig), both: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut bench =
-            Self { folder, engine: None, metrics: Metrics::unregistered(), now: START, offset: 0, link, both };
+            Self { folder, engine: None, metrics: Metrics::unregistered(), now: START, offset: 0, link, both, shared };
         bench.die_and_open();
         bench
     }
@@ -145,10 +159,11 @@ impl Bench {
             ("sf".to_owned(), target(true, true)),
             ("sf2".to_owned(), target(true, true)),
         ]);
+        let store = if self.shared { Sqlite::in_memory().and_then(Sqlite::shared) } else { Sqlite::open(&self.path()) };
         let parts = Parts {
             config: &config,
             targets: &targets,
-            store: Box::new(Sqlite::open(&self.path()).unwrap()),
+            store: Box::new(store.unwrap()),
             topic: &Topic { id: "topic".to_owned(), partitions: 1 },
             vault: Arc::new(Vault::open_or_create(&key_file).unwrap()),
             metrics: self.metrics.clone(),

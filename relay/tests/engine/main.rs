@@ -6,6 +6,7 @@
 mod bench;
 mod conflicts;
 mod late;
+mod leases;
 mod links;
 mod records;
 mod states;
